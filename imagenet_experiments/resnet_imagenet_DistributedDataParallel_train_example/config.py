@@ -1,0 +1,44 @@
+"""ImageNet with ResNet-50, one process per GPU, without and with synchronised batch norm.
+
+Paper: He et al. 2015, https://arxiv.org/abs/1512.03385. Recipe and numbers: the 2020 monorepo, 4 RTX 2080 Ti, 64
+images a GPU, last epoch, single 224x224 centre crop:
+
+    row               top-1 error %     python train.py <row>
+    resnet50          23.72             the default
+    resnet50_syncbn   25.44             (1.7 worse; the 2020 page gives no cause, and its code converted twice under
+    apex)
+
+Every launch of README.md works: python train.py (one process per visible GPU), torchrun, torch.distributed.launch.
+
+Deviations from 2020: as in ../resnet_imagenet_DataParallel_train_example; batch_size is that of all GPUs together,
+so the result does not depend on how many there are.
+"""
+
+from dataclasses import replace
+
+from torchvision.transforms import v2
+
+from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+
+RESNET50 = ClassificationConfig(
+    name="resnet50",
+    network="resnet50",
+    input_size=224,
+    epochs=100,
+    batch_size=256,
+    data=ClassificationDataConfig(
+        dataset="imagenet",
+        folder="ILSVRC2012",
+        train_transforms=(v2.RandomResizedCrop(224), v2.RandomHorizontalFlip()),
+        val_transforms=(v2.Resize(256), v2.CenterCrop(224)),
+    ),
+    optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4),
+    schedule=ScheduleConfig(kind="multistep", milestones=(30, 60, 90), gamma=0.1),
+    runtime=RuntimeConfig(num_workers=8, log_every=100),
+)
+
+CONFIGS = {
+    "resnet50": RESNET50,
+    "resnet50_syncbn": replace(RESNET50, name="resnet50_syncbn", sync_batch_norm=True),
+}

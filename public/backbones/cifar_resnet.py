@@ -1,0 +1,86 @@
+"""ResNet for 32x32 images (CIFAR): the ImageNet layers behind a 3x3 stem that keeps the resolution.
+
+Paper: He et al. 2015, https://arxiv.org/abs/1512.03385.
+Stem: https://github.com/weiaicunzai/pytorch-cifar100.
+These are not the narrow CIFAR networks of the paper's section 4.2.
+Referee: the 2020 monorepo's parameter counts and MACs at 100 classes.
+Deviation from 2020: keys are those of our ImageNet ResNet (`load_weights` renames the 2020 ones). As there,
+weights start from torch's defaults, not from He's rule: that is what the tables were trained from.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict, Unpack
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from public.backbones.features import Backbone, Level
+from public.layers.residual import BasicBlock, Block, Bottleneck, residual_layers, zero_last_norms_
+
+
+class CifarResNetOptions(TypedDict, total=False):
+    """What can be set on every CIFAR ResNet."""
+
+    zero_init_residual: bool
+    """Start every block as its shortcut (zero gamma); default False."""
+
+
+class CifarResNet(Backbone):
+    """A 3x3 stem with stride 1, four residual layers, a linear classifier. Levels c0 (stride 1) to c3."""
+
+    classifier_prefix = "fc."
+
+    def __init__(
+        self,
+        block: Block,
+        depths: Sequence[int],
+        *,
+        num_classes: int = 100,
+        zero_init_residual: bool = False,
+    ) -> None:
+        """Takes the kind of block, the number in each of four layers and the options."""
+        super().__init__()
+        c0, c1, c2, c3 = (64 * 2**index * block.expansion for index in range(4))
+        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1, self.layer2, self.layer3, self.layer4 = residual_layers(block, depths, 64)
+        self.fc = nn.Linear(c3, num_classes)
+        self.levels = {
+            "c0": Level(1, c0, ("conv1", "bn1", "relu", "layer1")),
+            "c1": Level(2, c1, ("layer2",)),
+            "c2": Level(4, c2, ("layer3",)),
+            "c3": Level(8, c3, ("layer4",)),
+        }
+        if zero_init_residual:
+            zero_last_norms_(self)
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """[B, C3, H/8, W/8] -> [B, num_classes]."""
+        x = functional.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C3]
+        return self.fc(x)
+
+
+def resnet18cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+    """11.220 M parameters, 0.555 GMACs at 32."""
+    return CifarResNet(BasicBlock, (2, 2, 2, 2), num_classes=num_classes, **options)
+
+
+def resnet34cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+    """21.328 M parameters, 1.159 GMACs at 32."""
+    return CifarResNet(BasicBlock, (3, 4, 6, 3), num_classes=num_classes, **options)
+
+
+def resnet50cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+    """23.705 M parameters, 1.298 GMACs at 32."""
+    return CifarResNet(Bottleneck, (3, 4, 6, 3), num_classes=num_classes, **options)
+
+
+def resnet101cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+    """42.697 M parameters, 2.510 GMACs at 32."""
+    return CifarResNet(Bottleneck, (3, 4, 23, 3), num_classes=num_classes, **options)
+
+
+def resnet152cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+    """58.341 M parameters, 3.722 GMACs at 32."""
+    return CifarResNet(Bottleneck, (3, 8, 36, 3), num_classes=num_classes, **options)

@@ -1,0 +1,57 @@
+"""What a loader hands over, and how loaders look to a recipe."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+
+
+class DataError(ValueError):
+    """A data set that cannot be used as it is; the message says which file, what it holds and what was expected."""
+
+
+class ClassificationBatch(NamedTuple):
+    """Images and their classes."""
+
+    images: torch.Tensor
+    """uint8 [B, 3, H, W], red green blue; normalisation happens on the device."""
+    labels: torch.Tensor
+    """int64 [B], 0-based."""
+
+
+class TrainLoader(Protocol):
+    """Batches of one process for training."""
+
+    steps_per_epoch: int
+    """Optimizer steps of an epoch: whole global batches; the images left over take part in other epochs."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:
+        """The batches of one epoch from `first_step` on, the same whatever was loaded before."""
+        ...
+
+
+class EvalLoader(Protocol):
+    """Each image of a data set once, over all processes together, in a fixed order."""
+
+    num_images: int
+    """Images of the whole data set."""
+    batch_size: int
+    """Images of a full batch."""
+
+    def __iter__(self) -> Iterator[ClassificationBatch]:
+        """This process's share."""
+        ...
+
+
+def steps_per_epoch(num_images: int, batch_size: int, where: object) -> int:
+    """Whole global batches in a data set.
+
+    Raises:
+        DataError: there is not even one.
+    """
+    if num_images < batch_size:
+        raise DataError(
+            f"{where} holds {num_images} training images, fewer than one global batch (batch_size={batch_size}); "
+            f"use --batch-size {num_images} or less."
+        )
+    return num_images // batch_size

@@ -1,0 +1,193 @@
+"""CIFAR-100 (Krizhevsky 2009), held in memory and augmented a whole batch at a time.
+
+The folder holds cifar-100-python/{train,test,meta}, python pickles as published. Reading them runs no code that a file
+may carry: only the few numpy names that such a pickle needs are allowed.
+"""
+
+import codecs
+import hashlib
+import io
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torchvision.datasets.utils import download_and_extract_archive
+
+from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
+from public.datasets.locations import where_to_get
+from public.runtime.seeding import epoch_order, uniforms
+from public.transforms.batch import BatchTransform
+
+ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
+ARCHIVE_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
+FILE_MD5 = {
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "meta": "7973b15100ade9c7d40fb424638fde48",
+}
+SUBFOLDER = "cifar-100-python"
+
+
+class Cifar100(NamedTuple):
+    """One split, in memory."""
+
+    images: torch.Tensor
+    """uint8 [N, 3, 32, 32]."""
+    labels: torch.Tensor
+    """int64 [N], the fine labels."""
+    class_names: list[str]
+    """Names of the 100 classes."""
+
+
+def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, download: bool = False) -> Cifar100:
+    """Reads one split.
+
+    Args:
+        folder: holds cifar-100-python/.
+        split: 'train' or 'val' (the published test set).
+        published_archive: accept only the published files, by checksum; False accepts any of the same layout.
+        download: fetch and verify the archive if the folder does not hold it.
+
+    Raises:
+        DataError: the files are missing, damaged, not the published ones, or of another layout.
+    """
+    base = folder / SUBFOLDER
+    if download and not all((base / name).is_file() for name in FILE_MD5):
+        download_archive(folder)
+    data = _read_pickle(base / {"train": "train", "val": "test"}[split], published_archive)
+    meta = _read_pickle(base / "meta", published_archive)
+    images, labels, names = data.get("data"), data.get("fine_labels"), meta.get("fine_label_names")
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
+        raise DataError(f"{base}: the key 'data' of {split} must be uint8 [N, 3072], CIFAR-100's layout.")
+    if not isinstance(labels, list) or not names or len(labels) != len(images):
+        raise DataError(f"{base}: {split} must hold one 'fine_labels' entry an image, and meta 'fine_label_names'.")
+    if min(labels) < 0 or max(labels) >= len(names):
+        raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")
+    pixels = torch.from_numpy(images.reshape(-1, 3, 32, 32).copy())
+    return Cifar100(pixels, torch.tensor(labels, dtype=torch.int64), list(names))
+
+
+def download_archive(folder: Path, url: str = ARCHIVE_URL, md5: str = ARCHIVE_MD5) -> None:
+    """Fetches, verifies and unpacks the published archive.
+
+    Raises:
+        DataError: it could not be fetched, or is not the published one.
+    """
+    try:
+        download_and_extract_archive(url, str(folder), md5=md5)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"CIFAR-100 could not be fetched from {url}: {error}. Fetch it by hand and unpack it in {folder}."
+        ) from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Rebuilds numbers, text, lists, dicts and numpy arrays, and nothing else."""
+
+    # By name alone: numpy renamed the modules that these live in, and files of every age are about.
+    allowed: ClassVar[dict[str, Any]] = {
+        "ndarray": np.ndarray,
+        "dtype": np.dtype,
+        "_reconstruct": np.empty(0).__reduce__()[0],
+        "_frombuffer": np.empty(1).__reduce_ex__(5)[0],
+        "encode": codecs.encode,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Looks up one of the allowed names."""
+        if module.split(".")[0] not in ("numpy", "_codecs") or name not in self.allowed:
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which no CIFAR-100 file does")
+        return self.allowed[name]
+
+
+def _read_pickle(path: Path, published_archive: bool) -> dict[str, Any]:
+    """One file of the archive with text keys, checked against its published checksum if that is asked for."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"CIFAR-100: {path} cannot be read ({error.strerror}). {where_to_get()}") from error
+    if published_archive and hashlib.md5(content).hexdigest() != FILE_MD5[path.name]:
+        raise DataError(
+            f"{path} is not CIFAR-100's published file (md5 {hashlib.md5(content).hexdigest()}, expected "
+            f"{FILE_MD5[path.name]}); if it is another data set of the same layout, say --data.published-archive False."
+        )
+    try:
+        value = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise DataError(f"{path} is not a CIFAR-100 pickle: {error}.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds a {type(value).__name__}, expected a dict.")
+    return {_text(key): [_text(v) for v in val] if isinstance(val, list) else val for key, val in value.items()}
+
+
+def _text(value: Any) -> Any:
+    """Python-2 byte strings as text; all else as it is."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+class CifarTrainLoader:
+    """Training batches of one process, cut from memory and augmented a batch at a time on the device.
+
+    Args:
+        data: the training split.
+        transforms: applied in this order, each with its own draws.
+        batch_size: of all processes together.
+        seed: of order and augmentation.
+        rank: this process.
+        num_processes: all of them.
+        device: where the images are kept and augmented.
+    """
+
+    def __init__(
+        self,
+        data: Cifar100,
+        transforms: Sequence[BatchTransform],
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        num_processes: int = 1,
+        device: torch.device | str = "cpu",
+        where: object = "CIFAR-100",
+    ) -> None:
+        self.images, self.labels = data.images.to(device), data.labels.to(device)
+        self.transforms, self.seed = transforms, seed
+        self.batch_size, self.local_size = batch_size, batch_size // num_processes
+        self.offset = rank * self.local_size
+        self.steps_per_epoch = steps_per_epoch(len(data.images), batch_size, where)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:
+        """The batches of one epoch from `first_step` on."""
+        order = epoch_order(self.seed, epoch, len(self.images))
+        for step in range(first_step, self.steps_per_epoch):
+            begin = step * self.batch_size + self.offset
+            yield self._batch(epoch, order[begin : begin + self.local_size])
+
+    def _batch(self, epoch: int, indices: np.ndarray) -> ClassificationBatch:
+        device = self.images.device
+        chosen = torch.from_numpy(indices).to(device)
+        images = self.images[chosen]  # [B, 3, 32, 32]
+        num_draws = sum(t.num_draws for t in self.transforms)
+        draws = torch.from_numpy(uniforms(self.seed, epoch, indices, num_draws)).to(device)  # [B, num_draws]
+        for transform in self.transforms:
+            images = transform(images, draws[:, : transform.num_draws])
+            draws = draws[:, transform.num_draws :]
+        return ClassificationBatch(images, self.labels[chosen])
+
+
+class CifarEvalLoader:
+    """One process's share of a split, in order, without augmentation."""
+
+    def __init__(
+        self, data: Cifar100, *, batch_size: int, rank: int, num_processes: int, device: torch.device | str
+    ) -> None:
+        self.images = data.images[rank::num_processes].to(device)
+        self.labels = data.labels[rank::num_processes].to(device)
+        self.num_images, self.batch_size = len(data.images), batch_size
+
+    def __iter__(self) -> Iterator[ClassificationBatch]:
+        for images, labels in zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True):
+            yield ClassificationBatch(images, labels)

@@ -1,0 +1,138 @@
+"""ImageNet (ILSVRC2012) and any data set of the same shape: train/<class>/ and val/<class>/ folders of image files.
+
+Classes are numbered by their sorted folder names, as torchvision's ImageFolder numbers them.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as F
+
+from public.datasets.batches import DataError
+from public.datasets.locations import where_to_get
+from public.runtime.seeding import sample_seed
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+
+
+class ImageList(NamedTuple):
+    """The files of one split."""
+
+    folder: Path
+    """The split's folder."""
+    files: np.ndarray
+    """Paths below it as fixed-width bytes [N]: one block of memory, which workers share instead of copying."""
+    labels: np.ndarray
+    """int64 [N]."""
+    class_names: list[str]
+    """The classes' folder names, sorted."""
+
+
+def list_images(root: Path, split: str) -> ImageList:
+    """Finds the images of a split.
+
+    Raises:
+        DataError: a folder is missing, holds no classes, or a class holds no image.
+    """
+    folder = root / split
+    if not folder.is_dir():
+        raise DataError(f"{folder} is missing; expected {split}/<class>/<image files> in {root}. {where_to_get()}")
+    class_names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    if not class_names:
+        raise DataError(f"{folder} holds no folders; expected one folder of images for each class.")
+    files: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(class_names):
+        found = sorted(_image_files(folder / name))
+        if not found:
+            raise DataError(f"the class folder {folder / name} holds no image ({', '.join(EXTENSIONS)}).")
+        files += [f"{name}/{file}" for file in found]
+        labels += [label] * len(found)
+    return ImageList(folder, np.array([os.fsencode(f) for f in files]), np.array(labels, dtype=np.int64), class_names)
+
+
+def _image_files(folder: Path) -> list[str]:
+    """Paths of all images below a class folder, relative to it."""
+    return [
+        os.path.relpath(os.path.join(base, name), folder)
+        for base, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(EXTENSIONS)
+    ]
+
+
+def check_same_classes(train: ImageList, val: ImageList) -> None:
+    """Raises DataError unless both splits have the same classes: labels are the numbers of sorted folder names."""
+    if train.class_names == val.class_names:
+        return
+    only_train = sorted(set(train.class_names) - set(val.class_names))
+    only_val = sorted(set(val.class_names) - set(train.class_names))
+    raise DataError(
+        f"{train.folder} and {val.folder} must hold the same class folders; only in train: {only_train[:5]} "
+        f"({len(only_train)}), only in val: {only_val[:5]} ({len(only_val)})."
+    )
+
+
+class UnreadableImage(NamedTuple):
+    """Takes the place of a sample whose file could not be decoded; the loader turns it into one clear error."""
+
+    path: str
+    reason: str
+
+
+class ImageFolderDataset(Dataset[Any]):
+    """Decoded and transformed images of one split.
+
+    Args:
+        images: the files.
+        transforms: torchvision v2 transforms, applied in order to a uint8 tensor [3, H, W] ('opencv') or to a PIL
+            image ('pil'); the result must be uint8 [3, H', W'] or a PIL image.
+        decoder: 'opencv' or 'pil'. They decode to the same pixels; resizing then rounds a little differently.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, images: ImageList, transforms: Sequence[Callable[..., Any]], *, decoder: str, seed: int) -> None:
+        self.images, self.transforms, self.seed = images, transforms, seed
+        self.decode = {"opencv": decode_opencv, "pil": decode_pil}[decoder]
+
+    def __len__(self) -> int:
+        return len(self.images.files)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int] | UnreadableImage:
+        """The sample of (epoch, index): uint8 [3, H', W'] and its label; every random draw depends on these alone."""
+        epoch, index = key
+        path = self.images.folder / os.fsdecode(self.images.files[index])
+        try:
+            image = self.decode(path)
+        except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError) as error:
+            return UnreadableImage(str(path), str(error).splitlines()[0] if str(error) else type(error).__name__)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(sample_seed(self.seed, epoch, index))
+            for transform in self.transforms:
+                image = transform(image)
+        tensor = image if isinstance(image, torch.Tensor) else F.pil_to_tensor(image)
+        return tensor, int(self.images.labels[index])
+
+
+def decode_opencv(path: Path) -> torch.Tensor:
+    """uint8 [3, H, W] red green blue, turned upright by its EXIF orientation.
+
+    The memory is that of the decoded [H, W, 3] picture: torch resizes such tensors twice as fast as planar ones.
+    """
+    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise OSError("it is truncated, damaged or not an image")
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def decode_pil(path: Path) -> Image.Image:
+    """The RGB PIL image, turned upright by its EXIF orientation."""
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")

@@ -1,0 +1,145 @@
+"""Image files to batches, read ahead by worker processes in an order that depends on (seed, epoch, step) alone."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
+from public.datasets.imagenet import ImageFolderDataset, UnreadableImage
+from public.runtime.interruption import ignore_signals_in_worker
+from public.runtime.seeding import epoch_order
+
+
+class ShareOfEpoch(Sampler[list[tuple[int, int]]]):
+    """Gives one process its part of each global batch of an epoch, as (epoch, index) keys.
+
+    Args:
+        num_images: of the data set.
+        batch_size: of all processes together.
+        seed: of the order.
+        rank: this process.
+        num_processes: all of them.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int, num_processes: int) -> None:
+        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
+        self.local_size = batch_size // num_processes
+        self.offset = rank * self.local_size
+        self.epoch = self.first_step = 0
+
+    def __len__(self) -> int:
+        return max(0, self.num_images // self.batch_size - self.first_step)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = epoch_order(self.seed, self.epoch, self.num_images)
+        for step in range(self.first_step, self.num_images // self.batch_size):
+            begin = step * self.batch_size + self.offset
+            yield [(self.epoch, int(i)) for i in order[begin : begin + self.local_size]]
+
+
+class ShareOfSplit(Sampler[list[tuple[int, int]]]):
+    """Gives one process every num_processes-th image, each once, in order."""
+
+    def __init__(self, num_images: int, batch_size: int, rank: int, num_processes: int) -> None:
+        self.indices = np.arange(rank, num_images, num_processes)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.indices) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for begin in range(0, len(self.indices), self.batch_size):
+            yield [(0, int(i)) for i in self.indices[begin : begin + self.batch_size]]
+
+
+def collate(
+    samples: Sequence[tuple[torch.Tensor, int] | UnreadableImage],
+) -> ClassificationBatch | UnreadableImage:
+    """Stacks samples; a sample that could not be read takes the place of the whole batch.
+
+    Pixels are stacked as [B, H, W, 3] in memory, as they were decoded: whole images are copied, not single values.
+    """
+    images, labels = [], []
+    for sample in samples:
+        if isinstance(sample, UnreadableImage):
+            return sample
+        images.append(sample[0])
+        labels.append(sample[1])
+    pixels = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)  # [B, 3, H, W]
+    return ClassificationBatch(pixels, torch.tensor(labels))
+
+
+def _checked(batches: DataLoader[Any]) -> Iterator[ClassificationBatch]:
+    """Passes batches on; raises DataError in the training process for an image that a worker could not read."""
+    for batch in batches:
+        if isinstance(batch, UnreadableImage):
+            raise DataError(
+                f"the image {batch.path} cannot be decoded: {batch.reason}. Replace or remove it; the same command "
+                "then goes on from the last checkpoint."
+            )
+        yield batch
+
+
+def _data_loader(
+    dataset: ImageFolderDataset, sampler: Sampler[list[tuple[int, int]]], num_workers: int, pin_memory: bool
+) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=num_workers,
+        worker_init_fn=ignore_signals_in_worker,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+        prefetch_factor=4 if num_workers else None,
+        # Its own generator: torch's global one must not be drawn from, or resuming would shift it.
+        generator=torch.Generator(),
+    )
+
+
+class ImageFolderTrainLoader:
+    """Training batches of one process from image files."""
+
+    def __init__(
+        self,
+        dataset: ImageFolderDataset,
+        *,
+        batch_size: int,
+        num_workers: int,
+        rank: int = 0,
+        num_processes: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.images.folder)
+        self.sampler = ShareOfEpoch(len(dataset), batch_size, dataset.seed, rank, num_processes)
+        self.loader = _data_loader(dataset, self.sampler, num_workers, pin_memory)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:
+        """The batches of one epoch from `first_step` on."""
+        self.sampler.epoch, self.sampler.first_step = epoch, first_step
+        return _checked(self.loader)
+
+
+class ImageFolderEvalLoader:
+    """One process's share of a split, each image once."""
+
+    def __init__(
+        self,
+        dataset: ImageFolderDataset,
+        *,
+        batch_size: int,
+        num_workers: int,
+        rank: int = 0,
+        num_processes: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.num_images, self.batch_size = len(dataset), batch_size
+        sampler = ShareOfSplit(len(dataset), batch_size, rank, num_processes)
+        self.loader = _data_loader(dataset, sampler, num_workers, pin_memory)
+
+    def __iter__(self) -> Iterator[ClassificationBatch]:
+        return _checked(self.loader)

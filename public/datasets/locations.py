@@ -1,0 +1,26 @@
+"""Where data sets lie: below DATA_ROOT, in the layouts that the predecessors used."""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def data_root() -> Path:
+    """The folder DATA_ROOT, default data/ in the repository; a relative one is also looked for in the repository."""
+    root = Path(os.environ.get("DATA_ROOT") or "data").expanduser()
+    return root if root.is_absolute() or (root.is_dir() and "DATA_ROOT" in os.environ) else REPOSITORY / root
+
+
+def dataset_folder(folder: str) -> Path:
+    """A config's `data.folder`: as it is where it is absolute, else below DATA_ROOT."""
+    path = Path(folder).expanduser()
+    return path if path.is_absolute() else data_root() / path
+
+
+def where_to_get() -> str:
+    """The end of a message about a missing data set: how to point at it, or what to try without it."""
+    return (
+        f"Data sets are looked for below DATA_ROOT (now {data_root()}). Put it there, set DATA_ROOT, or try the "
+        f"generated one: python -m public.datasets.sample --root data/sample, then DATA_ROOT=data/sample."
+    )

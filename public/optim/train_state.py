@@ -1,0 +1,148 @@
+"""Everything that a stopped run needs in order to end as if it had never stopped."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from public.config.record import class_summary, differences
+from public.optim.ema import AveragedWeights
+from public.runtime.checkpoint import load_checkpoint, save_checkpoint
+from public.runtime.distributed import World
+from public.runtime.seeding import get_rng_states, set_rng_states
+
+logger = logging.getLogger(__name__)
+
+
+class TrainState:
+    """A run's weights and counters.
+
+    Args:
+        network: the bare network, whose keys are those of `load_weights`.
+        optimizer: over its parameters.
+        scaler: the loss scale.
+        ema: averaged weights, or None.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        ema: AveragedWeights | None,
+    ) -> None:
+        self.network, self.optimizer, self.scaler, self.ema = network, optimizer, scaler, ema
+        self.epoch = 0
+        """Epochs trained and evaluated."""
+        self.step = 0
+        """Steps done in the present epoch; all of them while its evaluation is still to come."""
+        self.loss_sums: dict[str, float] = {}
+        """Sums of the named losses over the steps of the present epoch."""
+        self.history: list[dict[str, Any]] = []
+        """One row for each finished epoch."""
+        self.best: dict[str, Any] | None = None
+        """The row of best.pth."""
+
+    @property
+    def evaluated_network(self) -> nn.Module:
+        """The averaged network where there is one, else the network itself."""
+        return self.network if self.ema is None else self.ema.network
+
+    def add_losses(self, losses: dict[str, float]) -> None:
+        """Counts one step and its losses."""
+        self.step += 1
+        for name, value in losses.items():
+            self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value
+
+    def mean_losses(self) -> dict[str, float]:
+        """The named losses averaged over the steps of the present epoch so far."""
+        return {name: value / self.step for name, value in self.loss_sums.items()}
+
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        """Takes up the epoch's row and turns to the next epoch."""
+        self.history.append(row)
+        self.epoch, self.step, self.loss_sums = self.epoch + 1, 0, {}
+
+    def is_better(self, row: dict[str, Any], metric: str) -> bool:
+        """Whether the row beats the best one so far: a lower loss, or a higher value of any other metric."""
+        if self.best is None:
+            return True
+        return row[metric] < self.best[metric] if metric == "loss" else row[metric] > self.best[metric]
+
+    def save(self, path: Path, world: World, identity: dict[str, Any]) -> None:
+        """Writes a checkpoint. Called by every process: each adds its random generators, the main one writes.
+
+        Args:
+            path: the file.
+            world: this process's place.
+            identity: what a run must share with a checkpoint to resume from it: "config" (a record), "class_names",
+                "num_images"; and the run's "name".
+        """
+        rng = world.gather(get_rng_states())
+        if world.is_main:
+            save_checkpoint(path, identity | self._to_dict() | {"rng": rng})
+
+    def _to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.network.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "ema_num_averaged": self.ema.num_averaged if self.ema else 0,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"lr": self.optimizer.param_groups[0]["lr"]},  # else a pure function of epoch and step
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "metrics": {"history": self.history, "best": self.best, "loss_sums": self.loss_sums},
+        }
+
+    def resume(self, path: Path, world: World, identity: dict[str, Any]) -> bool:
+        """Goes on from a checkpoint if there is one.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            ValueError: it is damaged, or of another config or other classes; the message lists what differs.
+        """
+        if not path.exists():
+            return False
+        state = load_checkpoint(path)
+        _check_identity(path, state, identity)
+        self._from_dict(state)
+        if len(state["rng"]) == world.size:
+            set_rng_states(state["rng"][world.rank])
+        else:
+            logger.warning(
+                f"{path} was written by {len(state['rng'])} processes, and {world.size} go on: the result is as good, "
+                "but not bit for bit that of a run that never stopped."
+            )
+        return True
+
+    def _from_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"], state["ema_num_averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        metrics = state["metrics"]
+        self.history, self.best, self.loss_sums = metrics["history"], metrics["best"], metrics["loss_sums"]
+
+
+def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Refuses a checkpoint of another run; tells of a data set that grew or shrank."""
+    differing = differences(state["config"], identity["config"])
+    if state["class_names"] != identity["class_names"]:
+        differing.append(f"classes: {class_summary(state['class_names'])} -> {class_summary(identity['class_names'])}")
+    if differing:
+        raise ValueError(
+            f"{path} cannot be resumed, its settings differ from the present ones: {'; '.join(differing)}. Use the "
+            "same settings, another --name, or --fresh (which keeps the old folder aside)."
+        )
+    if state["num_images"] != identity["num_images"]:
+        logger.warning(
+            f"{path} was trained on {state['num_images']} images, and there are {identity['num_images']} now: the "
+            "order of images changes, and the result is not that of a run that never stopped."
+        )

@@ -1,0 +1,207 @@
+"""Training an image classifier: the whole story, from top to bottom.
+
+An experiment's train.py calls `main` with the rows of its config.py. `train` builds data, network and optimizer,
+goes on from a checkpoint if there is one, and loops over epochs. What it calls lies in the earlier folders of
+`public/`.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from public.backbones.catalog import build_backbone, check_backbone_name
+from public.backbones.classifier import ImageClassifier
+from public.config.classification import ClassificationConfig
+from public.config.command_line import parse_config
+from public.config.record import environment_record, to_record
+from public.datasets.batches import DataError, EvalLoader
+from public.datasets.classification import build_train_data
+from public.evaluation.classification import evaluate
+from public.evaluation.complexity import count
+from public.optim.ema import AveragedWeights
+from public.optim.optimizers import build_optimizer
+from public.optim.train_state import TrainState
+from public.optim.update import Updater
+from public.recipes.run import Run, finish_epoch, polled, train_epoch
+from public.runtime.device import choose_precision, device_name
+from public.runtime.distributed import World
+from public.runtime.interruption import Interruption, Stopped
+from public.runtime.launch import launch
+from public.runtime.parallel import check_sync_batch_norm, wrap
+from public.runtime.progress import Progress
+from public.runtime.run_folder import RunFolder
+from public.runtime.seeding import seed_everything
+from public.weights.loading import load_weights
+
+logger = logging.getLogger(__name__)
+
+PANELS = (("loss", ("train_loss", "loss")), ("learning rate", ("lr",)), ("accuracy", ("top1", "top5")))
+
+
+def main(configs: Mapping[str, ClassificationConfig], script: str, argv: Sequence[str] | None = None) -> None:
+    """Runs an experiment from its command line, and exits with its code.
+
+    Args:
+        configs: the rows of the experiment's config.py.
+        script: the experiment's train.py (`__file__`), beside which runs/ lies.
+        argv: the arguments; None takes the program's.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    config, fresh = parse_config(configs, args, prog="train.py")
+    path = Path(script).resolve().parent / "runs" / config.name
+    sys.exit(launch(config, script, args, lambda world: train(config, path, world, fresh=fresh)))
+
+
+class ClassificationTask(nn.Module):
+    """Network and loss in one module: what DDP, nn.DataParallel and torch.compile wrap."""
+
+    def __init__(self, classifier: ImageClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """uint8 [B, 3, H, W], int64 [B] -> the named losses, each a mean over the batch."""
+        return {"cross_entropy": F.cross_entropy(self.classifier(images), labels)}
+
+
+def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool = False) -> int:
+    """Trains one row.
+
+    Args:
+        config: the row.
+        path: the run folder.
+        world: this process's place.
+        fresh: start over, keeping an old run folder aside.
+
+    Returns:
+        The exit code: 0 after the last epoch, 128 + the signal that stopped the run before it.
+
+    Raises:
+        ValueError: a setting, the data, the weights or the checkpoint do not fit; the message says which and how.
+        NonFiniteLossError: a loss became infinite or NaN.
+    """
+    # ---- checks and data --------------------------------------------------------------------------------------------
+    config.local_batch_size(world.size)
+    check_sync_batch_norm(config.sync_batch_norm, world)
+    check_backbone_name(config.network)
+    data = build_train_data(config, world)
+    folder = RunFolder(path, world.is_main)
+    folder.open(fresh)
+
+    # ---- network and optimizer --------------------------------------------------------------------------------------
+    seed_everything(config.seed)
+    network = build_backbone(config.network, num_classes=len(data.class_names))
+    if config.initial_weights is not None:
+        report = load_weights(network, config.initial_weights, allow_mismatched=network.classifier_prefix)
+        logger.info(f"initial weights {config.initial_weights}: {report}")
+    dtype = choose_precision(config.precision, world.device)
+    task = ClassificationTask(classifier_of(network, config, dtype))
+    wrapped = wrap(
+        task,
+        world,
+        sync_batch_norm=config.sync_batch_norm,
+        parallel=config.parallel,
+        compiled=config.compile,
+        channels_last=config.channels_last,
+    )
+    optimizer = build_optimizer(network, config.optimizer)
+    ema = AveragedWeights(network, config.ema_decay) if config.ema_decay is not None else None
+    updater = Updater(wrapped, network, optimizer, world, dtype=dtype, clip_grad_norm=config.clip_grad_norm, ema=ema)
+    evaluated = task.classifier if ema is None else classifier_of(ema.network, config, dtype).to(world.device)
+
+    # ---- resume -----------------------------------------------------------------------------------------------------
+    world.barrier()  # nobody looks for latest.pth before an old folder is out of the way
+    run = Run(
+        config=config,
+        world=world,
+        loader=data.train,
+        class_names=data.class_names,
+        num_images=data.num_images,
+        folder=folder,
+        state=TrainState(network, optimizer, updater.scaler, ema),
+        interruption=Interruption(world, config.runtime.save_every_minutes),
+    )
+    resumed = run.state.resume(folder.latest, world, run.identity)
+    folder.write_history(run.state.history, run.global_step)
+    folder.write_json("config.json", to_record(config))
+    folder.write_json("environment.json", environment_record(device_name(world.device), world.size))
+    if world.is_main:
+        log_start(run, network, config.input_size, data.val.num_images, dtype, resumed)
+
+    # ---- the loop ---------------------------------------------------------------------------------------------------
+    try:
+        with run.interruption.listening():
+            while run.state.epoch < config.epochs:
+                wrapped.train()
+                row = train_epoch(run, updater)
+                run.save(folder.latest)  # a kill during the evaluation costs no training
+                if run.evaluation_is_due():
+                    row |= evaluate_epoch(run, evaluated, data.val)
+                finish_epoch(run, row, best_metric=config.best_metric, panels=PANELS)
+    except Stopped as stop:
+        logger.info(f"{stop} in epoch {run.state.epoch + 1} after step {run.state.step}; the same command goes on.")
+        return stop.exit_code
+    except DataError:
+        if world.size == 1:  # with others, they would wait in vain for this process to save
+            run.save(folder.latest)
+        raise
+    finally:
+        folder.close()
+    if world.is_main:
+        log_end(run, config.best_metric)
+    return 0
+
+
+def classifier_of(network: nn.Module, config: ClassificationConfig, dtype: torch.dtype) -> ImageClassifier:
+    """The network with the config's normalisation and layout around it."""
+    mean, std = config.data.mean, config.data.std
+    return ImageClassifier(network, mean=mean, std=std, dtype=dtype, channels_last=config.channels_last)
+
+
+def evaluate_epoch(run: Run, classifier: ImageClassifier, loader: EvalLoader) -> dict[str, float]:
+    """Evaluates, over all processes, with progress lines; gives top1, top5 and loss."""
+    run.world.broadcast_buffers(classifier)
+    steps = -(-loader.num_images // (loader.batch_size * run.world.size))
+    log_every = max(run.config.runtime.log_every, steps // 4)
+    progress = Progress("evaluate", steps, 0, log_every, run.world.is_main)
+    stop_if_asked = polled(run, loader.num_images, loader.batch_size)
+
+    def after_batch(num_images: int) -> None:
+        progress.advance(num_images * run.world.size)
+        stop_if_asked()
+
+    metrics = evaluate(classifier, progress.timed(loader), run.world, after_batch=after_batch)
+    progress.close()
+    del metrics["num_images"]
+    return metrics
+
+
+def log_start(
+    run: Run, network: nn.Module, input_size: int, num_val_images: int, dtype: torch.dtype, resumed: bool
+) -> None:
+    """Says what is about to run, on what, and from where."""
+    config, state, steps = run.config, run.state, run.loader.steps_per_epoch
+    precision = str(dtype).removeprefix("torch.")
+    logger.info(f"{config.name}: {config.network}, {count(network, input_size)} at {input_size}x{input_size}")
+    logger.info(
+        f"{run.num_images} training and {num_val_images} validation images, {len(run.class_names)} classes; "
+        f"{config.epochs} epochs of {steps} steps, batch {config.batch_size}"
+    )
+    logger.info(f"{run.world.size} x {device_name(run.world.device)}, {precision}; run folder {run.folder.path}")
+    if resumed:
+        logger.info(f"going on from {run.folder.latest}: {state.epoch} epochs and {state.step} steps are done")
+
+
+def log_end(run: Run, best_metric: str) -> None:
+    """Says what came out and where it lies."""
+    best, last = run.state.best, run.state.history[-1]
+    assert best is not None, "the last epoch is always evaluated"
+    logger.info(
+        f"done: best {best_metric} {best[best_metric]:.4f} in epoch {best['epoch']}, last {last[best_metric]:.4f}. "
+        f"Weights {run.folder.best}, curves {run.folder.path / 'curves.png'}; ./test.sh evaluates."
+    )

@@ -1,0 +1,73 @@
+"""Which device and which precision a run computes with, and how it says so."""
+
+import torch
+from torch import nn
+
+PRECISION_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(choice: str, local_rank: int = 0) -> torch.device:
+    """The device of this process.
+
+    Args:
+        choice: auto, cpu or cuda (the values of runtime.device).
+        local_rank: this process's number on its machine, which is its GPU's number.
+
+    Raises:
+        ValueError: cuda was asked for and this machine has none for this process.
+    """
+    num_gpus = torch.cuda.device_count()
+    if choice == "cpu" or (choice == "auto" and num_gpus == 0):
+        return torch.device("cpu")
+    if local_rank >= num_gpus:
+        raise ValueError(
+            f"runtime.device={choice!r}: process {local_rank} of this machine needs GPU {local_rank}, "
+            f"and {num_gpus} are visible. Start fewer processes or use --runtime.device cpu."
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def choose_precision(choice: str, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products and convolutions; 'auto' takes the fastest that this device computes natively."""
+    if choice != "auto":
+        return PRECISION_DTYPES[choice]
+    if device.type == "cuda":
+        # Ampere (compute capability 8) brought bf16 tensor cores; before it bf16 is emulated, fp16 is not.
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    return torch.bfloat16 if cpu_has_native_bf16() else torch.float32
+
+
+def cpu_has_native_bf16() -> bool:
+    """Whether the processor has bf16 instructions (AVX512-BF16 or AMX), which oneDNN uses for convolutions."""
+    # torch has no public name for this yet; where a release lacks these, float32 is the safe answer.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Autocast to `dtype` on `device`; for float32 a context that changes nothing."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """The layout of images and weights."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done all that it was given, so that a clock read next tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a person knows it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def num_parameters(module: nn.Module) -> int:
+    """How many numbers an optimizer may change."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

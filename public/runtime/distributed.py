@@ -1,0 +1,129 @@
+"""One process or many: starting them, knowing one's place among them, and adding numbers up over all of them."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from public.runtime.device import choose_device
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among all processes of the run."""
+
+    rank: int
+    """0 for the process that writes files."""
+    size: int
+    """Number of processes."""
+    device: torch.device
+    """The device of this process."""
+    control: Any = None
+    """A gloo group for decisions taken on the CPU; None in a world of one."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes logs, pictures and checkpoints."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Adds `values` (on any device) up over all processes; every process gets the result."""
+        if self.size > 1:
+            # NCCL adds what is on the GPU; sums that lie on the CPU go over gloo.
+            dist.all_reduce(values, group=self.control if values.device.type == "cpu" else None)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's `value`, in the order of ranks, on every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def broadcast_buffers(self, module: nn.Module) -> None:
+        """Gives every process the main one's buffers (batch norm's statistics, which each keeps for itself)."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0, group=self.control if buffer.device.type == "cpu" else None)
+
+    def barrier(self) -> None:
+        """Waits until every process is here."""
+        if self.size > 1:
+            dist.barrier(group=self.control)
+
+
+def under_launcher() -> bool:
+    """Whether torchrun or torch.distributed.launch started this process."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"))
+
+
+def processes_to_start(device: str, parallel: str, processes: int | None) -> int:
+    """How many processes `python train.py` has to start; 1 means that this one suffices.
+
+    Args:
+        device: runtime.device.
+        parallel: the config's `parallel`.
+        processes: runtime.processes; None for one per visible GPU.
+    """
+    if under_launcher() or parallel == "data_parallel":
+        return 1
+    if processes is not None:
+        return processes
+    return 1 if device == "cpu" else max(1, torch.cuda.device_count())
+
+
+def start_processes(num_processes: int, script: str, args: Sequence[str]) -> int:
+    """Runs `script` in several processes of this machine, on a free port, through torch's own elastic launcher.
+
+    Returns:
+        The exit code of the run: 0, that of the first process that failed, or 128 + the signal that stopped it.
+    """
+    from torch.distributed import run as elastic  # slow to import, and only needed here
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    options = ["--standalone", f"--nproc-per-node={num_processes}", script, *args]
+    # Each process would otherwise use every core for itself; torchrun's own default is one thread each.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    try:
+        elastic.run(elastic.parse_args(options))
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
+
+
+@contextlib.contextmanager
+def join_world(device: str, parallel: str = "distributed") -> Iterator[World]:
+    """Joins the processes that a launcher started, or stands alone; leaves them at the end.
+
+    Args:
+        device: runtime.device.
+        parallel: the config's `parallel`.
+
+    Raises:
+        ValueError: a launcher started several processes for nn.DataParallel, or there is no GPU for this one.
+    """
+    size = int(os.environ["WORLD_SIZE"]) if under_launcher() else 1
+    if size > 1 and parallel == "data_parallel":
+        raise ValueError(
+            f"parallel='data_parallel' runs in one process, and a launcher started {size}. "
+            "Start it with `python train.py`, or use --parallel distributed."
+        )
+    if size == 1:
+        yield World(rank=0, size=1, device=choose_device(device))
+        return
+    own_device = choose_device(device, int(os.environ["LOCAL_RANK"]))
+    on_gpu = own_device.type == "cuda"
+    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=own_device if on_gpu else None)
+    yield World(rank=dist.get_rank(), size=size, device=own_device, control=dist.new_group(backend="gloo"))
+    # Not after an error: the others would still be waiting for this process, and it for them.
+    dist.destroy_process_group()

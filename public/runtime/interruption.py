@@ -1,0 +1,99 @@
+"""Stopping at a step boundary: signals and the save timer become one decision that all processes take together."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from public.runtime.distributed import World
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A launcher repeats the signal to its children; only a person's later, second one means "at once".
+IMPATIENT_AFTER_SECONDS = 2.0
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has left everything in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+        """What a shell calls a program that a signal ended: 143 for SIGTERM, 130 for SIGINT."""
+
+
+class Decision(NamedTuple):
+    """What every process does at this step boundary."""
+
+    stop_signal: int
+    """0, or the number of the signal that asked the run to stop."""
+    save: bool
+    """Whether a checkpoint is due."""
+
+
+class Interruption:
+    """Listens for SIGTERM and SIGINT and for the time of the next checkpoint.
+
+    With several processes a decision is agreed on by a maximum over all of them, started at one step and read at the
+    next: nobody waits, nobody synchronises a GPU, and all stop at the same step.
+    """
+
+    def __init__(self, world: World, save_every_minutes: float) -> None:
+        self.world = world
+        self.save_every_seconds = save_every_minutes * 60
+        self.last_save = time.monotonic()
+        self.received_signal = 0
+        self.received_at = 0.0
+        self.pending: tuple[torch.Tensor, Any] | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["Interruption"]:
+        """Catches the signals while the block runs, then puts the former handlers back."""
+        former = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.received_signal and now - self.received_at > IMPATIENT_AFTER_SECONDS:
+            raise SystemExit(128 + number)
+        if not self.received_signal:
+            self.received_signal, self.received_at = number, now
+
+    def poll(self) -> Decision:
+        """To be called by every process at every step boundary: what all of them do now."""
+        due = self.world.is_main and time.monotonic() - self.last_save >= self.save_every_seconds
+        flags = torch.tensor([self.received_signal, int(due)])
+        if self.world.size > 1:
+            flags = self._agree(flags)
+        decision = Decision(int(flags[0]), bool(flags[1]))
+        if decision.save:
+            self.last_save = time.monotonic()
+        return decision
+
+    def stop_if_asked(self, decision: Decision) -> None:
+        """Raises Stopped, in all processes at once, if a signal asked for it."""
+        if decision.stop_signal:
+            raise Stopped(decision.stop_signal)
+
+    def _agree(self, flags: torch.Tensor) -> torch.Tensor:
+        """Returns the maximum of the flags of the step before, and sends this step's on their way."""
+        agreed = torch.zeros_like(flags)
+        if self.pending is not None:
+            agreed, work = self.pending
+            work.wait()
+        work = dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.world.control, async_op=True)
+        self.pending = flags, work
+        return agreed
+
+
+def ignore_signals_in_worker(worker_id: int) -> None:
+    """For data workers: the training process decides when they end, not a Ctrl-C that reaches them too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

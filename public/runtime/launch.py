@@ -1,0 +1,53 @@
+"""From a parsed command line to a run in the right number of processes, with every known mistake as one sentence."""
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from public.config.command_line import fail
+from public.config.sections import RunConfig
+from public.runtime.distributed import World, join_world, processes_to_start, start_processes
+from public.runtime.run_folder import log_to_console
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+logger = logging.getLogger(__name__)
+
+
+def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[World], int]) -> int:
+    """Runs `run` here, or starts `script` again in one process per GPU, each of which then comes here itself.
+
+    Args:
+        config: what is to run.
+        script: the program, for starting it again.
+        args: its arguments.
+        run: the work of one process; gives the exit code.
+
+    Returns:
+        The exit code: `run`'s, 2 for what a user can put right, 1 for a loss that is not finite.
+    """
+    runtime = config.runtime
+    try:
+        num_processes = processes_to_start(runtime.device, config.parallel, runtime.processes)
+        config.local_batch_size(num_processes)
+    except ValueError as error:
+        fail(str(error))
+    if num_processes > 1:
+        return start_processes(num_processes, script, args)
+    try:
+        with join_world(runtime.device, config.parallel) as world:
+            log_to_console(world.is_main)
+            return run(world)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        if not raised_by_us(error):
+            raise
+        log_to_console(is_main=True)
+        logger.error(f"error: {error}")
+        return 1 if isinstance(error, FloatingPointError) else 2
+
+
+def raised_by_us(error: BaseException) -> bool:
+    """Whether code of this package raised the error: then it is a message for the user; else it shows a defect."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and PACKAGE in Path(frames[-1].filename).resolve().parents

@@ -1,0 +1,49 @@
+"""What is put around a training module so that it runs on the devices of a run."""
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from public.runtime.distributed import World
+
+
+def check_sync_batch_norm(sync_batch_norm: bool, world: World) -> None:
+    """Refuses synchronised batch norm where torch has none; to be called before any data is touched."""
+    if sync_batch_norm and world.device.type == "cpu":
+        raise ValueError("sync_batch_norm=True needs GPUs: torch's SyncBatchNorm does not run on a CPU.")
+
+
+def wrap(
+    module: nn.Module,
+    world: World,
+    *,
+    sync_batch_norm: bool,
+    parallel: str,
+    compiled: bool,
+    channels_last: bool,
+) -> nn.Module:
+    """Moves a training module to its device and wraps it for all of the run's devices.
+
+    Args:
+        module: takes a batch and gives losses; its state stays reachable through the same object.
+        world: this process's place.
+        sync_batch_norm: batch norm statistics over all processes.
+        parallel: 'distributed' or 'data_parallel'.
+        compiled: torch.compile the result.
+        channels_last: convert the weights' memory layout.
+
+    Returns:
+        What the training loop calls.
+    """
+    if sync_batch_norm and world.size > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    module.to(world.device)
+    if channels_last:
+        module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    wrapped: nn.Module = module
+    if world.size > 1:
+        device_ids = [world.device.index] if world.device.type == "cuda" else None
+        wrapped = DistributedDataParallel(module, device_ids=device_ids, gradient_as_bucket_view=True)
+    elif parallel == "data_parallel" and world.device.type == "cuda" and torch.cuda.device_count() > 1:
+        wrapped = DataParallel(module)
+    return torch.compile(wrapped) if compiled else wrapped  # pyright: ignore[reportReturnType]

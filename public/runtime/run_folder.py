@@ -1,0 +1,145 @@
+"""The folder of one run: config.json, environment.json, train.log, metrics.jsonl, TensorBoard events, checkpoints."""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """Paths and writers of one run. Only the main process writes; the others hold the paths.
+
+    A full disk never stops a run: what cannot be written is warned about once and left out.
+    """
+
+    def __init__(self, path: Path, is_main: bool) -> None:
+        self.path = path
+        self.is_main = is_main
+        self.latest = path / "checkpoints" / "latest.pth"
+        self.best = path / "checkpoints" / "best.pth"
+        self.tensorboard: SummaryWriter | None = None
+
+    def open(self, fresh: bool) -> None:
+        """Makes the folder, after moving an old one aside if a fresh start is wanted, and begins train.log."""
+        if not self.is_main:
+            return
+        kept = self._move_aside() if fresh and self.path.exists() else None
+        self.latest.parent.mkdir(parents=True, exist_ok=True)
+        handler = _FileHandler(self.path / "train.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        package_logger = logging.getLogger("public")
+        package_logger.setLevel(logging.INFO)
+        package_logger.addHandler(handler)
+        if kept:
+            logger.info(f"--fresh: the old run is kept in {kept}")
+
+    def _move_aside(self) -> Path:
+        aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        os.rename(self.path, aside)
+        return aside
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes one JSON file of the folder."""
+        if self.is_main:
+            with going_on_when_disk_is_full(name):
+                replace_text(self.path / name, json.dumps(value, indent=2) + "\n")
+
+    def write_history(self, rows: list[dict[str, Any]], global_step: int) -> None:
+        """Begins metrics.jsonl and the TensorBoard events from the rows that the checkpoint knows.
+
+        What an interrupted run wrote after its last checkpoint is dropped: those epochs are run again.
+        """
+        if not self.is_main:
+            return
+        with going_on_when_disk_is_full("metrics.jsonl"):
+            replace_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            self.tensorboard = SummaryWriter(str(self.path), purge_step=global_step + 1)
+
+    def write_row(self, row: dict[str, Any]) -> None:
+        """Appends one epoch to metrics.jsonl."""
+        if self.is_main:
+            with (
+                going_on_when_disk_is_full("metrics.jsonl"),
+                open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file,
+            ):
+                file.write(json.dumps(row) + "\n")
+
+    def write_scalars(self, group: str, values: dict[str, float], step: int) -> None:
+        """Sends numbers to TensorBoard, named group/name."""
+        if self.tensorboard is not None:
+            with going_on_when_disk_is_full("TensorBoard events"):
+                for name, value in values.items():
+                    self.tensorboard.add_scalar(f"{group}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flushes the writers and ends train.log."""
+        if self.tensorboard is not None:
+            with going_on_when_disk_is_full("TensorBoard events"):
+                self.tensorboard.close()
+        package_logger = logging.getLogger("public")
+        for handler in [h for h in package_logger.handlers if isinstance(h, _FileHandler)]:
+            package_logger.removeHandler(handler)
+            with contextlib.suppress(OSError):
+                handler.close()
+
+
+class _FileHandler(logging.FileHandler):
+    """A log file that a full disk silences; the console keeps telling."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drops the line."""
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_warned: set[str] = set()
+
+
+@contextlib.contextmanager
+def going_on_when_disk_is_full(what: str) -> Iterator[None]:
+    """Turns a failed write into one warning for each kind of file."""
+    try:
+        yield
+    except OSError as error:
+        if what not in _warned:
+            _warned.add(what)
+            logger.warning(f"could not write {what}: {error}. The run goes on without it.")
+
+
+def log_to_console(is_main: bool) -> None:
+    """Shows the package's messages on stderr: all of the main process's, warnings of the others."""
+    package_logger = logging.getLogger("public")
+    package_logger.setLevel(logging.INFO)
+    package_logger.propagate = False
+    if not any(getattr(handler, "is_console", False) for handler in package_logger.handlers):
+        handler = _ConsoleHandler(sys.stderr)
+        handler.setLevel(logging.INFO if is_main else logging.WARNING)
+        package_logger.addHandler(handler)
+
+
+class _ConsoleHandler(logging.StreamHandler):  # pyright: ignore[reportMissingTypeArgument]
+    """Writes lines above a progress bar instead of through it."""
+
+    is_console = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one message."""
+        tqdm.write(self.format(record), file=self.stream)

@@ -1,0 +1,94 @@
+"""Random numbers that depend on (seed, epoch, sample) alone.
+
+A stateful generator makes the draws of one image depend on every image before it, so a resumed run, or one with
+another number of workers, goes another way. Here each sample's draws are a hash of its coordinates instead.
+"""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+# SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"): step and mixing constants.
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def _splitmix64(state: np.ndarray) -> np.ndarray:
+    """One SplitMix64 output for each uint64 state (arrays wrap around silently, which is meant)."""
+    z = state + _STEP
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return z ^ (z >> np.uint64(31))
+
+
+def sample_hashes(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+    """A 64-bit hash for each sample of an epoch.
+
+    Args:
+        seed: the run's seed.
+        epoch: the epoch, 0-based.
+        indices: integers [B], each sample's number in its data set.
+
+    Returns:
+        uint64 [B].
+    """
+    key = np.array([seed % 2**64], dtype=np.uint64)
+    key = _splitmix64(_splitmix64(key) ^ np.uint64(epoch))  # [1]
+    return _splitmix64(key ^ _splitmix64(np.asarray(indices).astype(np.uint64)))  # [B]
+
+
+def uniforms(seed: int, epoch: int, indices: np.ndarray, count: int) -> np.ndarray:
+    """`count` independent draws from [0, 1) for each sample: float64 [B, count]."""
+    counters = np.arange(count, dtype=np.uint64) * _STEP  # [count]
+    bits = _splitmix64(sample_hashes(seed, epoch, indices)[:, None] + counters)  # [B, count]
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def sample_seed(seed: int, epoch: int, index: int) -> int:
+    """The seed under which one sample's transforms draw from torch's own generator."""
+    return int(sample_hashes(seed, epoch, np.array([index]))[0] >> np.uint64(1))
+
+
+def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
+    """The order of an epoch: a permutation of 0 .. num_samples - 1, int64."""
+    generator = torch.Generator().manual_seed(sample_seed(seed, epoch, num_samples))
+    return torch.randperm(num_samples, generator=generator).numpy()
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds python, numpy's global generator and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries that we call draw from the global generator
+    torch.manual_seed(seed)
+
+
+def get_rng_states() -> dict[str, Any]:
+    """Every global generator's state, in types that a weights-only load accepts."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            cached,
+        ],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+    }
+
+
+def set_rng_states(states: dict[str, Any]) -> None:
+    """Puts back what `get_rng_states` took."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -1,0 +1,75 @@
+"""Key names of other people's checkpoints, renamed to ours.
+
+Our networks carry torchvision's names, and so do timm's ResNets and the ImageNet ResNets of 2020: those need
+nothing. Each function below takes a key of another convention to ours; what it does not know it gives back.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from itertools import accumulate
+
+from torch import Tensor
+
+# blocks in each of timm's seven stages: torchvision counts them through, behind its stem
+_MOBILENET_V2_DEPTHS = (1, 2, 3, 4, 3, 3, 1)
+_MOBILENET_V2_OUTER = {
+    "conv_stem": "features.0.0",
+    "bn1": "features.0.1",
+    "conv_head": "features.18.0",
+    "bn2": "features.18.1",
+    "classifier": "classifier.1",
+}
+_MOBILENET_V2_FIRST = {"conv_dw": "0.0", "bn1": "0.1", "conv_pw": "1", "bn2": "2"}  # without expansion
+_MOBILENET_V2_BLOCK = {
+    "conv_pw": "0.0",
+    "bn1": "0.1",
+    "conv_dw": "1.0",
+    "bn2": "1.1",
+    "conv_pwl": "2",
+    "bn3": "3",
+}
+
+
+def timm_mobilenet_v2(key: str) -> str:
+    """timm's `mobilenetv2_100` -> torchvision's `mobilenet_v2`.
+
+    `blocks.1.0.conv_dw.weight` -> `features.2.conv.1.0.weight`.
+    """
+    outer, _, rest = key.partition(".")
+    if outer in _MOBILENET_V2_OUTER:
+        return f"{_MOBILENET_V2_OUTER[outer]}.{rest}"
+    block = re.fullmatch(r"blocks\.([0-6])\.(\d)\.(\w+)\.(\w+)", key)
+    if block is None:
+        return key
+    stage, position, layer, tensor = int(block[1]), int(block[2]), block[3], block[4]
+    names = _MOBILENET_V2_FIRST if stage == 0 else _MOBILENET_V2_BLOCK
+    if layer not in names:
+        return key
+    blocks_before = list(accumulate(_MOBILENET_V2_DEPTHS, initial=0))[stage]
+    return f"features.{1 + blocks_before + position}.conv.{names[layer]}.{tensor}"
+
+
+_CIFAR_BRANCH = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
+
+
+def cifar_resnet_2020(key: str) -> str:
+    """The CIFAR ResNets of 2020 -> ours: `stage3.0.residual_branch.3.weight` -> `layer2.0.conv2.weight`."""
+    stem = re.fullmatch(r"conv1\.([01])\.(\w+)", key)
+    if stem:
+        return f"{'conv1' if stem[1] == '0' else 'bn1'}.{stem[2]}"
+    block = re.fullmatch(r"stage([2-5])\.(\d+)\.(residual_branch|shortcut)\.(\d)\.(\w+)", key)
+    if block is None or (block[3] == "residual_branch" and block[4] not in _CIFAR_BRANCH):
+        return key
+    name = f"downsample.{block[4]}" if block[3] == "shortcut" else _CIFAR_BRANCH[block[4]]
+    return f"layer{int(block[1]) - 1}.{block[2]}.{name}.{block[5]}"
+
+
+_KEY_MAPS: tuple[Callable[[str], str], ...] = (timm_mobilenet_v2, cifar_resnet_2020)
+
+
+def rename_to_fit(weights: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """The weights under those names, their own or renamed, of which most are wanted; in doubt their own."""
+    candidates = [weights]
+    for rename in _KEY_MAPS:
+        candidates.append({rename(key): tensor for key, tensor in weights.items()})
+    return max(candidates, key=lambda candidate: len(candidate.keys() & set(wanted)))

@@ -1,0 +1,122 @@
+"""Initial weights into a network: all of them, or a clear word on which did not fit.
+
+load_weights(network, "torchvision:resnet50")
+load_weights(network, "best.pth", allow_mismatched=network.classifier_prefix)   # another number of classes
+load_weights(features, "torchvision:resnet50", allow_unexpected=features.left_out)
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from public.weights.key_maps import rename_to_fit
+from public.weights.reading import WeightsSource, describe_source, read_weights, some
+
+
+class LoadReport(NamedTuple):
+    """What became of every key, in the network's terms."""
+
+    loaded: list[str]
+    """Copied from the source."""
+    missing: list[str]
+    """In the network only: they keep their values."""
+    unexpected: list[str]
+    """In the source only: ignored."""
+    mismatched: dict[str, str]
+    """In both, with another shape or kind of number, both stated: they keep the network's values."""
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded", *_differences(self)]
+        return "; ".join(parts)
+
+
+def load_weights(
+    model: nn.Module,
+    source: WeightsSource,
+    *,
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
+    allow_mismatched: Sequence[str] = (),
+) -> LoadReport:
+    """Loads weights into a network, in place; where they do not fit, nothing is changed.
+
+    Keys of timm and of the 2020 project are renamed where that makes them fit (`key_maps.py`). Batch norm's
+    `num_batches_tracked` may be absent on either side: older files lack it, and no network here reads it.
+
+    Args:
+        model: the network, not wrapped in DDP or compiled.
+        source: see `read_weights`.
+        allow_missing: beginnings, such as `("fc.",)`, of keys which the source need not have.
+        allow_unexpected: beginnings of keys which the network need not have.
+        allow_mismatched: beginnings of keys whose shapes may differ; the network's values stay.
+
+    Returns:
+        Which keys were loaded, missing, unexpected and mismatched, the allowed ones included.
+
+    Raises:
+        FileNotFoundError: see `read_weights`.
+        ValueError: see `read_weights`; or any key differs that is not allowed to; or no key fits at all.
+    """
+    own = model.state_dict()
+    weights = rename_to_fit(read_weights(source), own.keys())
+    report = _compare(weights, own)
+    refused = LoadReport(
+        report.loaded,
+        _not_allowed(report.missing, allow_missing),
+        _not_allowed(report.unexpected, allow_unexpected),
+        {key: report.mismatched[key] for key in _not_allowed(report.mismatched, allow_mismatched)},
+    )
+    _check(refused, f"{describe_source(source)} into {type(model).__name__}", weights, own)
+    model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
+    return report
+
+
+def _compare(weights: dict[str, Tensor], own: dict[str, Tensor]) -> LoadReport:
+    shared = [key for key in own if key in weights]
+    mismatched = {
+        key: f"{_kind(weights[key])} given, {_kind(own[key])} expected"
+        for key in shared
+        if weights[key].shape != own[key].shape or weights[key].is_floating_point() != own[key].is_floating_point()
+    }
+    return LoadReport(
+        loaded=[key for key in shared if key not in mismatched],
+        missing=[key for key in own if key not in weights and not _is_counter(key)],
+        unexpected=[key for key in weights if key not in own and not _is_counter(key)],
+        mismatched=mismatched,
+    )
+
+
+def _check(refused: LoadReport, what: str, weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Raises ValueError where anything differs that may not, or nothing is left to load."""
+    if not weights.keys() & own.keys():
+        raise ValueError(
+            f"{what}: not one of the {len(weights)} keys ({some(list(weights))}) is among the "
+            f"{len(own)} expected ({some(list(own))}). Is this another network's file?"
+        )
+    differences = _differences(refused)
+    if differences:
+        raise ValueError(
+            f"{what} does not fit: {'; '.join(differences)}. If that is meant, allow it by the beginning "
+            "of the keys, with allow_missing, allow_unexpected or allow_mismatched."
+        )
+
+
+def _differences(report: LoadReport) -> list[str]:
+    mismatched = [f"{key}: {kinds}" for key, kinds in report.mismatched.items()]
+    named = {"missing": report.missing, "unexpected": report.unexpected, "mismatched": mismatched}
+    return [f"{len(keys)} {name} ({some(keys)})" for name, keys in named.items() if keys]
+
+
+def _not_allowed(keys: Sequence[str] | dict[str, str], allowed: Sequence[str]) -> list[str]:
+    # A lone string is one prefix: its letters, one by one, would allow far too much.
+    prefixes = allowed if isinstance(allowed, str) else tuple(allowed)
+    return [key for key in keys if not (prefixes and key.startswith(prefixes))]
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

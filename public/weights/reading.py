@@ -1,0 +1,128 @@
+"""From a file, a dict or a published name to plain tensors by key.
+
+Nothing but tensors and plain values is ever unpickled (`weights_only=True`, safetensors). Whole training
+checkpoints of this project and of others are opened, and the prefixes that wrappers leave are taken off.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from public.weights.published import fetch_published
+
+WeightsSource = str | Path | Mapping[str, Any]
+
+# Where training checkpoints keep the network; the first that is there and not None counts. Ours have "model"
+# and "ema", which goes first: a run that averages its weights is evaluated on the averages.
+_NETWORK_ENTRIES = ("ema", "model", "state_dict", "model_state_dict")
+
+
+def read_weights(source: WeightsSource) -> dict[str, Tensor]:
+    """Reads weights, on the CPU.
+
+    Args:
+        source: the path of a `.pth`, `.pt` or `.safetensors` file; `torchvision:<model>[.<weights>]`;
+            `timm:<model>`; or a dict. File and dict are a state dict, or a training checkpoint with one under
+            `ema`, `model`, `state_dict` or `model_state_dict`.
+
+    Returns:
+        The state dict, without the prefixes of DataParallel and DDP (`module.`) and compile (`_orig_mod.`).
+
+    Raises:
+        FileNotFoundError: no such file, or a download that failed.
+        ValueError: not a file of weights, a pickle with more than weights in it, or no tensors inside.
+    """
+    where = describe_source(source)
+    if isinstance(source, Mapping):
+        return _only_tensors(source, where)
+    library, _, model = str(source).partition(":")
+    if library in ("torchvision", "timm"):
+        return _only_tensors(fetch_published(library, model), where)
+    return _only_tensors(_read_file(Path(source)), where)
+
+
+def describe_source(source: WeightsSource) -> str:
+    """What messages call a source of weights."""
+    return "the given dict" if isinstance(source, Mapping) else str(source)
+
+
+def _read_file(path: Path) -> Any:
+    if not path.is_file():
+        what = "it is a folder" if path.is_dir() else "there is no such file"
+        raise FileNotFoundError(
+            f"no weights at {path}: {what}. Give the path of a .pth, .pt or .safetensors file, "
+            "torchvision:<model>[.<weights>] or timm:<model>."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes fail anywhere: KeyError, EOFError, OSError, RuntimeError...
+        raise ValueError(_why_unreadable(path, error)) from error
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    blocked = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, UnpicklingError) else None
+    if blocked:
+        return (
+            f"{path} pickles {blocked[1]}, which could run code when loaded, and is refused. If you "
+            "trust the file, load it with torch.load(..., weights_only=False) and save its state dict alone."
+        )
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0]
+    return (
+        f"{path} ({path.stat().st_size} bytes) is not a readable file of weights, or cut short ({reason}). "
+        "Expected is what torch.save or safetensors writes."
+    )
+
+
+def _only_tensors(content: Any, where: str) -> dict[str, Tensor]:
+    """The state dict inside, its keys cleaned; refuses anything which is not one."""
+    state = _open_checkpoint(content)
+    if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(
+            f"{where} holds no tensors by name but {_outline(state)}; expected a state dict, or a checkpoint "
+            f"with one under {', '.join(_NETWORK_ENTRIES)}."
+        )
+    others = [
+        f"{key!r} ({type(value).__name__})"
+        for key, value in state.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
+    if others:
+        raise ValueError(f"{where} mixes tensors by name with others: {some(others)}; expected a state dict.")
+    return _clean_keys(dict(state))
+
+
+def _open_checkpoint(content: Any) -> Any:
+    """A checkpoint's network, or the content itself where it is no checkpoint."""
+    if isinstance(content, Mapping):
+        for entry in _NETWORK_ENTRIES:
+            if isinstance(content.get(entry), Mapping):
+                return content[entry]
+    return content
+
+
+def _clean_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Takes `_orig_mod.` off wherever a part was compiled, `module.` where it stands before every key."""
+    state = {key.replace("_orig_mod.", ""): tensor for key, tensor in state.items()}
+    while all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    return state
+
+
+def _outline(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dict of {some([str(key) for key in content])}" if content else "an empty dict"
+    return f"a {type(content).__name__}"
+
+
+def some(names: list[str], limit: int = 4) -> str:
+    """The first few names of a list, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,248 @@
+"""Whole runs: resuming, several processes, bad settings. The referee is always a run without the disturbance."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from public.config.classification import ClassificationConfig
+from public.recipes import classification as recipe
+from public.runtime.checkpoint import load_checkpoint
+from public.runtime.distributed import World
+from public.runtime.interruption import Decision, Interruption
+from tests.recipes.tiny_experiment import TINY, build_tiny
+
+NUM_TRAIN, NUM_VAL, CLASSES = 44, 13, ("blue", "green", "red")
+ONE_PROCESS = World(rank=0, size=1, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noisy images of one colour a class; neither split divides by the batch size or by two."""
+    root = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", NUM_TRAIN), ("val", NUM_VAL)):
+        for number in range(count):
+            label = number % len(CLASSES)
+            pixels = rng.integers(0, 128, (20, 24, 3), dtype=np.uint8)
+            pixels[:, :, 2 - label] += 100
+            folder = root / split / CLASSES[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+    return root
+
+
+@pytest.fixture
+def config(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> ClassificationConfig:
+    """The tiny row on the tiny data, its network known to the recipe."""
+    monkeypatch.setattr(recipe, "build_backbone", build_tiny)
+    monkeypatch.setattr(recipe, "check_backbone_name", lambda name: None)
+    return replace(TINY, data=replace(TINY.data, folder=str(tiny_data)))
+
+
+def train(config: ClassificationConfig, path: Path, **options: Any) -> dict[str, Any]:
+    """Runs to the end in this process; gives latest.pth."""
+    assert recipe.train(config, path, ONE_PROCESS, **options) == 0
+    return load_checkpoint(path / "checkpoints" / "latest.pth")
+
+
+def tensors_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Every tensor of the network, its average and the optimizer, by name."""
+    slots = checkpoint["optimizer"]["state"]
+    found = {f"optimizer.{i}.{k}": v for i, s in slots.items() for k, v in s.items() if isinstance(v, torch.Tensor)}
+    found |= {f"model.{k}": v for k, v in checkpoint["model"].items()}
+    return found | {f"ema.{k}": v for k, v in (checkpoint["ema"] or {}).items()}
+
+
+def assert_same_result(ours: dict[str, Any], referee: dict[str, Any]) -> None:
+    """Both runs ended with the same bits."""
+    a, b = tensors_of(ours), tensors_of(referee)
+    assert a.keys() == b.keys()
+    assert len(a) == 6 * 3  # six parameters: weights, momentum, average
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+    assert result_rows(ours["metrics"]["history"]) == result_rows(referee["metrics"]["history"])
+
+
+def result_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without what a clock put in."""
+    clocked = ("images_per_second", "data_wait_share", "train_seconds")
+    return [{k: v for k, v in row.items() if k not in clocked} for row in rows]
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the next run receive SIGTERM at its n-th step boundary (or evaluated batch)."""
+    real_poll = Interruption.poll
+
+    def install(num_polls: int) -> None:
+        left = iter(range(num_polls - 1, -1, -1))
+
+        def poll(self: Interruption) -> Decision:
+            return Decision(signal.SIGTERM, save=False) if next(left, None) == 0 else real_poll(self)
+
+        monkeypatch.setattr(Interruption, "poll", poll)
+
+    return install
+
+
+def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tmp_path: Path) -> None:
+    """Every file is there, and metrics.jsonl has one complete row an epoch."""
+    checkpoint = train(config, tmp_path / "run")
+    names = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert {"config.json", "environment.json", "train.log", "metrics.jsonl", "curves.png"} <= names
+    assert {"checkpoints/latest.pth", "checkpoints/best.pth"} <= names
+    assert any("tfevents" in name for name in names)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows == checkpoint["metrics"]["history"]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert {"lr", "train_loss", "top1", "top5", "loss", "images_per_second"} <= rows[0].keys()
+    assert checkpoint["class_names"] == list(CLASSES)
+
+
+@pytest.mark.parametrize("num_polls", [1, 4, 5, 7, 9])
+def test_a_stopped_run_resumes_bit_for_bit(
+    config: ClassificationConfig, tmp_path: Path, stop_after: Callable[[int], None], num_polls: int
+) -> None:
+    """SIGTERM within an epoch, at its last step (5), during an evaluation (7): exit code 143, then the same bits.
+
+    An epoch has 44 // 8 = 5 steps and 13 // 8 = 1 poll of evaluation. The second part reads with other workers.
+    """
+    referee = train(config, tmp_path / "referee")
+    stop_after(num_polls)
+    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
+    workers = replace(config, runtime=replace(config.runtime, num_workers=2))
+    assert_same_result(train(workers, tmp_path / "run"), referee)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+
+
+def test_a_finished_run_is_left_alone(config: ClassificationConfig, tmp_path: Path) -> None:
+    """The same command once more trains nothing; --fresh starts over and keeps the old folder."""
+    first = train(config, tmp_path / "run")
+    assert_same_result(train(config, tmp_path / "run"), first)
+    assert_same_result(train(config, tmp_path / "run", fresh=True), first)
+    assert len([p for p in tmp_path.iterdir() if p.name.startswith("run.")]) == 1
+
+
+def test_another_config_is_refused_with_the_differing_fields(config: ClassificationConfig, tmp_path: Path) -> None:
+    """What changes no result may differ (runtime); all else is named, old and new."""
+    one_epoch = config.with_epochs(1)
+    train(one_epoch, tmp_path / "run")
+    train(replace(one_epoch, runtime=replace(config.runtime, log_every=7)), tmp_path / "run")
+    other = replace(one_epoch, seed=3, optimizer=replace(config.optimizer, lr=0.2))
+    with pytest.raises(ValueError, match=r"optimizer\.lr: 0\.1 -> 0\.2; seed: 0 -> 3.*--fresh"):
+        recipe.train(other, tmp_path / "run", ONE_PROCESS)
+
+
+def test_a_non_finite_loss_keeps_the_last_checkpoint(config: ClassificationConfig, tmp_path: Path) -> None:
+    """A learning rate of 1e30 blows up in the second step: the message names step and loss."""
+    wild = replace(
+        config, optimizer=replace(config.optimizer, lr=1e30), schedule=replace(config.schedule, warmup_epochs=0)
+    )
+    with pytest.raises(FloatingPointError, match=r"not finite at step \d+ .*cross_entropy=(nan|inf)"):
+        recipe.train(wild, tmp_path / "run", ONE_PROCESS)
+
+
+def test_an_unreadable_image_stops_with_its_path_and_loses_nothing(
+    config: ClassificationConfig, tiny_data: Path, tmp_path: Path
+) -> None:
+    """The steps before it are in the checkpoint; with the image replaced the run ends as if nothing had been."""
+    referee = train(config, tmp_path / "referee")
+    root = tmp_path / "data"
+    shutil.copytree(tiny_data, root)
+    image = root / "train" / "green" / "007.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:100])
+    damaged = replace(config, data=replace(config.data, folder=str(root)))
+    with pytest.raises(ValueError, match=r"green/007\.png cannot be decoded"):
+        recipe.train(damaged, tmp_path / "run", ONE_PROCESS)
+    image.write_bytes(content)
+    assert_same_result(train(damaged, tmp_path / "run"), referee)
+
+
+def test_weights_of_another_number_of_classes_are_taken_but_for_the_classifier(
+    config: ClassificationConfig, tmp_path: Path
+) -> None:
+    """initial_weights from a run with other classes: everything but fc is loaded."""
+    torch.save(build_tiny("tiny", 7).state_dict(), tmp_path / "seven.pth")
+    train(replace(config.with_epochs(1), initial_weights=str(tmp_path / "seven.pth")), tmp_path / "run")
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "fc.weight" in log
+    assert "4 tensors loaded" in log
+
+
+# ---- several processes ----------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+LAUNCHES = {
+    "self": ["train.py", "--runtime.processes", "2"],
+    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"],
+    "launch": [
+        *("-W", "ignore::FutureWarning", "-m", "torch.distributed.launch", "--nproc_per_node=2"),
+        *("--master_addr", "127.0.0.1", "--master_port", str(free_port()), "train.py"),
+    ],
+}
+
+
+def run_program(folder: Path, data: Path, args: list[str], expected: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs the copied experiment as a person would."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(Path(__file__).with_name("tiny_experiment.py"), folder / "train.py")
+    environment = os.environ | {"TINY_DATA": str(data), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *args]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == expected, done.stderr[-3000:]
+    return done
+
+
+PLAIN = ["--network", "tiny_plain", "--name", "run", "--ema-decay", "None"]
+
+
+@pytest.fixture(scope="module")
+def one_process_history(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The rows of the plain network (no dropout, no batch norm) trained in one process."""
+    folder = tmp_path_factory.mktemp("one")
+    run_program(folder, tiny_data, ["train.py", *PLAIN])
+    return load_checkpoint(folder / "runs" / "run" / "checkpoints" / "latest.pth")["metrics"]["history"]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHES)
+def test_two_processes_train_as_one(
+    launcher: str, tiny_data: Path, tmp_path: Path, one_process_history: list[dict[str, Any]]
+) -> None:
+    """Every way to start two gloo processes gives one process's loss curve, and its evaluation to the last image."""
+    run_program(tmp_path / "two", tiny_data, [*LAUNCHES[launcher], *PLAIN])
+    rows = load_checkpoint(tmp_path / "two" / "runs" / "run" / "checkpoints" / "latest.pth")["metrics"]["history"]
+    for row, expected in zip(rows, one_process_history, strict=True):
+        assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert (row["top1"], row["top5"]) == (expected["top1"], expected["top5"])
+    assert json.loads((tmp_path / "two" / "runs" / "run" / "environment.json").read_text())["processes"] == 2
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(tiny_data: Path, tmp_path: Path) -> None:
+    """A missing data folder, seen from the shell: no traceback."""
+    done = run_program(tmp_path / "run", tmp_path / "nowhere", ["train.py"], expected=2)
+    assert "Traceback" not in done.stderr
+    assert f"error: {tmp_path / 'nowhere' / 'train'} is missing; expected train/<class>/<image files>" in done.stderr

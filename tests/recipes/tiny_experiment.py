@@ -1,0 +1,65 @@
+"""A run that takes a second: a copy of this file in an empty folder is the train.py of a whole experiment.
+
+The images are 16 pixels wide. The network has no batch norm, so that its results do not depend on how a batch is shared
+out, and dropout, so that they do depend on the state of the random generators.
+"""
+
+import os
+
+import torch
+from torch import nn
+from torchvision.transforms import v2
+
+import public.recipes.classification as recipe
+from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+
+
+class TinyNetwork(nn.Module):
+    """Two convolutions and a linear layer."""
+
+    classifier_prefix = "fc."
+
+    def __init__(self, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(16, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] -> [B, num_classes]."""
+        x = self.conv2(self.conv1(images).relu()).relu()  # [B, 16, H/4, W/4]
+        return self.fc(self.dropout(x.mean(dim=(2, 3))))
+
+
+def build_tiny(name: str, num_classes: int) -> nn.Module:
+    """Stands in for the catalogue, for 'tiny' (with dropout) and 'tiny_plain' (without)."""
+    return TinyNetwork(num_classes, dropout=0.0 if name == "tiny_plain" else 0.2)
+
+
+recipe.build_backbone = build_tiny  # pyright: ignore[reportAttributeAccessIssue]
+recipe.check_backbone_name = lambda name: None
+
+TINY = ClassificationConfig(
+    name="tiny",
+    network="tiny",
+    input_size=16,
+    epochs=3,
+    batch_size=8,
+    ema_decay=0.8,
+    precision="fp32",
+    data=ClassificationDataConfig(
+        dataset="imagenet",
+        folder=os.environ.get("TINY_DATA", "tiny"),
+        train_transforms=(v2.RandomResizedCrop(16), v2.RandomHorizontalFlip()),
+        val_transforms=(v2.Resize(16), v2.CenterCrop(16)),
+    ),
+    optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4),
+    schedule=ScheduleConfig(kind="cosine", warmup_epochs=1),
+    runtime=RuntimeConfig(device="cpu", num_workers=0, log_every=1, save_every_minutes=100),
+)
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # as the launcher sets it for several processes: sums are then taken in the same order
+    recipe.main({"tiny": TINY}, __file__)
