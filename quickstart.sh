@@ -19,6 +19,6 @@ echo "== 3. evaluating its best checkpoint"
 "$experiment/test.sh"
 
 echo "== done in $(($(date +%s) - start)) s after the installation"
-echo "curves:      $experiment/runs/resnet34_half/curves.png"
-echo "checkpoints: $experiment/runs/resnet34_half/checkpoints/"
+echo "curves:      $experiment/runs/resnet18/curves.png"
+echo "checkpoints: $experiment/runs/resnet18/checkpoints/"
 echo "pictures:    data/sample/ILSVRC2012/val/<class>/"

@@ -1,4 +1,4 @@
-"""Ten kinds of generated shapes with a narrow ResNet: a whole run, on two CPU cores, in about two minutes.
+"""Ten kinds of generated shapes with ResNet-18: a whole run, on two CPU cores, in about two minutes.
 
 `quickstart.sh` runs it; by hand, from the repository:
 
@@ -16,24 +16,25 @@ from public.config.classification import ClassificationConfig, ClassificationDat
 from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
 
 CONFIGS = {
-    "resnet34_half": ClassificationConfig(
-        name="resnet34_half",
-        network="resnet34_half",
+    "resnet18": ClassificationConfig(
+        name="resnet18",
+        network="resnet18",
         num_classes=10,
         input_size=64,
-        epochs=12,
+        epochs=14,
         batch_size=64,
         data=ClassificationDataConfig(
             dataset="imagenet",
             folder="ILSVRC2012",
             train_transforms=(
-                v2.RandomResizedCrop(64, scale=(0.5, 1.0)),
+                v2.Resize((64, 64)),
+                v2.RandomCrop(64, padding=6, padding_mode="edge"),
                 v2.RandomHorizontalFlip(),
                 v2.RandomVerticalFlip(),
             ),
-            val_transforms=(v2.Resize(72), v2.CenterCrop(64)),
+            val_transforms=(v2.Resize((64, 64)),),
         ),
-        optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        optimizer=OptimizerConfig(name="sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
         schedule=ScheduleConfig(kind="cosine", warmup_epochs=2),
         channels_last=True,
         runtime=RuntimeConfig(num_workers=2, log_every=10),

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from public.datasets.batches import DataError
 from public.datasets.locations import where_to_get
-from public.runtime.seeding import sample_seed
+from public.runtime.seeding import drawing_for
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
@@ -113,8 +113,7 @@ class ImageFolderDataset(Dataset[Any]):
             image = self.decode(path)
         except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError) as error:
             return UnreadableImage(str(path), str(error).splitlines()[0] if str(error) else type(error).__name__)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(sample_seed(self.seed, epoch, index))
+        with drawing_for(self.seed, epoch, index):
             for transform in self.transforms:
                 image = transform(image)
         tensor = image if isinstance(image, torch.Tensor) else F.pil_to_tensor(image)

@@ -95,5 +95,10 @@ class Interruption:
 
 
 def ignore_signals_in_worker(worker_id: int) -> None:
-    """For data workers: the training process decides when they end, not a Ctrl-C that reaches them too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """For data workers: a signal to the whole process group (Ctrl-C, a batch system) reaches them too.
+
+    The training process still needs their batches until the next step boundary. They leave when it tells them to, or
+    within seconds of its death.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -4,7 +4,9 @@ A stateful generator makes the draws of one image depend on every image before i
 another number of workers, goes another way. Here each sample's draws are a hash of its coordinates instead.
 """
 
+import contextlib
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,21 @@ def uniforms(seed: int, epoch: int, indices: np.ndarray, count: int) -> np.ndarr
 def sample_seed(seed: int, epoch: int, index: int) -> int:
     """The seed under which one sample's transforms draw from torch's own generator."""
     return int(sample_hashes(seed, epoch, np.array([index]))[0] >> np.uint64(1))
+
+
+@contextlib.contextmanager
+def drawing_for(seed: int, epoch: int, index: int) -> Iterator[None]:
+    """Within the block, torch's global CPU generator gives one sample's draws; afterwards it is as it was before.
+
+    torch.random.fork_rng does the same for every device and takes 0.2 ms, a fifth of an image's decoding.
+    """
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(sample_seed(seed, epoch, index))
+    try:
+        yield
+    finally:
+        generator.set_state(state)
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:

@@ -82,6 +82,8 @@ def main(data: ClassificationDataConfig, input_size: int, argv: Sequence[str] | 
         data, defaults = row.data, options_of(row, folder)
     options = tyro.cli(TestOptions, args=args, default=defaults)
     try:
+        if options.input_size != defaults.input_size:
+            data = at_size(data, options.input_size)
         with join_world(options.device) as world:
             log_to_console(world.is_main)
             run(options, data, world)
@@ -130,7 +132,7 @@ def run(options: TestOptions, data: ClassificationDataConfig, world: World) -> d
     folder = Path(options.data)
     data = replace(data, folder=str(folder.resolve()) if folder.is_dir() else options.data)
     if data.dataset == "imagenet":
-        data = replace(data, decoder=options.decoder, val_transforms=_at_size(data, options.input_size))
+        data = replace(data, decoder=options.decoder)
     else:
         data = replace(data, published_archive=options.published_archive)
     eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, world=world)
@@ -181,12 +183,17 @@ def _own_checkpoint(weights: str, class_names: list[str]) -> dict[str, Any] | No
     return checkpoint
 
 
-def _at_size(data: ClassificationDataConfig, input_size: int) -> tuple[Any, ...]:
-    """The data set's own evaluation transforms; at another input size, the usual ones: shorter side 256/224 of it."""
-    crops = [t for t in data.val_transforms if isinstance(t, v2.CenterCrop)]
-    if any(crop.size == (input_size, input_size) for crop in crops):
-        return tuple(data.val_transforms)
-    return (v2.Resize(int(input_size * 256 / 224)), v2.CenterCrop(input_size))
+def at_size(data: ClassificationDataConfig, input_size: int) -> ClassificationDataConfig:
+    """The usual evaluation transforms for another input size: shorter side 256/224 of it, then a centre crop.
+
+    Raises:
+        ValueError: the images are not files that could be resized.
+    """
+    if data.dataset != "imagenet":
+        raise ValueError(
+            f"input_size={input_size} cannot be chosen for {data.dataset}: its images are used as they are."
+        )
+    return replace(data, val_transforms=(v2.Resize(int(input_size * 256 / 224)), v2.CenterCrop(input_size)))
 
 
 def _time(classifier: ImageClassifier, eval_data: EvalData, device: torch.device) -> Timing:
