@@ -36,7 +36,8 @@ class ClassificationDataConfig:
     download: bool | None = None
     """cifar100 only: fetch the published archive (and verify it) if the folder does not hold it."""
     published_archive: bool | None = None
-    """cifar100 only: None or True accepts the published files alone (by checksum); False any of the same layout."""
+    """cifar100 only: True accepts the published files alone (by checksum), None the generated sample too, False any
+    files of the same layout."""
 
     def __post_init__(self) -> None:
         require(all(s > 0 for s in self.std), f"data.std={self.std} must be above 0.")

@@ -8,7 +8,7 @@ from public.datasets.batches import DataError, EvalLoader, TrainLoader
 from public.datasets.cifar100 import Cifar100, CifarEvalLoader, CifarTrainLoader, read_cifar100
 from public.datasets.imagenet import ImageFolderDataset, ImageList, check_same_classes, list_images
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
-from public.datasets.locations import dataset_folder
+from public.datasets.locations import dataset_folder, is_generated_sample
 from public.runtime.distributed import World
 from public.transforms.batch import BatchTransform
 
@@ -99,8 +99,10 @@ def _imagenet_eval_loader(
 
 
 def _read_cifar(data: ClassificationDataConfig, split: str) -> Cifar100:
-    published = data.published_archive is not False
     folder = dataset_folder(data.folder)
+    published = data.published_archive
+    if published is None:
+        published = not is_generated_sample(folder)
     return read_cifar100(folder, split, published_archive=published, download=bool(data.download))
 
 

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+SAMPLE_RECORD = "sample.json"
+"""What `public.datasets.sample` leaves beside the data sets that it has generated."""
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -16,6 +19,11 @@ def dataset_folder(folder: str) -> Path:
     """A config's `data.folder`: as it is where it is absolute, else below DATA_ROOT."""
     path = Path(folder).expanduser()
     return path if path.is_absolute() else data_root() / path
+
+
+def is_generated_sample(folder: Path) -> bool:
+    """Whether a data set's folder was written by `public.datasets.sample`."""
+    return (folder.parent / SAMPLE_RECORD).is_file()
 
 
 def where_to_get() -> str:

@@ -22,6 +22,7 @@ from typing import Any
 
 import tyro
 
+from public.datasets.locations import SAMPLE_RECORD
 from public.datasets.sample_layouts import write_cifar100, write_coco, write_imagenet, write_voc
 
 DATA_SETS: tuple[str, ...] = ("ILSVRC2012", "CIFAR100", "COCO2017", "VOCdataset")
@@ -29,7 +30,6 @@ DATA_SETS: tuple[str, ...] = ("ILSVRC2012", "CIFAR100", "COCO2017", "VOCdataset"
 
 _MADE_BY = "public.datasets.sample"
 _VERSION = 1  # raise it whenever the files of equal settings change
-_RECORD = "sample.json"
 _PARTIAL = "sample.partial"
 
 
@@ -86,7 +86,7 @@ def generate_sample(root: Path, *, seed: int = 0, sizes: SampleSizes = DEFAULT_S
     partial.mkdir(parents=True)
     try:
         _write_data_sets(partial, seed, sizes)
-        (partial / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        (partial / SAMPLE_RECORD).write_text(json.dumps(record, indent=2) + "\n")
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)  # gives a full disk its space back
         raise
@@ -99,7 +99,7 @@ def _is_complete(root: Path, record: dict[str, Any], overwrite: bool) -> bool:
         return False
     if not root.is_dir():
         raise FileExistsError(f"{root} is not a folder: pass another --root")
-    found = _read_record(root / _RECORD)
+    found = _read_record(root / SAMPLE_RECORD)
     if found is None:
         if any(root.iterdir()) and not (root / _PARTIAL).is_dir():
             raise FileExistsError(f"{root} holds something else than a generated sample: pass another --root")
@@ -141,12 +141,12 @@ def _write_data_sets(folder: Path, seed: int, sizes: SampleSizes) -> None:
 
 def _move_into_place(partial: Path, root: Path) -> None:
     """Replace an older sample. A run killed before the end leaves ``partial`` to tell the next one."""
-    (root / _RECORD).unlink(missing_ok=True)
+    (root / SAMPLE_RECORD).unlink(missing_ok=True)
     for name in DATA_SETS:
         if (root / name).exists():
             shutil.rmtree(root / name)
         (partial / name).rename(root / name)
-    (partial / _RECORD).rename(root / _RECORD)
+    (partial / SAMPLE_RECORD).rename(root / SAMPLE_RECORD)
     partial.rmdir()
 
 

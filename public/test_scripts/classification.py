@@ -51,8 +51,8 @@ class TestOptions:
     """Height and width of the network's input in pixels."""
     decoder: Literal["opencv", "pil"] = "opencv"
     """imagenet: opencv decodes to tensors, which torch resizes; pil resizes as the published numbers were."""
-    published_archive: bool = True
-    """cifar100: accept only the published files, by checksum."""
+    published_archive: bool | None = None
+    """cifar100: True accepts the published files alone, None the generated sample too, False any of their layout."""
     batch_size: int = 64
     """Images a batch in each process."""
     num_workers: int = 2
@@ -114,7 +114,7 @@ def options_of(row: ClassificationConfig, folder: Path) -> TestOptions:
         data=row.data.folder,
         input_size=row.input_size,
         decoder=row.data.decoder or "opencv",
-        published_archive=row.data.published_archive is not False,
+        published_archive=row.data.published_archive,
         batch_size=min(row.batch_size, 64),
         num_workers=row.runtime.num_workers,
         precision=row.precision,

@@ -241,6 +241,32 @@ def test_two_processes_train_as_one(
     assert json.loads((tmp_path / "two" / "runs" / "run" / "environment.json").read_text())["processes"] == 2
 
 
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_whole_group_stops_all_processes_at_one_step(
+    number: signal.Signals, exit_code: int, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Launcher, two training processes and their data workers all get it, as from Ctrl-C or a batch system."""
+    shutil.copy(Path(__file__).with_name("tiny_experiment.py"), tmp_path / "train.py")
+    environment = os.environ | {"TINY_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
+    settings = ["--runtime.processes", "2", "--runtime.num-workers", "1", "--epochs", "1000"]
+    command = [sys.executable, "train.py", *settings]
+    run = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert run.stderr is not None
+        assert any("epoch 2/1000" in line for line in run.stderr)
+        os.killpg(run.pid, number)
+        errors = run.communicate(timeout=60)[1]
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == exit_code
+    assert f"stopped by {number.name} in epoch" in errors
+    assert "Traceback" not in errors
+    assert len(load_checkpoint(tmp_path / "runs" / "tiny" / "checkpoints" / "latest.pth")["rng"]) == 2
+
+
 def test_a_mistake_is_one_sentence_and_exit_code_2(tiny_data: Path, tmp_path: Path) -> None:
     """A missing data folder, seen from the shell: no traceback."""
     done = run_program(tmp_path / "run", tmp_path / "nowhere", ["train.py"], expected=2)

@@ -1,0 +1,158 @@
+"""The command line: rows, settings, and what it says to mistakes."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.command_line import choose_row, fail, parse_config
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+
+Rows = dict[str, ClassificationConfig]
+
+
+@pytest.fixture
+def rows(config: ClassificationConfig) -> Rows:
+    """Two rows, the first of which is the default."""
+    return {"tiny": config, "wide": replace(config, name="wide", network="resnet34cifar", batch_size=32)}
+
+
+def refusal(rows: Rows, line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What stderr says when the line is refused with exit code 2, without tyro's box."""
+    with pytest.raises(SystemExit) as stop:
+        parse_config(rows, line.split(), prog="train.py")
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return " ".join(word for word in captured.err.split() if not set(word) <= set("│╭╮╰╯─"))
+
+
+def test_no_arguments_mean_the_first_row(rows: Rows) -> None:
+    """The row comes back as it is written, and the run is not a fresh one."""
+    assert parse_config(rows, []) == (rows["tiny"], False)
+
+
+def test_row_and_settings(rows: Rows) -> None:
+    """A row's name, then settings of any section; everything else stays the row's."""
+    line = "wide --optimizer.lr 0.05 --schedule.milestones 2.5 7 --runtime.num-workers 0 --precision bf16 --fresh"
+    config, fresh = parse_config(rows, line.split())
+    assert fresh
+    wide = rows["wide"]
+    assert config == replace(
+        wide,
+        optimizer=replace(wide.optimizer, lr=0.05),
+        schedule=replace(wide.schedule, milestones=(2.5, 7.0)),
+        runtime=replace(wide.runtime, num_workers=0),
+        precision="bf16",
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "section", "name", "expected"),
+    [
+        ("--data.published-archive False", "data", "published_archive", False),
+        ("--optimizer.nesterov True", "optimizer", "nesterov", True),
+        ("--optimizer.no-decay-norm-and-bias", "optimizer", "decay_norm_and_bias", False),
+        ("--runtime.processes None", "runtime", "processes", None),
+        ("--data.mean 0 0.5 1", "data", "mean", (0.0, 0.5, 1.0)),
+    ],
+)
+def test_values_are_typed(rows: Rows, option: str, section: str, name: str, expected: object) -> None:
+    """Booleans are booleans, None is None, tuples have their length."""
+    assert getattr(getattr(parse_config(rows, option.split())[0], section), name) == expected
+
+
+@pytest.mark.parametrize("flag", ["--compile", "--channels-last", "--sync-batch-norm"])
+def test_flags(rows: Rows, flag: str) -> None:
+    """A setting that is off by default is switched on by its name."""
+    name = flag.removeprefix("--").replace("-", "_")
+    assert parse_config(rows, [flag])[0] == replace(rows["tiny"], **{name: True})
+
+
+@pytest.mark.parametrize("option", ["--local-rank=1", "--local_rank=1"])
+def test_the_launchers_local_rank_is_passed_over(rows: Rows, option: str) -> None:
+    """torch.distributed.launch puts it before the script's own arguments."""
+    assert parse_config(rows, [option, "wide"]) == (rows["wide"], False)
+
+
+@pytest.mark.parametrize("line", ["--epochs 25", "--epochs=25", "tiny --epochs 25 --optimizer.lr 0.1"])
+def test_epochs_stretch_milestones_and_warmup(rows: Rows, line: str) -> None:
+    """10 -> 25 epochs: milestones 4, 8 become 10, 20 and the warm-up of 1 epoch 2.5."""
+    schedule = parse_config(rows, line.split())[0].schedule
+    assert (schedule.milestones, schedule.warmup_epochs) == ((10.0, 20.0), 2.5)
+
+
+def test_a_schedule_field_given_beside_epochs_is_taken_as_given(rows: Rows) -> None:
+    """Only what the command line leaves alone is stretched."""
+    line = "--epochs 25 --schedule.milestones 12 --schedule.gamma 0.5"
+    schedule = parse_config(rows, line.split())[0].schedule
+    assert (schedule.milestones, schedule.gamma, schedule.warmup_epochs) == ((12.0,), 0.5, 2.5)
+
+
+def test_unknown_row(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
+    """The nearest row is named; with none near, all of them."""
+    assert refusal(rows, "wid", capsys) == "error: this experiment has no row 'wid'; the nearest: wide"
+    assert "no row 'xxx'; there are: tiny, wide" in refusal(rows, "xxx", capsys)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--optimizer.lrr 0.1", ("--optimizer.lrr", "Perhaps you meant: --optimizer.lr FLOAT")),
+        ("--epoch 3", ("--epoch, 3", "Perhaps you meant: --epochs INT")),
+        ("--batchsize 3", ("--batchsize", "--batch-size INT")),
+        ("--data.train-transforms x", ("--data.train-transforms",)),
+        ("--batch-size many", ("--batch-size", "invalid literal for int() with base 10: 'many'")),
+        ("--batch-size 1.5", ("--batch-size", "'1.5'")),
+        ("--epochs x", ("--epochs", "'x'")),
+        ("--epochs 0", ("epochs=0 must be 1 or more",)),
+        ("--optimizer.name adam", ("invalid choice 'adam' for argument '--optimizer.name'", "('sgd', 'adamw')")),
+        ("--precision fp8", ("'fp8'", "--precision", "('auto', 'fp32', 'bf16', 'fp16')")),
+        ("--data.mean 0 0", ("--data.mean",)),
+        ("--accumulation-steps 3", ("batch_size=16 must be divisible by", "1 x 3 = 3")),
+        ("--schedule.milestones 4 10", ("[10.0] would never be reached in epochs=10",)),
+        ("--schedule.final-factor 0.1", ("schedule.final_factor=0.1 would have no effect",)),
+        ("--schedule.kind cosine", ("schedule.milestones=(4, 8) would have no effect", "schedule.kind='cosine'")),
+        ("--optimizer.name adamw --optimizer.momentum 0.8", ("optimizer.momentum=0.8 would have no effect",)),
+        ("--parallel data_parallel --runtime.processes 2", ("runs one process: runtime.processes=2",)),
+        ("--data.decoder pil", ("data.decoder='pil' has no effect with data.dataset='cifar100'",)),
+        ("tiny wide", ("wide",)),
+    ],
+)
+def test_refused_with_exit_code_2(
+    rows: Rows, line: str, expected: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One message on stderr that names the option, the value and what is allowed."""
+    message = refusal(rows, line, capsys)
+    for part in expected:
+        assert part in message
+
+
+def test_help_shows_every_setting_with_its_text(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
+    """All fields of all sections but the transforms, and the rows; exit code 0."""
+    with pytest.raises(SystemExit) as stop:
+        parse_config(rows, ["wide", "--help"], prog="train.py")
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    sections = {"data": ClassificationDataConfig, "optimizer": OptimizerConfig}
+    sections |= {"schedule": ScheduleConfig, "runtime": RuntimeConfig}
+    names = [f"--{f.name}" for f in fields(ClassificationConfig) if f.name not in sections]
+    names += [f"--{section}.{f.name}" for section, kind in sections.items() for f in fields(kind)]
+    shown = [name for name in names if name.replace("_", "-") in text]
+    assert sorted(set(names) - set(shown)) == ["--data.train_transforms", "--data.val_transforms"]
+    assert "Rows: tiny, wide (the first is the default). The defaults below are those of wide." in text
+    assert "Images per optimizer step, over all processes" in text
+
+
+def test_choose_row_leaves_the_settings(rows: Rows) -> None:
+    """A first argument with a dash belongs to the default row."""
+    assert choose_row(rows, ["--fresh"]) == (rows["tiny"], ["--fresh"])
+    assert choose_row(rows, ["wide", "--fresh"]) == (rows["wide"], ["--fresh"])
+
+
+def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, and one line on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        fail("no such thing.")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: no such thing.\n"

@@ -1,0 +1,172 @@
+"""What a config refuses, and in which words; what it works out."""
+
+import ast
+from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from public.config import classification, sections
+from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig, require
+
+
+def test_require_raises_only_where_the_condition_fails() -> None:
+    """The message is passed on as it is."""
+    require(True, "unseen")
+    with pytest.raises(ValueError, match=r"^lr=0 must be above 0$"):
+        require(False, "lr=0 must be above 0")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr": 0.0}, r"optimizer\.lr=0\.0 must be greater than 0"),
+        ({"lr": -0.1}, r"optimizer\.lr=-0\.1 must be greater than 0"),
+        ({"lr": float("nan")}, r"optimizer\.lr=nan must be greater than 0"),
+        ({"weight_decay": -1e-4}, r"optimizer\.weight_decay=-0\.0001 must be 0 or greater"),
+        ({"betas": (0.9, 0.99)}, r"optimizer\.betas=\(0\.9, 0\.99\) would have no effect: optimizer\.name='sgd'"),
+        ({"name": "adamw", "momentum": 0.9}, r"optimizer\.momentum=0\.9 would have no effect: optimizer\.name='adamw'"),
+        ({"name": "adamw", "nesterov": False}, r"optimizer\.nesterov=False would have no effect"),
+        (
+            {"name": "adamw", "momentum": 0.9, "nesterov": True},
+            r"optimizer\.momentum=0\.9, optimizer\.nesterov=True would have no effect",
+        ),
+    ],
+)
+def test_optimizer_refuses(fields: dict[str, Any], message: str) -> None:
+    """Numbers out of range, and fields that the chosen optimizer would ignore, are named with their values."""
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**{"name": "sgd", "lr": 0.1, "weight_decay": 0.0} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "constant", "warmup_epochs": -1.0}, r"schedule\.warmup_epochs=-1\.0 must be 0 or greater"),
+        ({"kind": "constant", "warmup_epochs": float("nan")}, r"schedule\.warmup_epochs=nan must be 0 or greater"),
+        ({"kind": "constant", "gamma": 0.1}, r"schedule\.gamma=0\.1 would have no effect: schedule\.kind='constant'"),
+        ({"kind": "constant", "final_factor": 0.0}, r"schedule\.final_factor=0\.0 would have no effect"),
+        ({"kind": "cosine", "milestones": (1.0,)}, r"schedule\.milestones=\(1\.0,\) would have no effect"),
+        (
+            {"kind": "cosine", "milestones": (1.0,), "gamma": 0.1},
+            r"schedule\.milestones=\(1\.0,\), schedule\.gamma=0\.1 would have no effect: schedule\.kind='cosine'",
+        ),
+        ({"kind": "multistep"}, r"schedule\.kind='multistep' needs at least one schedule\.milestones"),
+        ({"kind": "multistep", "milestones": (2.0,), "final_factor": 0.1}, r"final_factor=0\.1 would have no effect"),
+        ({"kind": "multistep", "milestones": (2.0, 2.0)}, r"milestones=\(2\.0, 2\.0\) must be positive and rise"),
+        ({"kind": "multistep", "milestones": (3.0, 2.0)}, r"milestones=\(3\.0, 2\.0\) must be positive and rise"),
+        ({"kind": "multistep", "milestones": (0.0, 2.0)}, r"milestones=\(0\.0, 2\.0\) must be positive and rise"),
+    ],
+)
+def test_schedule_refuses(fields: dict[str, Any], message: str) -> None:
+    """Numbers out of range, milestones out of order, and fields that the chosen kind would ignore."""
+    with pytest.raises(ValueError, match=message):
+        ScheduleConfig(**fields)
+
+
+def test_schedule_may_not_reach_beyond_the_run() -> None:
+    """A milestone at the last epoch's end is never reached; a warm-up may last as long as the run, not longer."""
+    schedule = ScheduleConfig(kind="multistep", milestones=(3.0, 9.0), warmup_epochs=9.5)
+    schedule.check_against(9.5)
+    with pytest.raises(ValueError, match=r"milestones=\(3\.0, 9\.0\): \[9\.0\] would never be reached in epochs=9\."):
+        schedule.check_against(9)
+    with pytest.raises(ValueError, match=r"warmup_epochs=9\.5 is longer than the run of epochs=9"):
+        ScheduleConfig(kind="constant", warmup_epochs=9.5).check_against(9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"processes": 0}, r"runtime\.processes=0 must be 1 or more"),
+        ({"num_workers": -1}, r"runtime\.num_workers=-1 must be 0 or more"),
+        ({"log_every": 0}, r"runtime\.log_every=0 must be 1 or more"),
+        ({"save_every_minutes": 0.0}, r"runtime\.save_every_minutes=0\.0 must be above 0"),
+    ],
+)
+def test_runtime_refuses(fields: dict[str, Any], message: str) -> None:
+    """Counts below what makes sense."""
+    with pytest.raises(ValueError, match=message):
+        RuntimeConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 0}, r"^epochs=0 must be 1 or more"),
+        ({"batch_size": 0}, r"batch_size=0 must be 1 or more"),
+        ({"accumulation_steps": 0}, r"accumulation_steps=0 must be 1 or more"),
+        ({"evaluate_every": 0}, r"evaluate_every=0 must be 1 or more"),
+        ({"ema_decay": 1.0}, r"ema_decay=1\.0 must lie within \(0, 1\)"),
+        ({"ema_decay": 0.0}, r"ema_decay=0\.0 must lie within \(0, 1\)"),
+        ({"clip_grad_norm": 0.0}, r"clip_grad_norm=0\.0 must be greater than 0"),
+        ({"name": "a/b"}, r"name='a/b' must be a folder name"),
+        ({"name": ".."}, r"name='\.\.' must be a folder name"),
+        ({"name": ""}, r"name='' must be a folder name"),
+        ({"epochs": 8}, r"\[8\] would never be reached in epochs=8"),
+        ({"accumulation_steps": 3}, r"batch_size=16 must be divisible by .* = 1 x 3 = 3"),
+        ({"runtime": RuntimeConfig(processes=5)}, r"batch_size=16 must be divisible by .* = 5 x 1 = 5"),
+        (
+            {"parallel": "data_parallel", "runtime": RuntimeConfig(processes=2)},
+            r"parallel='data_parallel' runs one process: runtime\.processes=2 must be 1 or None",
+        ),
+    ],
+)
+def test_run_refuses(config: ClassificationConfig, fields: dict[str, Any], message: str) -> None:
+    """Settings that are wrong by themselves or do not go together, before anything is done."""
+    with pytest.raises(ValueError, match=message):
+        replace(config, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"std": (0.2, 0.0, 0.2)}, r"data\.std=\(0\.2, 0\.0, 0\.2\) must be above 0"),
+        ({"decoder": "pil"}, r"data\.decoder='pil' has no effect with data\.dataset='cifar100'"),
+        ({"dataset": "imagenet", "download": True}, r"data\.download=True has no effect with data\.dataset='imagenet'"),
+        ({"dataset": "imagenet", "published_archive": False}, r"data\.published_archive=False has no effect"),
+    ],
+)
+def test_data_refuses(fields: dict[str, Any], message: str) -> None:
+    """A division by zero, and fields that the data set would ignore."""
+    with pytest.raises(ValueError, match=message):
+        ClassificationDataConfig(**{"dataset": "cifar100", "folder": "x", "train_transforms": ()} | fields)
+
+
+def test_local_batch_size(config: ClassificationConfig) -> None:
+    """256 images over 4 processes x 2 accumulation steps: 256 / 8 = 32 images at a time; 6 processes do not divide."""
+    config = replace(config, batch_size=256, accumulation_steps=2)
+    assert [config.local_batch_size(n) for n in (1, 2, 4, 128)] == [128, 64, 32, 1]
+    with pytest.raises(ValueError, match=r"batch_size=256 must be divisible .* = 6 x 2 = 12"):
+        config.local_batch_size(6)
+
+
+def test_with_epochs_stretches_the_schedule(config: ClassificationConfig) -> None:
+    """10 epochs, milestones 4 and 8, warm-up 1 -> 25 epochs: times 2.5, so 10, 20 and 2.5; the rest is unchanged."""
+    stretched = config.with_epochs(25)
+    assert stretched.schedule == replace(config.schedule, milestones=(10.0, 20.0), warmup_epochs=2.5)
+    assert replace(stretched, epochs=10, schedule=config.schedule) == config
+    cosine = replace(config, schedule=ScheduleConfig(kind="cosine", final_factor=0.01))
+    assert cosine.with_epochs(1) == replace(cosine, epochs=1)
+
+
+def test_configs_are_frozen_and_keyword_only(config: ClassificationConfig) -> None:
+    """Nothing can be changed after the checks, and no value can be given without its name."""
+    with pytest.raises(FrozenInstanceError):
+        config.epochs = 3  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TypeError, match="positional"):
+        RuntimeConfig("cpu")  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.parametrize(("module", "num_classes", "num_fields"), [(sections, 4, 36), (classification, 2, 12)])
+def test_every_field_has_a_docstring(module: Any, num_classes: int, num_fields: int) -> None:
+    """Each annotated field of each config class is followed by a string: --help shows it."""
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef)]
+    pairs = [(a, b) for body in bodies for a, b in pairwise(body) if isinstance(a, ast.AnnAssign)]
+    assert (len(bodies), len(pairs)) == (num_classes, num_fields)
+    for statement, following in pairs:
+        assert isinstance(following, ast.Expr), ast.unparse(statement)
+        assert isinstance(following.value, ast.Constant), ast.unparse(statement)

@@ -1,0 +1,95 @@
+"""From a config to loaders: what is checked between the two."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.transforms import v2
+
+from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.datasets.batches import DataError
+from public.datasets.cifar100 import CifarTrainLoader
+from public.datasets.classification import build_eval_data, build_train_data
+from public.datasets.loaders import ImageFolderTrainLoader
+from public.runtime.distributed import World
+
+
+@pytest.fixture
+def imagenet(config: ClassificationConfig, image_folder: Path) -> ClassificationConfig:
+    """The small row on the tiny image folder: 11 and 7 images of two classes, global batches of 4."""
+    data = ClassificationDataConfig(dataset="imagenet", folder=str(image_folder), train_transforms=(v2.Resize((8, 8)),))
+    runtime = replace(config.runtime, num_workers=0)
+    return replace(config, data=data, batch_size=4, accumulation_steps=2, runtime=runtime)
+
+
+@pytest.fixture
+def cifar(config: ClassificationConfig, tmp_path: Path) -> ClassificationConfig:
+    """The small row on 20 and 5 noise images in CIFAR-100's layout, three classes."""
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["a", "b", "c"]}))
+    for name, count in (("train", 20), ("test", 5)):
+        content = {"data": np.zeros((count, 3072), np.uint8), "fine_labels": [n % 3 for n in range(count)]}
+        (folder / name).write_bytes(pickle.dumps(content))
+    return replace(config, data=replace(config.data, folder=str(tmp_path), published_archive=False))
+
+
+def test_image_folders(imagenet: ClassificationConfig, world: World) -> None:
+    """Both loaders, names and count; the evaluation's batch is what one forward pass of training sees: 4 / 2."""
+    data = build_train_data(imagenet, world)
+    assert isinstance(data.train, ImageFolderTrainLoader)
+    assert (data.class_names, data.num_images, data.train.steps_per_epoch) == (["bird", "cat"], 11, 2)
+    assert (data.val.num_images, data.val.batch_size) == (7, 2)
+    assert next(data.train.epoch(0)).images.shape == (4, 3, 8, 8)
+
+
+def test_cifar(cifar: ClassificationConfig, world: World) -> None:
+    """One global batch of 16 of 20 images; 5 to evaluate on."""
+    data = build_train_data(cifar, world)
+    assert isinstance(data.train, CifarTrainLoader)
+    assert (data.class_names, data.num_images, data.train.steps_per_epoch) == (["a", "b", "c"], 20, 1)
+    assert data.val.num_images == 5
+    assert next(data.train.epoch(0)).images.shape == (16, 3, 32, 32)
+
+
+def test_the_validation_split_alone(imagenet: ClassificationConfig, cifar: ClassificationConfig, world: World) -> None:
+    """Testing needs no training images: none is there."""
+    for folder in (Path(imagenet.data.folder) / "train", Path(cifar.data.folder) / "cifar-100-python" / "train"):
+        folder.rename(folder.with_name("elsewhere"))
+    found = [build_eval_data(row.data, batch_size=4, num_workers=0, world=world) for row in (imagenet, cifar)]
+    assert [(data.loader.num_images, data.class_names) for data in found] == [
+        (7, ["bird", "cat"]),
+        (5, ["a", "b", "c"]),
+    ]
+
+
+def test_the_classes_are_checked_against_the_config(imagenet: ClassificationConfig, world: World) -> None:
+    """A stated number that the data does not have; the right one passes."""
+    build_train_data(replace(imagenet, num_classes=2), world)
+    with pytest.raises(DataError, match=r"num_classes=10, and .*/images has 2 classes \(bird, cat\)\."):
+        build_train_data(replace(imagenet, num_classes=10), world)
+
+
+def test_different_classes_in_train_and_val(imagenet: ClassificationConfig, world: World) -> None:
+    """Found before any image is read."""
+    (Path(imagenet.data.folder) / "val" / "cat").rename(Path(imagenet.data.folder) / "val" / "dog")
+    with pytest.raises(DataError, match="must hold the same class folders"):
+        build_train_data(imagenet, world)
+
+
+def test_a_missing_data_root(config: ClassificationConfig, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file below DATA_ROOT that was looked for, and what can be done."""
+    monkeypatch.setenv("DATA_ROOT", "/nowhere")
+    with pytest.raises(DataError, match=r"/nowhere/CIFAR100/cifar-100-python/train cannot be read .*DATA_ROOT=data/sa"):
+        build_train_data(config, world)
+
+
+def test_transforms_of_the_wrong_kind(cifar: ClassificationConfig, world: World) -> None:
+    """CIFAR's work on a whole batch, and its evaluation has none."""
+    one_image = replace(cifar, data=replace(cifar.data, train_transforms=(v2.RandomHorizontalFlip(),)))
+    with pytest.raises(DataError, match=r"train_transforms holds RandomHorizontalFlip\(p=0\.5\), which works on one"):
+        build_train_data(one_image, world)
+    with pytest.raises(DataError, match=r"data\.val_transforms has no effect with data\.dataset='cifar100'"):
+        build_train_data(replace(cifar, data=replace(cifar.data, val_transforms=cifar.data.train_transforms)), world)

@@ -1,0 +1,125 @@
+"""What a stopped run takes up again, and which checkpoints it refuses."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from public.optim.ema import AveragedWeights
+from public.optim.train_state import TrainState
+from public.runtime.checkpoint import load_checkpoint
+from public.runtime.distributed import World
+
+IDENTITY: dict[str, Any] = {"name": "tiny", "config": {"seed": 0}, "class_names": ["a", "b"], "num_images": 100}
+
+
+def new_state(seed: int, steps: int = 0) -> TrainState:
+    """Network, momentum and average after some steps."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    state = TrainState(network, optimizer, torch.amp.GradScaler("cpu", enabled=False), AveragedWeights(network, 0.9))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        network(torch.randn(8, 3)).square().sum().backward()
+        optimizer.step()
+        assert state.ema is not None
+        state.ema.update(network)
+        state.add_losses({"loss": 0.5})
+    return state
+
+
+def test_a_resumed_state_goes_on_bit_for_bit(tmp_path: Path, world: World) -> None:
+    """Weights, statistics, momentum, average, counters, and the next random numbers."""
+    state = new_state(0, steps=3)
+    state.finish_epoch({"epoch": 1, "top1": 0.25})
+    state.add_losses({"loss": 1.5})
+    state.save(tmp_path / "latest.pth", world, IDENTITY)
+    expected = torch.rand(3)
+    again = new_state(1)
+    assert again.resume(tmp_path / "latest.pth", world, IDENTITY)
+    assert torch.equal(torch.rand(3), expected)
+    first, second = state._to_dict(), again._to_dict()
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    assert (again.epoch, again.step, again.loss_sums, again.history) == (1, 1, {"loss": 1.5}, state.history)
+
+
+def test_without_a_checkpoint_nothing_happens(tmp_path: Path, world: World) -> None:
+    """A first run starts from its own weights."""
+    state = new_state(0)
+    assert state.resume(tmp_path / "latest.pth", world, IDENTITY) is False
+    assert (state.epoch, state.step, state.best) == (0, 0, None)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, world: World) -> None:
+    """Every differing field and the classes are named; nothing is loaded."""
+    new_state(0, steps=1).save(tmp_path / "latest.pth", world, IDENTITY)
+    state = new_state(1)
+    before = {name: value.clone() for name, value in state.network.state_dict().items()}
+    other = IDENTITY | {"config": {"seed": 3}, "class_names": ["a", "c"]}
+    classes = r"classes: 2 classes \(a, b\) -> 2 classes \(a, c\)"
+    with pytest.raises(ValueError, match=rf"latest\.pth cannot be resumed, .*: seed: 0 -> 3; {classes}\. .*--fresh"):
+        state.resume(tmp_path / "latest.pth", world, other)
+    assert all(torch.equal(before[name], value) for name, value in state.network.state_dict().items())
+
+
+def test_another_number_of_images_is_told(tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The data set grew: the run goes on, with a warning."""
+    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
+    assert new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY | {"num_images": 101})
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "was trained on 100 images, and there are 101 now" in record.getMessage()
+
+
+def test_another_number_of_processes_is_told(tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Each process has random generators of its own: two cannot take up one's."""
+    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
+    two = World(rank=1, size=2, device=torch.device("cpu"))
+    assert new_state(0).resume(tmp_path / "latest.pth", two, IDENTITY)
+    assert "was written by 1 processes, and 2 go on" in caplog.text
+
+
+def test_only_the_main_process_writes(tmp_path: Path) -> None:
+    """The others only give their random generators."""
+    other = World(rank=1, size=1, device=torch.device("cpu"))
+    new_state(0).save(tmp_path / "latest.pth", other, IDENTITY)
+    assert not (tmp_path / "latest.pth").exists()
+
+
+def test_mean_losses_are_over_the_epochs_steps() -> None:
+    """(1 + 3) / 2 = 2, and the next epoch starts from none."""
+    state = new_state(0)
+    state.add_losses({"box": 1.0, "class": 0.5})
+    state.add_losses({"box": 3.0, "class": 0.5})
+    assert state.mean_losses() == {"box": 2.0, "class": 0.5}
+    state.finish_epoch({"epoch": 1})
+    assert (state.epoch, state.step, state.mean_losses()) == (1, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("metric", "old", "new", "expected"),
+    [("top1", 0.5, 0.6, True), ("top1", 0.5, 0.5, False), ("loss", 0.5, 0.4, True), ("loss", 0.5, 0.6, False)],
+)
+def test_is_better(metric: str, old: float, new: float, expected: bool) -> None:
+    """A lower loss, a higher accuracy; a tie keeps the earlier one; the first row is always the best so far."""
+    state = new_state(0)
+    assert state.is_better({metric: new}, metric)
+    state.best = {metric: old}
+    assert state.is_better({metric: new}, metric) is expected
+
+
+def test_the_evaluated_network(tmp_path: Path, world: World) -> None:
+    """The averaged one where there is one; both are in the checkpoint, with the lr for people to read."""
+    state = new_state(0, steps=2)
+    assert state.ema is not None
+    assert state.evaluated_network is state.ema.network
+    state.save(tmp_path / "best.pth", world, IDENTITY)
+    checkpoint = load_checkpoint(tmp_path / "best.pth")
+    assert checkpoint["model"].keys() == checkpoint["ema"].keys() == state.network.state_dict().keys()
+    assert checkpoint["schedule"] == {"lr": 0.1}
+    state.ema = None
+    assert state.evaluated_network is state.network

@@ -1,0 +1,110 @@
+"""Which device and which precision; nothing here needs a GPU."""
+
+import pytest
+import torch
+from torch import nn
+
+from public.runtime import device as device_module
+from public.runtime.device import (
+    autocast,
+    choose_device,
+    choose_precision,
+    cpu_has_native_bf16,
+    device_name,
+    memory_format,
+    num_parameters,
+    synchronize,
+)
+
+CPU = torch.device("cpu")
+
+
+def pretend_gpus(monkeypatch: pytest.MonkeyPatch, count: int, capability: tuple[int, int] = (8, 0)) -> list[int]:
+    """A machine with so many GPUs; gives the list of those that were made current."""
+    current: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    return current
+
+
+def test_cpu_where_there_is_no_gpu_or_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """auto without a GPU, and cpu whatever there is."""
+    pretend_gpus(monkeypatch, 0)
+    assert choose_device("auto") == choose_device("cpu") == CPU
+    assert pretend_gpus(monkeypatch, 4) == []
+    assert choose_device("cpu", 3) == CPU
+
+
+@pytest.mark.parametrize("choice", ["auto", "cuda"])
+def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
+    """The local rank is the GPU's number, and it is made the current one."""
+    current = pretend_gpus(monkeypatch, 2)
+    assert [choose_device(choice, rank) for rank in (0, 1)] == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert current == [0, 1]
+
+
+def test_a_missing_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuda without a GPU; more processes than GPUs."""
+    pretend_gpus(monkeypatch, 0)
+    with pytest.raises(ValueError, match=r"runtime\.device='cuda': process 0 .* needs GPU 0, and 0 are visible"):
+        choose_device("cuda")
+    pretend_gpus(monkeypatch, 2)
+    with pytest.raises(ValueError, match=r"runtime\.device='auto': process 2 .* needs GPU 2, and 2 are visible"):
+        choose_device("auto", 2)
+
+
+@pytest.mark.parametrize(("choice", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
+def test_a_stated_precision_is_taken(choice: str, dtype: str) -> None:
+    """Whatever the device."""
+    for device in (CPU, torch.device("cuda")):
+        assert choose_precision(choice, device) is getattr(torch, dtype)
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)])
+def test_auto_precision_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Turing (7.5) has fp16 tensor cores only, Ampere (8.0) has bf16 ones."""
+    pretend_gpus(monkeypatch, 1, capability)
+    assert choose_precision("auto", torch.device("cuda")) is dtype
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype) -> None:
+    """bf16 where the processor computes it, else fp32: fp16 is slow on CPUs."""
+    monkeypatch.setattr(device_module, "cpu_has_native_bf16", lambda: native)
+    assert choose_precision("auto", CPU) is dtype
+
+
+def test_native_bf16_is_either_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AVX512-BF16 or AMX; False where torch does not say."""
+    for avx, amx in ((True, False), (False, True), (False, False)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx, raising=False)
+        assert cpu_has_native_bf16() is (avx or amx)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert cpu_has_native_bf16() is False
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_sets_the_dtype_of_products(dtype: torch.dtype) -> None:
+    """A matrix product comes out in the precision asked for."""
+    with autocast(CPU, dtype):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is dtype
+
+
+def test_small_helpers() -> None:
+    """Layout by name, waiting for a CPU (nothing to wait for), a name for people."""
+    assert (memory_format(True), memory_format(False)) == (torch.channels_last, torch.contiguous_format)
+    synchronize(CPU)
+    assert device_name(CPU) == f"CPU ({torch.get_num_threads()} threads)"
+
+
+def test_num_parameters_counts_what_can_change() -> None:
+    """Linear 3 -> 4: 12 weights + 4 biases; with the bias frozen 12."""
+    layer = nn.Linear(3, 4)
+    assert num_parameters(layer) == 16
+    layer.bias.requires_grad_(False)
+    assert num_parameters(layer) == 12

@@ -1,0 +1,84 @@
+"""One process's place among many, and starting them."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from public.runtime.distributed import World, join_world, processes_to_start, start_processes, under_launcher
+
+LAUNCHER = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of the second of two processes."""
+    for name, value in LAUNCHER.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_world_of_one_changes_nothing(world: World) -> None:
+    """Sums, gathers, broadcasts and barriers over one process."""
+    assert world.is_main
+    assert world.sum(torch.tensor([1.5, 2.0])).tolist() == [1.5, 2.0]
+    assert world.gather({"a": 1}) == [{"a": 1}]
+    world.broadcast_buffers(nn.BatchNorm2d(3))
+    world.barrier()
+
+
+def test_processes_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One per visible GPU unless the device is the CPU, their number is stated, or nn.DataParallel drives all."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert processes_to_start("auto", "distributed", None) == 4
+    assert processes_to_start("cpu", "distributed", None) == 1
+    assert processes_to_start("cpu", "distributed", 2) == 2
+    assert processes_to_start("auto", "data_parallel", None) == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert processes_to_start("auto", "distributed", None) == processes_to_start("cuda", "distributed", None) == 1
+
+
+@pytest.mark.usefixtures("launched")
+def test_a_launched_process_starts_no_others() -> None:
+    """Whatever the config says about their number."""
+    assert under_launcher()
+    assert processes_to_start("cpu", "distributed", 2) == 1
+
+
+@pytest.mark.usefixtures("launched")
+def test_data_parallel_is_refused_under_a_launcher() -> None:
+    """Two processes that each drive all GPUs would train twice."""
+    with (
+        pytest.raises(ValueError, match=r"parallel='data_parallel' runs in one process, and a launcher started 2"),
+        join_world("cpu", "data_parallel"),
+    ):
+        pass
+
+
+def test_join_world_alone() -> None:
+    """Without a launcher: rank 0 of 1."""
+    assert not under_launcher()
+    with join_world("cpu") as world:
+        assert (world.rank, world.size, world.device) == (0, 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("code", "expected"), [("0", 0), ("3 if rank == '1' else 0", 3)])
+def test_start_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, expected: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two processes of this machine, with the script's arguments; the code is the failed one's."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, pathlib, sys\n"
+        "rank = os.environ['RANK']\n"
+        "pathlib.Path(sys.argv[1], rank).write_text(os.environ['WORLD_SIZE'] + ' '.join(sys.argv[2:]))\n"
+        f"sys.exit({code})\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    assert start_processes(2, str(script), [str(tmp_path), "--epochs", "2"]) == expected
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["2--epochs 2"] * 2
+    assert "LOCAL_RANK" not in os.environ
+    capfd.readouterr()  # the launcher's own report of the failure

@@ -1,0 +1,186 @@
+"""The files of a run, and that no full disk stops it."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from public.runtime import run_folder
+from public.runtime.run_folder import RunFolder, going_on_when_disk_is_full, log_to_console, replace_text
+
+logger = logging.getLogger("public.test")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFolder]:
+    """The main process's open run folder; every kind of warning is new."""
+    monkeypatch.setattr(run_folder, "_warned", set())
+    opened = RunFolder(tmp_path / "runs" / "tiny", is_main=True)
+    opened.open(fresh=False)
+    yield opened
+    opened.close()
+
+
+def read_rows(folder: RunFolder) -> list[dict[str, float]]:
+    """metrics.jsonl."""
+    return [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_train_log(folder: RunFolder) -> None:
+    """Opened a second time it is continued; after `close` nothing more is written."""
+    logger.info("first")
+    folder.close()
+    logger.info("unheard")
+    folder.open(fresh=False)
+    logger.warning("second")
+    lines = (folder.path / "train.log").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["INFO first", "WARNING second"]
+
+
+def test_json(folder: RunFolder) -> None:
+    """Written whole, readable, replaced by the next."""
+    folder.write_json("config.json", {"a": 1, "b": "x" * 100})
+    folder.write_json("config.json", {"a": [1, None]})
+    assert json.loads((folder.path / "config.json").read_text()) == {"a": [1, None]}
+    assert not list(folder.path.glob("*.tmp"))
+
+
+def test_rows_are_appended(folder: RunFolder) -> None:
+    """One line an epoch."""
+    folder.write_history([], 0)
+    for epoch in (1, 2):
+        folder.write_row({"epoch": epoch, "loss": 0.5})
+    assert read_rows(folder) == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.5}]
+
+
+def test_a_resumed_run_drops_the_rows_after_its_checkpoint(folder: RunFolder) -> None:
+    """Three epochs were written, the checkpoint knows one: the others are run again."""
+    folder.write_history([], 0)
+    for epoch in (1, 2, 3):
+        folder.write_row({"epoch": epoch})
+    folder.write_history([{"epoch": 1}], 10)
+    folder.write_row({"epoch": 2})
+    assert read_rows(folder) == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_tensorboard_events(folder: RunFolder) -> None:
+    """What was sent can be read back; before `write_history` nothing is sent."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    folder.write_scalars("step", {"loss": 9.0}, 1)
+    folder.write_history([], 0)
+    folder.write_scalars("step", {"loss": 0.5, "lr": 0.25}, 7)
+    folder.close()
+    (path,) = folder.path.glob("events.*")
+    values = {
+        v.tag: (event.step, v.tensor.float_val[0])
+        for event in EventFileLoader(str(path)).Load()
+        for v in event.summary.value
+    }
+    assert values == {"step/loss": (7, 0.5), "step/lr": (7, 0.25)}
+
+
+def test_fresh_keeps_the_old_folder_aside(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+    """The old run is whole under a dated name, the new one is empty, and the log says where the old one is."""
+    folder.latest.write_text("precious")
+    folder.close()
+    folder.open(fresh=True)
+    (aside,) = [path for path in folder.path.parent.iterdir() if path != folder.path]
+    assert (aside / "checkpoints" / "latest.pth").read_text() == "precious"
+    assert aside.name.startswith(f"tiny.{time.strftime('%Y')}")
+    assert not folder.latest.exists()
+    assert caplog.messages[-1] == f"--fresh: the old run is kept in {aside}"
+    assert str(aside) in (folder.path / "train.log").read_text()
+
+
+def test_fresh_without_an_old_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """There is nothing to keep and nothing to say."""
+    folder = RunFolder(tmp_path / "new", is_main=True)
+    folder.open(fresh=True)
+    folder.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert caplog.messages == []
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    """They hold the same paths, and leave the disk alone."""
+    folder = RunFolder(tmp_path / "run", is_main=False)
+    folder.open(fresh=True)
+    folder.write_history([], 0)
+    folder.write_row({"epoch": 1})
+    folder.write_scalars("step", {"loss": 1.0}, 1)
+    folder.write_json("config.json", {})
+    folder.close()
+    assert not folder.path.exists()
+    assert folder.latest == tmp_path / "run" / "checkpoints" / "latest.pth"
+
+
+def test_a_full_disk_is_one_warning_a_kind_of_file(
+    folder: RunFolder,
+    small_disk: Callable[[int], AbstractContextManager[None]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Rows, JSON and log lines that no longer fit: two warnings for four failed writes, and no exception."""
+    folder.write_history([{"epoch": 1}], 0)
+    with small_disk(500):
+        for _ in range(2):
+            folder.write_json("config.json", "x" * 1000)
+            folder.write_row({"note": "x" * 1000})
+            logger.info("y" * 1000)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [message.split(":")[0] for message in warnings] == [
+        "could not write config.json",
+        "could not write metrics.jsonl",
+    ]
+    assert all(message.endswith("The run goes on without it.") for message in warnings)
+    assert not list(folder.path.glob("*.tmp"))
+
+
+def test_a_full_disk_keeps_the_old_json(
+    folder: RunFolder, small_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """A file is replaced whole or not at all."""
+    folder.write_json("config.json", {"a": 1})
+    with small_disk(100):
+        folder.write_json("config.json", "x" * 1000)
+    assert json.loads((folder.path / "config.json").read_text()) == {"a": 1}
+
+
+def test_replace_text(tmp_path: Path) -> None:
+    """A failure leaves no temporary file: here the folder does not exist."""
+    with pytest.raises(FileNotFoundError):
+        replace_text(tmp_path / "no" / "file", "text")
+    replace_text(tmp_path / "file", "Grüße\n")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "Grüße\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_only_failed_writes_are_passed_over() -> None:
+    """A defect of ours is not taken for a full disk."""
+    with pytest.raises(ZeroDivisionError), going_on_when_disk_is_full("anything"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(("is_main", "shown"), [(True, "note\nalarm\n"), (False, "alarm\n")])
+def test_console(is_main: bool, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Plain lines on stderr, each once however often it was set up; the other processes only warn."""
+    log_to_console(is_main)
+    log_to_console(is_main)
+    logger.debug("whisper")
+    logger.info("note")
+    logger.warning("alarm")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", shown)
+
+
+def test_console_lines_carry_no_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Redirected to a file, a log is text."""
+    assert not sys.stderr.isatty()
+    log_to_console(True)
+    logger.info("epoch 1/2  step 3/4")
+    assert capsys.readouterr().err == "epoch 1/2  step 3/4\n"

@@ -1,0 +1,148 @@
+"""Random numbers by coordinates: published vectors, independence, and the state of the stateful generators."""
+
+import contextlib
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from public.runtime.seeding import (
+    _splitmix64,
+    drawing_for,
+    epoch_order,
+    get_rng_states,
+    sample_hashes,
+    sample_seed,
+    seed_everything,
+    set_rng_states,
+    uniforms,
+)
+
+STEP = 0x9E3779B97F4A7C15
+
+
+def splitmix64(state: int) -> int:
+    """The generator's output for one state, in python's unbounded integers."""
+    z = (state + STEP) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+def test_splitmix64_gives_the_published_outputs() -> None:
+    """The test vector of seed 1234567: its n-th output belongs to the state seed + n x step, from n = 0."""
+    states = np.array([(1234567 + n * STEP) % 2**64 for n in range(5)], dtype=np.uint64)
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    assert _splitmix64(states).tolist() == published
+    assert [splitmix64(int(state)) for state in states] == published
+
+
+@pytest.mark.parametrize(("seed", "epoch", "index"), [(0, 0, 0), (1, 2, 3), (2**63, 10**6, 2**40), (-1, 0, 7)])
+def test_sample_hashes_chain_the_coordinates(seed: int, epoch: int, index: int) -> None:
+    """mix(key ^ mix(index)) with key = mix(mix(seed) ^ epoch); a negative seed counts modulo 2**64."""
+    key = splitmix64(splitmix64(seed % 2**64) ^ epoch)
+    expected = splitmix64(key ^ splitmix64(index))
+    assert sample_hashes(seed, epoch, np.array([index])).tolist() == [expected]
+    assert sample_seed(seed, epoch, index) == expected >> 1
+    draws = [(splitmix64((expected + n * STEP) % 2**64) >> 11) / 2**53 for n in range(3)]
+    assert uniforms(seed, epoch, np.array([index]), 3).tolist() == [draws]
+
+
+def test_a_sample_does_not_depend_on_its_neighbours() -> None:
+    """Alone, in another order or in another batch, a sample's draws are the same."""
+    indices = np.array([5, 0, 99, 7])
+    together = uniforms(3, 4, indices, 6)
+    alone = np.concatenate([uniforms(3, 4, indices[i : i + 1], 6) for i in range(4)])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(uniforms(3, 4, indices[::-1], 6), together[::-1])
+    np.testing.assert_array_equal(uniforms(3, 4, indices, 2), together[:, :2])
+
+
+def test_hashes_tell_all_coordinates_apart() -> None:
+    """8 seeds x 8 epochs x 500 samples: 32,000 different hashes, so that seed 1 epoch 2 is not seed 2 epoch 1."""
+    indices = np.arange(500)
+    hashes = np.stack([sample_hashes(seed, epoch, indices) for seed in range(8) for epoch in range(8)])
+    assert hashes.dtype == np.uint64
+    assert len(np.unique(hashes)) == 8 * 8 * 500
+
+
+def test_uniforms_are_uniform_and_uncorrelated() -> None:
+    """200,000 draws: ten bins of 20,000 +- 5 standard deviations (134 each); correlation within 5 / sqrt(50,000)."""
+    draws = uniforms(0, 0, np.arange(50_000), 4)
+    assert draws.dtype == np.float64
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    counts = np.histogram(draws, bins=10, range=(0, 1))[0]
+    assert np.abs(counts - 20_000).max() < 5 * 134.2
+    correlation = np.corrcoef(np.concatenate([draws[:-1].T, draws[1:].T]))
+    assert np.abs(correlation - np.eye(8)).max() < 5 / np.sqrt(50_000)
+
+
+def test_epoch_order_is_a_permutation_of_its_own() -> None:
+    """Every image once; another order for another epoch or seed; the same order when asked again."""
+    orders = [epoch_order(seed, epoch, 100) for seed in (0, 1) for epoch in (0, 1)]
+    for order in orders:
+        assert order.dtype == np.int64
+        assert sorted(order.tolist()) == list(range(100))
+    assert len({tuple(order) for order in orders}) == 4
+    np.testing.assert_array_equal(epoch_order(1, 1, 100), orders[3])
+
+
+def test_epoch_order_leaves_the_global_generators_alone() -> None:
+    """Neither order nor draws take anything from a generator whose state a checkpoint keeps."""
+    seed_everything(3)
+    expected = draw_from_each()
+    seed_everything(3)
+    epoch_order(0, 0, 50)
+    uniforms(0, 0, np.arange(50), 3)
+    assert draw_from_each() == expected
+
+
+def draw_from_each() -> tuple[float, float, float, list[float]]:
+    """One number of python's and numpy's generators, a Gaussian pair's second half, and three of torch's."""
+    return random.random(), random.gauss(0, 1), float(np.random.standard_normal()), torch.rand(3).tolist()  # noqa: NPY002
+
+
+def test_drawing_for_a_sample() -> None:
+    """Within the block torch draws as after manual_seed(sample_seed); afterwards it goes on as if nothing had been."""
+    torch.manual_seed(sample_seed(3, 4, 5))
+    expected = torch.rand(4)
+    torch.manual_seed(0)
+    undisturbed = torch.rand(4)
+    torch.manual_seed(0)
+    with drawing_for(3, 4, 5):
+        assert torch.equal(torch.rand(4), expected)
+    with contextlib.suppress(ZeroDivisionError), drawing_for(3, 4, 6):
+        assert not torch.equal(torch.rand(4), expected)
+        raise ZeroDivisionError
+    assert torch.equal(torch.rand(4), undisturbed)
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1, 2**33])
+def test_seed_everything(seed: int) -> None:
+    """The same seed gives the same draws from all generators, another seed others."""
+    seed_everything(seed)
+    first = draw_from_each()
+    seed_everything(seed)
+    assert draw_from_each() == first
+    seed_everything(seed + 1)
+    assert all(a != b for a, b in zip(draw_from_each(), first, strict=True))
+
+
+def test_rng_states_go_through_a_weights_only_file(tmp_path: Path) -> None:
+    """Taken, written, read with weights_only=True and put back, every generator goes on as it would have."""
+    seed_everything(3)
+    draw_from_each()  # leaves half a Gaussian pair waiting in python's and numpy's generators
+    torch.save(get_rng_states(), tmp_path / "rng.pt")
+    expected = [draw_from_each() for _ in range(3)]
+    seed_everything(99)
+    set_rng_states(torch.load(tmp_path / "rng.pt", weights_only=True))
+    assert [draw_from_each() for _ in range(3)] == expected

@@ -1,0 +1,109 @@
+"""The shape of the package: imports point one way, and nothing hides in an __init__.py."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "public"
+# The order in which data flows: a folder imports from itself and from folders before it.
+ORDER = (
+    "config",
+    "runtime",
+    "geometry",
+    "layers",
+    "losses",
+    "transforms",
+    "datasets",
+    "backbones",
+    "optim",
+    "detectors",
+    "weights",
+    "evaluation",
+    "recipes",
+    "test_scripts",
+)
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+NAMES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES]
+FOLDERS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+def imported_by(node: ast.AST) -> list[str]:
+    """Full names of what one statement imports: modules, and for `from a import b` also a.b."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        module = "." * node.level + (node.module or "")
+        return [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Everything that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        yield from imported_by(node)
+
+
+def test_the_sweep_finds_the_package() -> None:
+    """Every folder has a place in the order; enough files are looked at for the other tests to mean something."""
+    assert set(FOLDERS) <= set(ORDER)
+    assert {"config", "runtime", "datasets", "backbones", "optim", "evaluation", "recipes"} <= set(FOLDERS)
+    assert len(FILES) >= 35
+    assert all(len(path.relative_to(PACKAGE).parts) >= 2 for path in FILES), "no module outside the folders"
+
+
+def test_every_init_is_empty() -> None:
+    """Each folder is a package, whose __init__.py neither re-exports nor does anything."""
+    packages = {PACKAGE, *(path.parent for path in FILES), *(PACKAGE / name for name in FOLDERS)}
+    assert len(packages) >= 12
+    for folder in packages:
+        assert (folder / "__init__.py").read_text(encoding="utf-8") == "", folder
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_imports_point_to_earlier_folders(path: Path) -> None:
+    """By full path, to this folder or one before it, and never to an experiment, a test or a benchmark."""
+    place = ORDER.index(path.relative_to(PACKAGE).parts[0])
+    for name in imports_of(path):
+        assert not name.startswith("."), f"{name} is relative"
+        first, *rest = name.split(".")
+        assert first not in ("tests", "benchmarks"), name
+        assert not first.endswith("experiments"), name
+        if first == "public":
+            assert rest, "`import public` says nothing"
+            assert ORDER.index(rest[0]) <= place, f"{name} lies behind {path.relative_to(PACKAGE)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_import_of_ours_hides_in_a_function(path: Path) -> None:
+    """An import in a function is a cycle put off; other packages may be slow enough to wait for."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            hidden = [name for node in ast.walk(function) for name in imported_by(node) if name.startswith("public")]
+            assert not hidden, f"{function.name} imports {hidden}"
+
+
+def test_there_is_no_cycle() -> None:
+    """Modules can be put in an order in which each imports only what comes before; a cycle would be named."""
+    graph = {name: set(imports_of(path)) & set(NAMES) for name, path in zip(NAMES, FILES, strict=True)}
+    assert sum(map(len, graph.values())) >= 80
+    assert len(list(TopologicalSorter(graph).static_order())) == len(NAMES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    """A docstring at the top."""
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_experiments_import_their_config_and_public_alone() -> None:
+    """Never each other, whatever third parties they need."""
+    files = sorted(ROOT.glob("*_experiments/*/*.py"))
+    assert len(files) >= 8
+    for path in files:
+        for name in imports_of(path):
+            assert not name.startswith("."), f"{path}: {name}"
+            assert not name.split(".")[0].endswith("experiments"), f"{path}: {name}"

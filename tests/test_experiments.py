@@ -1,0 +1,191 @@
+"""Every experiment folder: complete, of the agreed form, importable without data, and buildable."""
+
+import ast
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from public.backbones.catalog import build_backbone, list_backbones
+from public.config.classification import ClassificationConfig
+from public.config.command_line import choose_row
+from public.transforms.batch import BatchTransform
+
+assert v2  # what the configs import is imported before them, so that only their own files are seen to be opened
+
+ROOT = Path(__file__).parents[1]
+# Number of rows of each experiment.
+EXPERIMENTS = {
+    "cifar100_experiments/resnet50cifar": 5,
+    "imagenet_experiments/resnet_imagenet_DataParallel_train_example": 7,
+    "imagenet_experiments/resnet_imagenet_DistributedDataParallel_train_example": 2,
+    "imagenet_experiments/resnet_sample_train_example": 1,
+}
+listeners: list[list[str]] = []
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if listeners and event in ("open", "os.listdir", "os.scandir"):
+        path = arguments[0]
+        listeners[-1].append(os.fspath(path) if isinstance(path, str | os.PathLike) else repr(path))
+
+
+sys.addaudithook(_note_opened)  # a hook cannot be taken away: this one is idle outside of `files_opened`
+
+
+@contextmanager
+def files_opened() -> Iterator[list[str]]:
+    """Lists every file that python opens and every folder that it lists within the block."""
+    listeners.append([])
+    try:
+        yield listeners[-1]
+    finally:
+        listeners.pop()
+
+
+def load_rows(folder: str) -> dict[str, ClassificationConfig]:
+    """CONFIGS, as a fresh import of the experiment's config.py gives them."""
+    spec = importlib.util.spec_from_file_location("config_under_test", ROOT / folder / "config.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.CONFIGS
+
+
+ROWS = [(folder, name) for folder in EXPERIMENTS for name in load_rows(folder)]
+
+
+def test_every_experiment_is_listed_here() -> None:
+    """4 folders with 15 rows in all; a folder that holds more than old runs is an experiment."""
+    holding = {path.parent for path in ROOT.glob("*_experiments/*/*") if path.name not in ("runs", "__pycache__")}
+    assert sorted(str(folder.relative_to(ROOT)) for folder in holding) == sorted(EXPERIMENTS)
+    assert {folder: len(load_rows(folder)) for folder in EXPERIMENTS} == EXPERIMENTS
+    assert len(ROWS) == 15
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS)
+def test_a_config_opens_no_file(folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With DATA_ROOT pointing nowhere: python's own source files are all that is opened, and no GPU is woken."""
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "nowhere"))
+    was_initialised = torch.cuda.is_initialized()
+    with files_opened() as files:
+        load_rows(folder)
+    assert str(ROOT / folder / "config.py") in files or any("config.cpython" in name for name in files)
+    assert [name for name in files if not re.search(r"\.pyc?(\.\d+)?$", name)] == []
+    assert torch.cuda.is_initialized() == was_initialised
+
+
+def test_the_guard_sees_what_is_opened(tmp_path: Path) -> None:
+    """A file and a folder; nothing outside of the block."""
+    (tmp_path / "data").touch()
+    with files_opened() as files:
+        (tmp_path / "data").read_bytes()
+        os.listdir(tmp_path)
+    (tmp_path / "data").read_bytes()
+    assert files == [str(tmp_path / "data"), str(tmp_path)]
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS)
+def test_the_first_row_is_the_default(folder: str) -> None:
+    """And its name is one that the card's table can say `the default` of."""
+    rows = load_rows(folder)
+    row, rest = choose_row(rows, [])
+    assert (row, rest) == (next(iter(rows.values())), [])
+    card = ast.get_docstring(ast.parse((ROOT / folder / "config.py").read_text(encoding="utf-8")))
+    assert card is not None
+    assert "python train.py" in card
+    for line in card.splitlines():
+        if "the default" in line:
+            assert line.split()[0] == row.name
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS)
+def test_the_card_names_every_row(folder: str) -> None:
+    """In a table whose first column is the row, where there is more than one."""
+    card = ast.get_docstring(ast.parse((ROOT / folder / "config.py").read_text(encoding="utf-8")))
+    assert card is not None
+    rows = load_rows(folder)
+    if len(rows) > 1:
+        first_words = {line.split()[0] for line in card.splitlines() if line.strip()}
+        assert set(rows) <= first_words
+
+
+@pytest.mark.parametrize(("folder", "name"), ROWS)
+def test_a_row_is_called_what_its_key_says(folder: str, name: str) -> None:
+    """The run folder and the command line use the same word; the network is one of the catalogue."""
+    row = load_rows(folder)[name]
+    assert row.name == name
+    assert row.network in list_backbones()
+    assert not Path(row.data.folder).is_absolute()
+
+
+@pytest.mark.parametrize(("folder", "name"), ROWS)
+def test_a_rows_network_builds(folder: str, name: str) -> None:
+    """On the meta device, where weights take neither time nor memory: logits for its input size."""
+    row = load_rows(folder)[name]
+    with torch.device("meta"):
+        network = build_backbone(row.network, num_classes=row.num_classes or 100).eval()
+        logits = network(torch.zeros(2, 3, row.input_size, row.input_size))
+    assert logits.shape == (2, row.num_classes or 100)
+
+
+@pytest.mark.parametrize(("folder", "name"), ROWS)
+def test_a_row_fits_the_gpus_that_its_card_speaks_of(folder: str, name: str) -> None:
+    """The global batch divides over 1, 2, 4 and 8 processes."""
+    row = load_rows(folder)[name]
+    assert [row.batch_size // row.local_batch_size(n) for n in (1, 2, 4, 8)] == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS)
+def test_transforms_give_the_stated_input_size(folder: str) -> None:
+    """uint8 images of another shape come out as uint8 [3, input_size, input_size]."""
+    row = next(iter(load_rows(folder).values()))
+    size = row.input_size
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    image = torch.zeros(3, 300, 260, dtype=torch.uint8)
+    if row.data.dataset == "cifar100":
+        for transform in row.data.train_transforms:
+            kind: BatchTransform = transform  # pyright: ignore[reportAssignmentType]
+            images = kind(images, torch.zeros(2, kind.num_draws, dtype=torch.float64))
+        assert (images.shape, images.dtype) == ((2, 3, size, size), torch.uint8)
+        return
+    for transforms in (row.data.train_transforms, row.data.val_transforms):
+        output = image
+        for transform in transforms:
+            output = transform(output)
+        assert (output.shape, output.dtype) == ((3, size, size), torch.uint8)
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS)
+def test_train_py_is_of_the_short_form(folder: str) -> None:
+    """A docstring and three statements, so that there is nothing to drift."""
+    statements = ast.parse((ROOT / folder / "train.py").read_text(encoding="utf-8")).body
+    docstring, *code = [ast.unparse(statement) for statement in statements]
+    assert "config.py" in docstring
+    assert re.search(r"public/recipes/\w+\.py", docstring)
+    assert code[0] == "from config import CONFIGS"
+    assert re.fullmatch(r"from public\.recipes\.(classification|detection) import main", code[1])
+    assert code[2:] == ["if __name__ == '__main__':\n    main(CONFIGS, __file__)"]
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS)
+def test_test_sh_evaluates_its_own_folder(folder: str) -> None:
+    """Executable, and its one command is the test script of the rows' data set with this folder first."""
+    path = ROOT / folder / "test.sh"
+    assert os.access(path, os.X_OK)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#!/usr/bin/env bash"
+    (command,) = [line for line in lines if line and not line.startswith("#")]
+    (dataset,) = {row.data.dataset for row in load_rows(folder).values()}
+    module = f"public.test_scripts.test_on_{dataset}"
+    assert command == f'exec "${{PYTHON:-python}}" -m {module} "$(dirname "$0")" "$@"'
+    assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
