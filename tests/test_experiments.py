@@ -189,3 +189,12 @@ def test_test_sh_evaluates_its_own_folder(folder: str) -> None:
     module = f"public.test_scripts.test_on_{dataset}"
     assert command == f'exec "${{PYTHON:-python}}" -m {module} "$(dirname "$0")" "$@"'
     assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS)
+def test_test_sh_gives_a_row_that_exists(folder: str) -> None:
+    """Its comment's example can be typed."""
+    text = (ROOT / folder / "test.sh").read_text(encoding="utf-8")
+    examples = re.findall(r"\./test\.sh (\w+)", text)
+    assert examples
+    assert set(examples) <= set(load_rows(folder))

@@ -78,6 +78,9 @@ def _with_epochs_of(row: Config, args: Sequence[str]) -> Config:
     """The row stretched to the number of epochs that the command line asks for."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--epochs")
-    value = parser.parse_known_args([a for a in args if a not in ("-h", "--help")])[0].epochs
+    try:
+        value = parser.parse_known_args([a for a in args if a not in ("-h", "--help")])[0].epochs
+    except argparse.ArgumentError:
+        return row
     # A missing or wrong number is left to the full parser, which says so.
     return row.with_epochs(int(value)) if value and value.isdecimal() and int(value) >= 1 else row

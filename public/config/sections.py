@@ -4,6 +4,7 @@ A section is data only and is checked when it is made. Fields of a kind that the
 left at None, so that no setting is silently ignored.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -44,12 +45,19 @@ class OptimizerConfig:
     """adamw only: decay rates of the two moments; None means (0.9, 0.999)."""
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, f"optimizer.lr={self.lr} must be greater than 0.")
+        require(0 < self.lr < math.inf, f"optimizer.lr={self.lr} must be greater than 0 and finite.")
         require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay} must be 0 or greater.")
         unused: dict[str, object] = {"betas": self.betas}
         if self.name == "adamw":
             unused = {"momentum": self.momentum, "nesterov": self.nesterov}
         _refuse_unused("optimizer", "name", self.name, unused)
+        momentum = 0.9 if self.momentum is None else self.momentum
+        require(0 <= momentum < 1, f"optimizer.momentum={momentum} must lie within [0, 1).")
+        require(not self.nesterov or momentum > 0, "optimizer.nesterov=True needs optimizer.momentum above 0.")
+        require(
+            self.betas is None or all(0 <= beta < 1 for beta in self.betas),
+            f"optimizer.betas={self.betas} must lie within [0, 1).",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +83,11 @@ class ScheduleConfig:
         if self.kind != "cosine":
             unused |= {"final_factor": self.final_factor}
         _refuse_unused("schedule", "kind", self.kind, unused)
+        require(self.gamma is None or self.gamma > 0, f"schedule.gamma={self.gamma} must be greater than 0.")
+        require(
+            self.final_factor is None or self.final_factor >= 0,
+            f"schedule.final_factor={self.final_factor} must be 0 or greater.",
+        )
         if self.kind == "multistep":
             require(bool(self.milestones), "schedule.kind='multistep' needs at least one schedule.milestones.")
             rising = all(a < b for a, b in zip((0.0, *self.milestones), self.milestones, strict=False))

@@ -62,7 +62,8 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
     images, labels, names = data.get("data"), data.get("fine_labels"), meta.get("fine_label_names")
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
         raise DataError(f"{base}: the key 'data' of {split} must be uint8 [N, 3072], CIFAR-100's layout.")
-    if not isinstance(labels, list) or not names or len(labels) != len(images):
+    whole = isinstance(labels, list) and all(isinstance(label, int) for label in labels)
+    if not whole or not names or not labels or len(labels) != len(images):
         raise DataError(f"{base}: {split} must hold one 'fine_labels' entry an image, and meta 'fine_label_names'.")
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")

@@ -134,4 +134,9 @@ def decode_opencv(path: Path) -> torch.Tensor:
 def decode_pil(path: Path) -> Image.Image:
     """The RGB PIL image, turned upright by its EXIF orientation."""
     with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):  # PIL would cut at 255 what reaches to 65535
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
+            upright = upright.convert("RGBA")  # the same colours, without PIL's warning
+        return upright.convert("RGB")

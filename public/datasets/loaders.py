@@ -1,6 +1,7 @@
 """Image files to batches, read ahead by worker processes in an order that depends on (seed, epoch, step) alone."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -87,6 +88,8 @@ def _checked(batches: DataLoader[Any]) -> Iterator[ClassificationBatch]:
 def _data_loader(
     dataset: ImageFolderDataset, sampler: Sampler[list[tuple[int, int]]], num_workers: int, pin_memory: bool
 ) -> DataLoader[Any]:
+    # More workers than cores only wait for each other (torch warns); their number changes no batch.
+    num_workers = min(num_workers, os.cpu_count() or 1)
     return DataLoader(
         dataset,
         batch_sampler=sampler,

@@ -1,6 +1,7 @@
 """Everything that a stopped run needs in order to end as if it had never stopped."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class TrainState:
 
     def is_better(self, row: dict[str, Any], metric: str) -> bool:
         """Whether the row beats the best one so far: a lower loss, or a higher value of any other metric."""
-        if self.best is None:
+        if self.best is None or math.isnan(self.best[metric]):
             return True
         return row[metric] < self.best[metric] if metric == "loss" else row[metric] > self.best[metric]
 

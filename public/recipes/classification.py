@@ -32,7 +32,7 @@ from public.runtime.device import choose_precision, device_name
 from public.runtime.distributed import World
 from public.runtime.interruption import Interruption, Stopped
 from public.runtime.launch import launch
-from public.runtime.parallel import check_sync_batch_norm, wrap
+from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, wrap
 from public.runtime.progress import Progress
 from public.runtime.run_folder import RunFolder
 from public.runtime.seeding import seed_everything
@@ -86,7 +86,7 @@ def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool
         NonFiniteLossError: a loss became infinite or NaN.
     """
     # ---- checks and data --------------------------------------------------------------------------------------------
-    config.local_batch_size(world.size)
+    check_data_parallel(config.parallel, config.local_batch_size(world.size), world)
     check_sync_batch_norm(config.sync_batch_norm, world)
     check_backbone_name(config.network)
     data = build_train_data(config, world)

@@ -36,7 +36,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> bool:
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        reason = str(error).splitlines()[0]
+        # torch's own message speaks of positions in the zip file; what the system said stands behind it.
+        reason = _first_line(error.__context__ if isinstance(error.__context__, OSError) else error)
         logger.warning(f"could not write {path}: {reason}. The one before it is kept, and the run goes on.")
         return False
     return True
@@ -52,6 +53,11 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def _first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of ours onto the CPU, without running anything that the file may contain.
 
@@ -64,7 +70,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own kinds for a damaged file
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} cannot be read as a checkpoint: {_first_line(error)}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project (format {FORMAT!r}); it may be bare weights.")
     return state

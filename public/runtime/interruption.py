@@ -1,7 +1,9 @@
 """Stopping at a step boundary: signals and the save timer become one decision that all processes take together."""
 
 import contextlib
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -70,13 +72,12 @@ class Interruption:
     def poll(self) -> Decision:
         """To be called by every process at every step boundary: what all of them do now."""
         due = self.world.is_main and time.monotonic() - self.last_save >= self.save_every_seconds
+        if due:  # from the asking, not from the saving: the answer comes a step later, and must not be asked for twice
+            self.last_save = time.monotonic()
         flags = torch.tensor([self.received_signal, int(due)])
         if self.world.size > 1:
             flags = self._agree(flags)
-        decision = Decision(int(flags[0]), bool(flags[1]))
-        if decision.save:
-            self.last_save = time.monotonic()
-        return decision
+        return Decision(int(flags[0]), bool(flags[1]))
 
     def stop_if_asked(self, decision: Decision) -> None:
         """Raises Stopped, in all processes at once, if a signal asked for it."""
@@ -100,5 +101,15 @@ def ignore_signals_in_worker(worker_id: int) -> None:
     The training process still needs their batches until the next step boundary. They leave when it tells them to, or
     within seconds of its death.
     """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ignored altogether, SIGTERM would make a program that ends with an error wait for its workers for ever.
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_the_parent, daemon=True).start()
+
+
+def _obey_the_parent() -> None:
+    """Ends this worker on a SIGTERM of the training process; others are passed over."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

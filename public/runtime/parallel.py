@@ -13,6 +13,16 @@ def check_sync_batch_norm(sync_batch_norm: bool, world: World) -> None:
         raise ValueError("sync_batch_norm=True needs GPUs: torch's SyncBatchNorm does not run on a CPU.")
 
 
+def check_data_parallel(parallel: str, images_per_pass: int, world: World) -> None:
+    """Refuses parts of unequal size: nn.DataParallel's mean of their means would weigh images unequally."""
+    num_gpus = torch.cuda.device_count()
+    if parallel == "data_parallel" and world.device.type == "cuda" and images_per_pass % max(1, num_gpus):
+        raise ValueError(
+            f"parallel='data_parallel': {images_per_pass} images in a forward pass (batch_size / accumulation_steps) "
+            f"must be divisible by the {num_gpus} visible GPUs."
+        )
+
+
 def wrap(
     module: nn.Module,
     world: World,

@@ -30,12 +30,21 @@ class RunFolder:
         self.tensorboard: SummaryWriter | None = None
 
     def open(self, fresh: bool) -> None:
-        """Makes the folder, after moving an old one aside if a fresh start is wanted, and begins train.log."""
+        """Makes the folder, after moving an old one aside if a fresh start is wanted, and begins train.log.
+
+        Raises:
+            ValueError: the folder cannot be made or written to.
+        """
         if not self.is_main:
             return
-        kept = self._move_aside() if fresh and self.path.exists() else None
-        self.latest.parent.mkdir(parents=True, exist_ok=True)
-        handler = _FileHandler(self.path / "train.log", encoding="utf-8")
+        try:
+            kept = self._move_aside() if fresh and self.path.exists() else None
+            self.latest.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in (*self.path.glob("*.tmp"), *self.latest.parent.glob("*.tmp")):  # of a killed process
+                leftover.unlink(missing_ok=True)
+            handler = _FileHandler(self.path / "train.log", encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"the run folder {self.path} cannot be written to: {error}.") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         package_logger = logging.getLogger("public")
         package_logger.setLevel(logging.INFO)
@@ -45,6 +54,8 @@ class RunFolder:
 
     def _move_aside(self) -> Path:
         aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        while aside.exists():  # a second --fresh within the second
+            aside = aside.with_name(f"{aside.name}-again")
         os.rename(self.path, aside)
         return aside
 
@@ -68,11 +79,10 @@ class RunFolder:
     def write_row(self, row: dict[str, Any]) -> None:
         """Appends one epoch to metrics.jsonl."""
         if self.is_main:
-            with (
-                going_on_when_disk_is_full("metrics.jsonl"),
-                open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file,
-            ):
-                file.write(json.dumps(row) + "\n")
+            with going_on_when_disk_is_full("metrics.jsonl"):
+                path = self.path / "metrics.jsonl"
+                rows = path.read_text(encoding="utf-8") if path.exists() else ""
+                replace_text(path, rows + json.dumps(row) + "\n")  # half a row would spoil the next
 
     def write_scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """Sends numbers to TensorBoard, named group/name."""

@@ -156,3 +156,12 @@ def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
         fail("no such thing.")
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: no such thing.\n"
+
+
+@pytest.mark.parametrize("line", ["--epochs", "--epochs --fresh"])
+def test_epochs_without_a_number(config: ClassificationConfig, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused like any other option without its value."""
+    with pytest.raises(SystemExit) as stop:
+        parse_config({"tiny": config}, line.split(), prog="train.py")
+    assert stop.value.code == 2
+    assert "--epochs" in capsys.readouterr().err

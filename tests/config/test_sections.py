@@ -170,3 +170,27 @@ def test_every_field_has_a_docstring(module: Any, num_classes: int, num_fields: 
     for statement, following in pairs:
         assert isinstance(following, ast.Expr), ast.unparse(statement)
         assert isinstance(following.value, ast.Constant), ast.unparse(statement)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr": float("inf")}, r"optimizer\.lr=inf must be greater than 0 and finite"),
+        ({"momentum": -0.1}, r"optimizer\.momentum=-0\.1 must lie within \[0, 1\)"),
+        ({"momentum": 1.0}, r"optimizer\.momentum=1\.0 must lie within \[0, 1\)"),
+        ({"momentum": 0.0, "nesterov": True}, r"optimizer\.nesterov=True needs optimizer\.momentum above 0"),
+        ({"name": "adamw", "betas": (0.9, 1.0)}, r"optimizer\.betas=\(0\.9, 1\.0\) must lie within"),
+    ],
+)
+def test_optimizer_refuses_too(fields: dict[str, Any], message: str) -> None:
+    """What torch would refuse later, with a traceback, after the data was read."""
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**{"name": "sgd", "lr": 0.1, "weight_decay": 0.0} | fields)
+
+
+def test_schedule_refuses_negative_factors() -> None:
+    """They would turn the learning rate's sign."""
+    with pytest.raises(ValueError, match=r"schedule\.gamma=-1\.0 must be greater than 0"):
+        ScheduleConfig(kind="multistep", milestones=(1.0,), gamma=-1.0)
+    with pytest.raises(ValueError, match=r"schedule\.final_factor=-0\.5 must be 0 or greater"):
+        ScheduleConfig(kind="cosine", final_factor=-0.5)

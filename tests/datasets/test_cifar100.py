@@ -303,3 +303,15 @@ def test_evaluation_covers_every_image_once(num_processes: int) -> None:
     assert torch.equal(images, data.images[labels])
     assert {loader.num_images for loader in loaders} == {7}
     assert all(len(batch.labels) <= 2 for batch in batches)
+
+
+@pytest.mark.parametrize("labels", [[], ["0"], [0.5]])
+def test_labels_of_another_kind(tmp_path: Path, labels: list[Any]) -> None:
+    """No image at all, text, fractions."""
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    content = {"data": np.zeros((len(labels), 3072), np.uint8), "fine_labels": labels}
+    (folder / "train").write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["a"]}))
+    with pytest.raises(DataError, match="one 'fine_labels' entry an image"):
+        read_cifar100(tmp_path, "train", published_archive=False)

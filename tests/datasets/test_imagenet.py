@@ -280,3 +280,18 @@ def test_a_photo_with_the_real_protocol(real_data: Path) -> None:
         by_opencv, by_pil = decoded(images.folder / name.decode())
         assert min(by_pil.shape[1:]) == 256
         assert largest_difference(by_opencv, by_pil) <= 2
+
+
+def test_sixteen_bit_png_by_both_decoders(tmp_path: Path) -> None:
+    """All 256 grey levels as 257 k: PIL's own conversion gives 255 for every one of them but 0."""
+    Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257).save(tmp_path / "x.png")
+    by_pil = F.pil_to_tensor(decode_pil(tmp_path / "x.png"))
+    assert torch.equal(by_pil, decode_opencv(tmp_path / "x.png"))
+    assert by_pil[0].flatten().tolist() == list(range(256))
+
+
+def test_a_palette_with_several_transparencies(tmp_path: Path) -> None:
+    """The colours are kept, and no warning is printed."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).quantize(16).save(tmp_path / "x.png", transparency=bytes([0, 128] + [255] * 14))
+    assert torch.equal(F.pil_to_tensor(decode_pil(tmp_path / "x.png")), decode_opencv(tmp_path / "x.png"))

@@ -1,5 +1,7 @@
 """Image files to batches: every image where it belongs, whatever the number of processes and workers."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import chain, islice
 from pathlib import Path
@@ -227,3 +229,22 @@ def test_every_image_takes_part_over_the_epochs(train_loader: Callable[..., Imag
             np.add.at(seen, [index for _, index in batch], 1)
     assert seen.sum() == 12 * 8
     assert seen.min() > 0
+
+
+LIVE_AT_EXIT = """
+import sys
+from pathlib import Path
+from public.datasets.imagenet import ImageFolderDataset, list_images
+from public.datasets.loaders import ImageFolderEvalLoader
+dataset = ImageFolderDataset(list_images(Path(sys.argv[1]), "val"), (), decoder="opencv", seed=0)
+batches = iter(ImageFolderEvalLoader(dataset, batch_size=1, num_workers=2))
+next(batches)
+raise KeyError("a defect")
+"""
+
+
+def test_a_program_that_ends_with_an_error_does_not_wait_for_its_workers(image_folder: Path) -> None:
+    """The traceback keeps the loader alive: its workers must still obey the SIGTERM of the process that ends."""
+    command = [sys.executable, "-c", LIVE_AT_EXIT, str(image_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "KeyError: 'a defect'")

@@ -131,3 +131,22 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
             load_checkpoint(tmp_path / name)
     assert not (tmp_path / "hacked").exists()
+
+
+SmallDisk = Callable[[int], AbstractContextManager[None]]
+
+
+def test_an_empty_checkpoint(tmp_path: Path) -> None:
+    """An error without a text of its own is named by its kind."""
+    (tmp_path / "latest.pth").touch()
+    with pytest.raises(ValueError, match=r"latest\.pth cannot be read as a checkpoint: EOFError"):
+        load_checkpoint(tmp_path / "latest.pth")
+
+
+def test_the_warning_says_what_the_system_said(
+    tmp_path: Path, small_disk: SmallDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not torch's position in the zip file."""
+    with small_disk(20_000):
+        save_checkpoint(tmp_path / "latest.pth", {"weight": torch.zeros(100_000)})
+    assert "File too large" in caplog.text

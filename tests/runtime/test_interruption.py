@@ -124,3 +124,16 @@ def test_workers_leave_ctrl_c_to_the_training_process() -> None:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def test_a_checkpoint_is_decided_on_once_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every minute, agreed on one step later: asked at 61 s, due at 62 s, and not again before 121 + 1 step."""
+    monkeypatch.setattr(dist, "all_reduce", lambda flags, **options: SimpleNamespace(wait=lambda: None))
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(interruption_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    interruption = Interruption(World(rank=0, size=2, device=torch.device("cpu")), 1)
+    due = []
+    for seconds in (10, 61, 62, 63, 64, 100, 124, 125, 126, 127):
+        clock.now = seconds
+        due.append(interruption.poll().save)
+    assert due == [False, False, True, False, False, False, False, True, False, False]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -184,3 +185,41 @@ def test_console_lines_carry_no_control_codes(capsys: pytest.CaptureFixture[str]
     log_to_console(True)
     logger.info("epoch 1/2  step 3/4")
     assert capsys.readouterr().err == "epoch 1/2  step 3/4\n"
+
+
+SmallDisk = Callable[[int], AbstractContextManager[None]]
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    """Temporary files carry the process's number: nobody else would ever replace them."""
+    folder = RunFolder(tmp_path / "run", is_main=True)
+    for _ in range(2):
+        folder.open(fresh=False)
+        folder.close()
+        (folder.latest.parent / "latest.pth.123.tmp").touch()
+    folder.open(fresh=False)
+    folder.close()
+    assert os.listdir(folder.latest.parent) == []
+
+
+def test_fresh_twice_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both old folders are kept."""
+    monkeypatch.setattr("public.runtime.run_folder.time.strftime", lambda form: "20200101-000000")
+    folder = RunFolder(tmp_path / "run", is_main=True)
+    for _ in range(4):
+        folder.open(fresh=True)
+        folder.close()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_no_half_row_stays_behind(tmp_path: Path, small_disk: SmallDisk) -> None:
+    """A row that does not fit leaves the file as it was; the next one, with room again, is a line of its own."""
+    folder = RunFolder(tmp_path / "run", is_main=True)
+    folder.open(fresh=False)
+    folder.write_history([{"epoch": 1}], 0)
+    with small_disk(500):
+        folder.write_row({"note": "x" * 1000})
+    folder.write_row({"epoch": 3})
+    folder.close()
+    rows = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [{"epoch": 1}, {"epoch": 3}]
