@@ -28,6 +28,7 @@ from public.datasets.imagenet import ImageFolderDataset, ImageList, list_images
 from public.datasets.loaders import ImageFolderTrainLoader
 from public.layers.normalize import Normalize
 from public.runtime.device import synchronize
+from public.transforms.image import RandomResizedCrop
 
 SIZE = 224
 """Height and width of the batches' images."""
@@ -65,7 +66,7 @@ class OurBatches:
     """Passes over our loader, each with the augmentation of another epoch."""
 
     def __init__(self, images: ImageList, options: Options, device: torch.device) -> None:
-        transforms = (v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip())
+        transforms = (RandomResizedCrop(SIZE), v2.RandomHorizontalFlip())
         self.loader = ImageFolderTrainLoader(
             ImageFolderDataset(images, transforms, decoder="opencv", seed=0),
             batch_size=options.batch_size,

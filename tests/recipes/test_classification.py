@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import exact_resume
 from public.config.classification import ClassificationConfig
 from public.recipes import classification as recipe
 from public.runtime.checkpoint import load_checkpoint
@@ -272,3 +273,11 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tiny_data: Path, tmp_path: Pa
     done = run_program(tmp_path / "run", tmp_path / "nowhere", ["train.py"], expected=2)
     assert "Traceback" not in done.stderr
     assert f"error: {tmp_path / 'nowhere' / 'train'} is missing; expected train/<class>/<image files>" in done.stderr
+
+
+def test_a_run_killed_outright_resumes_bit_for_bit(tmp_path: Path) -> None:
+    """SIGKILL at two random steps of a real experiment, each start with other workers (the script kills ten times)."""
+    options = exact_resume.Options(kills=2, epochs=2, images_per_class=8)
+    kills, differing = exact_resume.check(tmp_path, options)
+    assert len(kills) == 2
+    assert differing == []

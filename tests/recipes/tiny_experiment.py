@@ -38,9 +38,6 @@ def build_tiny(name: str, num_classes: int) -> nn.Module:
     return TinyNetwork(num_classes, dropout=0.0 if name == "tiny_plain" else 0.2)
 
 
-recipe.build_backbone = build_tiny  # pyright: ignore[reportAttributeAccessIssue]
-recipe.check_backbone_name = lambda name: None
-
 TINY = ClassificationConfig(
     name="tiny",
     network="tiny",
@@ -61,5 +58,7 @@ TINY = ClassificationConfig(
 )
 
 if __name__ == "__main__":
+    recipe.build_backbone = build_tiny  # pyright: ignore[reportAttributeAccessIssue]
+    recipe.check_backbone_name = lambda name: None
     torch.set_num_threads(1)  # as the launcher sets it for several processes: sums are then taken in the same order
     recipe.main({"tiny": TINY}, __file__)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as referee
 
-from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip, _mirrored
+from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip, _mirror
 
 # Rows and columns 2 1 | 0 1 2 3 | 2 1 of a 4x4 image, padded by 2 on every side.
 MIRRORED = [2, 1, 0, 1, 2, 3, 2, 1]
@@ -47,9 +47,9 @@ def test_black_padding(y: int, x: int) -> None:
 
 def test_mirrored_rows() -> None:
     """The edge itself is not repeated; padding of length - 1 still works, 0 changes nothing."""
-    assert _mirrored(4, 2, torch.device("cpu")).tolist() == MIRRORED
-    assert _mirrored(3, 2, torch.device("cpu")).tolist() == [2, 1, 0, 1, 2, 1, 0]
-    assert _mirrored(3, 0, torch.device("cpu")).tolist() == [0, 1, 2]
+    assert _mirror(torch.arange(4), 0, 2).tolist() == MIRRORED
+    assert _mirror(torch.arange(3), 0, 2).tolist() == [2, 1, 0, 1, 2, 1, 0]
+    assert _mirror(torch.arange(3), 0, 0).tolist() == [0, 1, 2]
 
 
 def test_each_image_gets_its_own_window() -> None:
