@@ -30,6 +30,7 @@ RESNET50 = ClassificationConfig(
     input_size=32,
     epochs=200,
     batch_size=128,
+    channels_last=True,
     data=ClassificationDataConfig(
         dataset="cifar100",
         folder="CIFAR100",

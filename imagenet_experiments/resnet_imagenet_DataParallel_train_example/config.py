@@ -35,6 +35,7 @@ RESNET50 = ClassificationConfig(
     input_size=224,
     epochs=100,
     batch_size=256,
+    channels_last=True,
     parallel="data_parallel",
     data=ClassificationDataConfig(
         dataset="imagenet",

@@ -28,6 +28,7 @@ RESNET50 = ClassificationConfig(
     input_size=224,
     epochs=100,
     batch_size=256,
+    channels_last=True,
     data=ClassificationDataConfig(
         dataset="imagenet",
         folder="ILSVRC2012",

@@ -109,7 +109,9 @@ def _read_pickle(path: Path, published_archive: bool) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"CIFAR-100: {path} cannot be read ({error.strerror}). {where_to_get()}") from error
+        raise DataError(
+            f"CIFAR-100: {path} cannot be read ({error.strerror}); --data.download True fetches it. {where_to_get()}"
+        ) from error
     if published_archive and hashlib.md5(content).hexdigest() != FILE_MD5[path.name]:
         raise DataError(
             f"{path} is not CIFAR-100's published file (md5 {hashlib.md5(content).hexdigest()}, expected "

@@ -211,7 +211,7 @@ def _print_result(
     num_images = int(metrics["num_images"])
     print(f"network    {options.network}: {count(classifier.network, options.input_size)}")
     print(f"weights    {options.weights}")
-    print(f"computed   on {world.size} x {device_name(world.device)} in {options.precision}")
+    print(f"computed   on {world.size} x {device_name(world.device)} in {str(classifier.dtype).removeprefix('torch.')}")
     for name in ("top1", "top5"):
         correct, share = round(metrics[name] * num_images), 100 * metrics[name]
         print(f"{name}       {share:.2f} % ({correct} of {num_images}), error {100 - share:.2f} %")
