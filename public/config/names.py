@@ -1,4 +1,4 @@
-"""Help with a mistyped name."""
+"""Parts of messages to the user: the names nearest to a mistyped one, the gist of an error."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,3 +9,8 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"the nearest: {', '.join(close)}" if close else f"there are: {', '.join(known)}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

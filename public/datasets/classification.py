@@ -120,10 +120,9 @@ def _batch_transforms(data: ClassificationDataConfig) -> list[BatchTransform]:
 
 
 def _cifar_train_data(config: ClassificationConfig, world: World) -> TrainData:
-    if world.is_main:
-        _read_cifar(config.data, "train")  # downloads, if asked to, in one process only
+    split = _read_cifar(config.data, "train") if world.is_main else None  # the main process alone may download
     world.barrier()
-    split = _read_cifar(config.data, "train")
+    split = split or _read_cifar(config.data, "train")
     train = CifarTrainLoader(
         split,
         _batch_transforms(config.data),

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from public.config.names import first_line
 from public.datasets.batches import DataError
 from public.datasets.locations import where_to_get
 from public.runtime.seeding import drawing_for
@@ -112,7 +113,7 @@ class ImageFolderDataset(Dataset[Any]):
         try:
             image = self.decode(path)
         except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError) as error:
-            return UnreadableImage(str(path), str(error).splitlines()[0] if str(error) else type(error).__name__)
+            return UnreadableImage(str(path), first_line(error))
         with drawing_for(self.seed, epoch, index):
             for transform in self.transforms:
                 image = transform(image)

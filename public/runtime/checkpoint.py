@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from public.config.names import first_line
+
 FORMAT = "public.checkpoint/1"
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> bool:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         # torch's own message speaks of positions in the zip file; what the system said stands behind it.
-        reason = _first_line(error.__context__ if isinstance(error.__context__, OSError) else error)
+        reason = first_line(error.__context__ if isinstance(error.__context__, OSError) else error)
         logger.warning(f"could not write {path}: {reason}. The one before it is kept, and the run goes on.")
         return False
     return True
@@ -53,11 +55,6 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of ours onto the CPU, without running anything that the file may contain.
 
@@ -70,7 +67,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own kinds for a damaged file
-        raise ValueError(f"{path} cannot be read as a checkpoint: {_first_line(error)}") from error
+        raise ValueError(f"{path} cannot be read as a checkpoint: {first_line(error)}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project (format {FORMAT!r}); it may be bare weights.")
     return state

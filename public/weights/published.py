@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torchvision import models
 
-from public.config.names import nearest_names
+from public.config.names import first_line, nearest_names
 
 
 def fetch_published(library: str, model: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def _from_torchvision(model: str) -> dict[str, Any]:
     except Exception as error:  # no network, wrong hash, a broken file in the cache: the remedy is the same
         cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
         raise FileNotFoundError(
-            f"torchvision:{model} could not be had from {weights.url} ({_reason(error)}); "
+            f"torchvision:{model} could not be had from {weights.url} ({first_line(error)}); "
             f"download it by hand to {cached}, or give the path of the file instead."
         ) from error
 
@@ -57,7 +57,7 @@ def _from_timm(model: str) -> dict[str, Any]:
     except Exception as error:  # the hub's client has its own family of errors, of which the remedy is the same
         page = f"https://huggingface.co/{timm.get_pretrained_cfg(model).hf_hub_id}"
         raise FileNotFoundError(
-            f"timm:{model} could not be had from {page} ({_reason(error)}); "
+            f"timm:{model} could not be had from {page} ({first_line(error)}); "
             "download model.safetensors from there by hand, and give the path of the file instead."
         ) from error
 
@@ -70,8 +70,3 @@ def _import_timm(model: str) -> ModuleType:
         raise ValueError(
             f"timm:{model} needs the package timm (pip install timm); without it, give the path of a file."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -8,23 +8,15 @@ import torch
 
 from public.evaluation import speed
 from public.evaluation.speed import Timing, time_inference
+from tests.clock import Clock
 
 CPU = torch.device("cpu")
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    now = 7.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The module's clock."""
-    fake = Clock()
+    fake = Clock(7.0)
     monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=fake))
     return fake
 

@@ -12,21 +12,13 @@ import torch.distributed as dist
 from public.runtime import interruption as interruption_module
 from public.runtime.distributed import World
 from public.runtime.interruption import Decision, Interruption, Stopped, ignore_signals_in_worker
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    now = 50.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The module's clock."""
-    fake = Clock()
+    fake = Clock(50.0)
     monkeypatch.setattr(interruption_module, "time", SimpleNamespace(monotonic=fake))
     return fake
 

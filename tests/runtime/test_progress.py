@@ -9,22 +9,13 @@ import pytest
 
 from public.runtime import progress as progress_module
 from public.runtime.progress import Progress, clock
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The module's clock."""
-    fake = Clock()
+    fake = Clock(100.0)
     monkeypatch.setattr(progress_module, "time", SimpleNamespace(perf_counter=fake))
     return fake
 
