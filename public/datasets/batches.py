@@ -19,6 +19,43 @@ class ClassificationBatch(NamedTuple):
     """int64 [B], 0-based."""
 
 
+IGNORED = -2
+"""Label of a region (a COCO crowd, a difficult VOC object) that is neither an object to learn nor background."""
+PADDING = -1
+"""Label of the rows that fill a batch's boxes up to the same number."""
+
+
+class ImageSizes(NamedTuple):
+    """What leads from boxes on the canvas back to the image they came from: original = canvas * original / content."""
+
+    content: torch.Tensor
+    """int64 [B, 2], height and width in pixels of the canvas that the image fills, from its top left corner."""
+    original: torch.Tensor
+    """int64 [B, 2], height and width of the image file."""
+
+
+class DetectionBatch(NamedTuple):
+    """Images on canvases of one size, and their objects."""
+
+    images: torch.Tensor
+    """uint8 [B, 3, H, W], red green blue; normalisation happens on the device."""
+    boxes: torch.Tensor
+    """float32 [B, M, 4], x1 y1 x2 y2 in pixels of the canvas: pixel i covers [i, i + 1)."""
+    labels: torch.Tensor
+    """int64 [B, M], 0-based; PADDING where an image has fewer than M, IGNORED for a region to leave alone."""
+    content_sizes: torch.Tensor
+    """int64 [B, 2], see `ImageSizes`."""
+    original_sizes: torch.Tensor
+    """int64 [B, 2], see `ImageSizes`."""
+    image_ids: torch.Tensor
+    """int64 [B], the data set's own."""
+
+    @property
+    def sizes(self) -> ImageSizes:
+        """What `decode` needs to give boxes in the original images."""
+        return ImageSizes(self.content_sizes, self.original_sizes)
+
+
 class TrainLoader(Protocol):
     """Batches of one process for training."""
 

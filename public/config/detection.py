@@ -1,0 +1,114 @@
+"""The config of an object detection run: everything that `public/recipes/detection.py` needs to know."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from public.config.classification import IMAGENET_MEAN, IMAGENET_STD, TransformList
+from public.config.sections import RunConfig, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionDataConfig:
+    """Which images and boxes, and what is done to them."""
+
+    dataset: Literal["coco", "voc"]
+    """coco: annotations/instances_<split>.json and images/<split>/; voc: Pascal VOC's XML files and lists."""
+    folder: str
+    """Where the data set lies: an absolute path, or one below DATA_ROOT."""
+    train_splits: tuple[str, ...]
+    """coco: one name such as train2017; voc: <folder>/<list> such as VOC2007/trainval, any number of them."""
+    val_splits: tuple[str, ...]
+    """The same for evaluation."""
+    class_file: str | None = None
+    """voc only: a text file with one class name a line, a path below `folder` or absolute. None: classes.txt in
+    `folder` where there is one, else Pascal VOC's twenty."""
+    train_transforms: TransformList
+    """Transforms of public/transforms/detection.py, of image and boxes together; the last one makes the canvas."""
+    val_transforms: TransformList
+    """The same for evaluation: one resize, nothing random."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Subtracted on the device from pixels scaled to 0..1, red green blue."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Divided by on the device."""
+    download: bool = False
+    """Fetch the published archives (and verify them) if the folder does not hold the splits."""
+
+    def __post_init__(self) -> None:
+        require(all(s > 0 for s in self.std), f"data.std={self.std} must be above 0.")
+        for name in ("train_splits", "val_splits"):
+            require(bool(getattr(self, name)), f"data.{name} must name at least one split.")
+        if self.dataset == "coco":
+            one = len(self.train_splits) == len(self.val_splits) == 1
+            require(one, "data.dataset='coco' takes one split each in data.train_splits and data.val_splits.")
+            require(self.class_file is None, f"data.class_file={self.class_file!r} has no effect with COCO's format.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """How the detector is built. None leaves a setting at the detector's own default; one that the chosen detector
+    does not have is refused by its catalogue."""
+
+    backbone: str
+    """A name from `public.backbones.catalog.list_backbones()`."""
+    frozen_stages: int = 0
+    """Levels of the backbone, from the stem on, whose weights do not train: 0 none, 1 the stem, 2 also c2, ..."""
+    frozen_batch_norm: bool = False
+    """Whether the backbone's batch norms keep the statistics and weights they came with."""
+    channels: int | None = None
+    """Channels of the pyramid and the heads (256)."""
+    num_convs: int | None = None
+    """3x3 convolutions in each head tower (4)."""
+    levels: tuple[str, ...] | None = None
+    """retinanet, fcos: the pyramid's levels, such as p3 p4 p5 p6 p7."""
+    focal_alpha: float | None = None
+    """retinanet, fcos: weight of the positives in the focal loss (0.25)."""
+    focal_gamma: float | None = None
+    """retinanet, fcos: exponent of the focal loss (2)."""
+    anchor_sizes: tuple[float, ...] | None = None
+    """retinanet: the square root of an anchor's area at each level, pixels."""
+    box_loss: Literal["smooth_l1", "l1", "giou"] | None = None
+    """retinanet: the loss of the boxes."""
+    score_threshold: float | None = None
+    """Detections with a lower score are left out."""
+    iou_threshold: float | None = None
+    """retinanet, fcos: of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression)."""
+    max_detections: int | None = None
+    """The largest number of detections of an image (100)."""
+
+    def __post_init__(self) -> None:
+        require(self.frozen_stages >= 0, f"detector.frozen_stages={self.frozen_stages} must be 0 or more.")
+
+    def options(self) -> dict[str, Any]:
+        """The settings that are given, as arguments of `build_detector`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig(RunConfig):
+    """One row of a results table: a detector, a data set and the recipe that joins them."""
+
+    canvas_size: tuple[int, int]
+    """Height and width of the canvas in pixels (for counting multiply-adds; the transforms make it)."""
+    backbone_weights: str | None = None
+    """Classification weights of the backbone: a file, torchvision:<model>[.<weights>] or timm:<model>; None: random."""
+    new_class_head: bool = False
+    """Whether `initial_weights` may be of another number of classes: the layers that depend on it then start new."""
+    best_metric: str = "AP"
+    """The validation metric that chooses best.pth, the higher the better: COCO's AP, AP50, ...; VOC's mAP50, ..."""
+    detector: DetectorConfig
+    """How the detector is built."""
+    data: DetectionDataConfig
+    """Which images and boxes, and what is done to them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.backbone_weights is None or self.initial_weights is None,
+            f"backbone_weights={self.backbone_weights!r} would be overwritten by "
+            f"initial_weights={self.initial_weights!r}: give one of them.",
+        )
+        require(
+            not self.new_class_head or self.initial_weights is not None,
+            "new_class_head=True has no effect without initial_weights.",
+        )
