@@ -15,6 +15,8 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from public.layers.frozen_batch_norm import freeze_batch_norm
+
 
 class Level(NamedTuple):
     """One level of a network, in the order in which images pass through it."""
@@ -100,6 +102,23 @@ class Features(nn.Module):
             if name in self.channels:
                 features[name] = x
         return features
+
+    def freeze(self, num_levels: int) -> None:
+        """Stops the first levels from training, their batch norms' statistics included.
+
+        Raises:
+            ValueError: there are fewer levels.
+        """
+        if not 0 <= num_levels <= len(self.levels):
+            raise ValueError(
+                f"frozen_stages={num_levels} must lie within 0..{len(self.levels)}, the backbone's levels "
+                f"({', '.join(self.levels)})."
+            )
+        for level in list(self.levels.values())[:num_levels]:
+            for path in level.modules:
+                stage = self.get_submodule(path)
+                stage.requires_grad_(False)
+                freeze_batch_norm(stage)
 
 
 def _run(owner: nn.Module, level: Level, x: Tensor) -> Tensor:

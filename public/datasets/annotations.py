@@ -1,0 +1,58 @@
+"""The objects of one split, in a few arrays: workers share blocks of memory, and would copy lists of Python objects."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from public.datasets.batches import IGNORED
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionAnnotations:
+    """What training and evaluation know of N images with T objects together; made by `read_coco` and `read_voc`."""
+
+    folder: Path
+    """Of the image files."""
+    files: np.ndarray
+    """Paths below it as fixed-width bytes [N]."""
+    image_ids: np.ndarray
+    """int64 [N]: COCO's ids; VOC has none, there they count from 0."""
+    sizes: np.ndarray
+    """int64 [N, 2], height and width of each image as annotated."""
+    offsets: np.ndarray
+    """int64 [N + 1]: the objects of image i are the rows offsets[i] to offsets[i + 1]."""
+    boxes: np.ndarray
+    """float32 [T, 4], x1 y1 x2 y2 in pixels (pixel i covers [i, i + 1)), inside the image, with an area."""
+    labels: np.ndarray
+    """int64 [T], 0-based."""
+    ignored: np.ndarray
+    """bool [T]: a COCO crowd or a difficult VOC object, neither to be learnt nor background."""
+    class_names: list[str]
+    """The name of each label."""
+    category_ids: list[int]
+    """The data set's own number of each label: COCO's have gaps, VOC's are 1 to C."""
+    source: Path
+    """COCO: the JSON file; VOC: the root folder. For messages."""
+    left_out: dict[str, int]
+    """How many of what the files hold were left out: {"boxes without area": 2}."""
+
+    @property
+    def num_images(self) -> int:
+        """N, images without objects included."""
+        return len(self.files)
+
+    @property
+    def num_boxes(self) -> int:
+        """T, ignored ones included."""
+        return len(self.boxes)
+
+    def of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The n objects of one image: boxes float32 [n, 4] and labels int64 [n], IGNORED where they are ignored."""
+        rows = slice(self.offsets[index], self.offsets[index + 1])
+        return self.boxes[rows].copy(), np.where(self.ignored[rows], IGNORED, self.labels[rows])
+
+
+def describe_left_out(annotations: DetectionAnnotations) -> str:
+    """What reading left out, for the log: "2 boxes without area, 1 box outside its image"; empty for nothing."""
+    return ", ".join(f"{count} {kind}" for kind, count in annotations.left_out.items() if count)

@@ -1,0 +1,91 @@
+"""What every detector of this folder is, and the wrapper that leads from pixels to detections."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from public.datasets.batches import DetectionBatch, ImageSizes
+from public.layers.normalize import Normalize
+from public.runtime.device import autocast
+
+
+class Detections(NamedTuple):
+    """What was found in each image of a batch, best first."""
+
+    boxes: Tensor
+    """float32 [B, D, 4], x1 y1 x2 y2 in pixels of the original image, inside it."""
+    scores: Tensor
+    """float32 [B, D], falling; 0 in the rows that only fill up."""
+    labels: Tensor
+    """int64 [B, D], 0-based; PADDING in the rows that only fill up."""
+
+
+class Detector(nn.Module):
+    """A network with its targets, losses and decoding.
+
+    The losses of a batch are sums over its images divided by normalisers, the numbers of positives. Parts of one
+    global batch (several processes, gradient accumulation) each divide by the normalisers of the whole, so that the
+    result is that of the whole batch in one piece.
+    """
+
+    class_prefixes: ClassVar[tuple[str, ...]]
+    """What the keys of the layers begin with whose shape depends on the number of classes."""
+
+    def forward(self, images: Tensor) -> Any:
+        """Normalised images float [B, 3, H, W] -> the detector's own NamedTuple of raw outputs."""
+        raise NotImplementedError
+
+    def normalisers(self, batch: DetectionBatch) -> Tensor:
+        """float32 [K]: what the sums of the losses are divided by. Those of parts add up to those of the whole."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Any, batch: DetectionBatch, normalisers: Tensor | None = None) -> dict[str, Tensor]:
+        """The named losses, float32 scalars, finite on images without objects.
+
+        Args:
+            outputs: of `forward`.
+            batch: the images they belong to.
+            normalisers: [K], used as they are; None: those of this batch, but at least 1.
+        """
+        raise NotImplementedError
+
+    def decode(self, outputs: Any, sizes: ImageSizes) -> Detections:
+        """Raw outputs to detections in the original images, after class-wise non-maximum suppression."""
+        raise NotImplementedError
+
+
+class ImageDetector(nn.Module):
+    """A detector with normalisation before it and decoding behind: pixels in, detections out.
+
+    Args:
+        detector: the bare detector, whose keys are those of `load_weights`.
+        mean: of pixels scaled to 0..1, one value a channel.
+        std: likewise.
+        dtype: of matrix products and convolutions; losses and decoding stay float32.
+        channels_last: NHWC memory layout.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: torch.dtype,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.detector = detector
+        self.normalize = Normalize(mean, std, channels_last=channels_last)
+        self.dtype = dtype
+
+    def outputs(self, images: Tensor) -> Any:
+        """uint8 [B, 3, H, W] -> the detector's raw outputs."""
+        with autocast(images.device, self.dtype):
+            return self.detector(self.normalize(images))
+
+    def forward(self, images: Tensor, sizes: ImageSizes) -> Detections:
+        """uint8 [B, 3, H, W] and their sizes -> what is found, in the original images."""
+        return self.detector.decode(self.outputs(images), sizes)

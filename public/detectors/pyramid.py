@@ -1,0 +1,113 @@
+"""The feature pyramid network, and a backbone with one on top.
+
+Paper: Lin et al. 2016, https://arxiv.org/abs/1612.03144; P6 and P7: Lin et al. 2017, https://arxiv.org/abs/1708.02002.
+Referee: torchvision, whose key names these are (`inner_blocks.0.0`, `layer_blocks.0.0`, `extra_blocks.p6`).
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from public.backbones.catalog import build_features
+from public.layers.frozen_batch_norm import freeze_batch_norm
+
+ExtraLevels = Literal["c5", "p5"] | None
+
+
+class _ExtraLevels(nn.Module):
+    """P6 from the deepest given map, P7 from P6."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """[B, C, H, W] -> P6 [B, channels, H/2, W/2], P7 [B, channels, H/4, W/4]."""
+        p6 = self.p6(x)
+        return [p6, self.p7(F.relu(p6))]
+
+
+class FeaturePyramid(nn.Module):
+    """{level: [B, C_level, H_level, W_level]} -> a list of [B, channels, H_level, W_level], shallow to deep.
+
+    Args:
+        in_channels: channels of each backbone level, shallow to deep, each half the size of the one before.
+        channels: of every level that comes out.
+        extra: what P6 and P7 are made from: the backbone's deepest map, the pyramid's, or None for neither level.
+    """
+
+    def __init__(self, in_channels: Mapping[str, int], channels: int, extra: ExtraLevels) -> None:
+        super().__init__()
+        # Sequences of one layer carry the "0" of torchvision's names.
+        self.inner_blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(c, channels, 1)) for c in in_channels.values())
+        self.layer_blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1)) for _ in in_channels
+        )
+        self.extra = extra
+        if extra is not None:
+            deepest = list(in_channels.values())[-1] if extra == "c5" else channels
+            self.extra_blocks = _ExtraLevels(deepest, channels)
+
+    def forward(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        """The levels of the backbone, then P6 and P7."""
+        maps = list(features.values())
+        merged = [inner(x) for inner, x in zip(self.inner_blocks, maps, strict=True)]
+        for i in range(len(merged) - 2, -1, -1):
+            # Nearest, to the exact size of the finer map: odd sizes do not come out of a factor of 2.
+            merged[i] = merged[i] + F.interpolate(merged[i + 1], size=merged[i].shape[-2:])
+        levels = [layer(x) for layer, x in zip(self.layer_blocks, merged, strict=True)]
+        if self.extra is not None:
+            levels += self.extra_blocks(maps[-1] if self.extra == "c5" else levels[-1])
+        return levels
+
+
+class PyramidBackbone(nn.Module):
+    """Images [B, 3, H, W] -> the pyramid's levels, under torchvision's names `body` and `fpn`.
+
+    Args:
+        backbone: a name from `public.backbones.catalog`.
+        levels: the pyramid's levels, such as ("p3", "p4", "p5", "p6", "p7"): one or more in a row of the
+            backbone's, then none or both of p6 and p7.
+        channels: of each level.
+        extra: what P6 and P7 are made from, where `levels` has them.
+        frozen_stages: levels of the backbone, from the stem on, that do not train.
+        frozen_batch_norm: whether the backbone's batch norms keep statistics and weights.
+
+    Raises:
+        ValueError: no such backbone or levels.
+    """
+
+    strides: tuple[int, ...]
+    """Of each level."""
+
+    def __init__(
+        self,
+        backbone: str,
+        levels: tuple[str, ...],
+        *,
+        channels: int,
+        extra: Literal["c5", "p5"],
+        frozen_stages: int = 0,
+        frozen_batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        plain = [level for level in levels if level not in ("p6", "p7")]
+        in_a_row = plain == [f"p{i}" for i in range(2, 6)][-len(plain) :] if plain else False
+        if not in_a_row or tuple(levels) not in (tuple(plain), (*plain, "p6", "p7")):
+            raise ValueError(
+                f"levels={levels} cannot be built: give p2, p3 or p4 up to p5, then none or both of p6, p7."
+            )
+        self.body = build_features(backbone, [f"c{level[1:]}" for level in plain])
+        self.fpn = FeaturePyramid(self.body.channels, channels, extra if "p6" in levels else None)
+        strides = list(self.body.strides.values())
+        self.strides = (*strides, *(strides[-1] * 2 ** (i + 1) for i in range(len(levels) - len(plain))))
+        if frozen_batch_norm:
+            freeze_batch_norm(self.body)
+        self.body.freeze(frozen_stages)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[B, 3, H, W] -> a list of [B, channels, ceil(H/stride), ceil(W/stride)]."""
+        return self.fpn(self.body(images))

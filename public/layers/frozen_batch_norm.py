@@ -1,0 +1,25 @@
+"""Batch norm that no longer moves.
+
+A detector sees too few images at once for good batch statistics, so published detectors often keep those of the
+classification run. torchvision.ops.FrozenBatchNorm2d does the same in two passes over the map; this is one.
+"""
+
+from typing import Self
+
+from torch import nn
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """A batch norm that always evaluates and never trains; key names and values are those of nn.BatchNorm2d."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode, whatever is asked."""
+        return super().train(False)
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    """Turns every batch norm within `module` into a frozen one, in place, with its weights and statistics."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.__class__ = FrozenBatchNorm2d  # the same state and arithmetic, another behaviour of train()
+            layer.eval().requires_grad_(False)
