@@ -6,6 +6,15 @@ from typing import Any, Literal
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD, TransformList
 from public.config.sections import RunConfig, require
 
+METRICS = {
+    "coco": (
+        *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+        *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+    ),
+    "voc": ("mAP50_11point", "mAP50", "mAP50_95"),
+}
+"""What the evaluation of each kind of data set gives."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionDataConfig:
@@ -103,6 +112,16 @@ class DetectionConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        given = METRICS[self.data.dataset]
+        require(
+            self.best_metric in given,
+            f"best_metric={self.best_metric!r} is not among the metrics of data.dataset={self.data.dataset!r}: "
+            f"{', '.join(given)}.",
+        )
+        require(
+            not self.sync_batch_norm or not (self.detector.frozen_batch_norm or self.detector.frozen_stages),
+            "sync_batch_norm=True would move what detector.frozen_batch_norm and detector.frozen_stages keep still.",
+        )
         require(
             self.backbone_weights is None or self.initial_weights is None,
             f"backbone_weights={self.backbone_weights!r} would be overwritten by "

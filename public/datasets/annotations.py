@@ -35,7 +35,7 @@ class DetectionAnnotations:
     source: Path
     """COCO: the JSON file; VOC: the root folder. For messages."""
     left_out: dict[str, int]
-    """How many of what the files hold were left out: {"boxes without area": 2}."""
+    """What of the files' content is not here, and how often: {"boxes without area": 2}; empty for nothing."""
 
     @property
     def num_images(self) -> int:
@@ -54,5 +54,5 @@ class DetectionAnnotations:
 
 
 def describe_left_out(annotations: DetectionAnnotations) -> str:
-    """What reading left out, for the log: "2 boxes without area, 1 box outside its image"; empty for nothing."""
-    return ", ".join(f"{count} {kind}" for kind, count in annotations.left_out.items() if count)
+    """What reading left out, for the log: "boxes without area: 2, boxes outside the image: 1"; empty for nothing."""
+    return ", ".join(f"{kind}: {count}" for kind, count in annotations.left_out.items())

@@ -1,7 +1,7 @@
 """What a loader hands over, and how loaders look to a recipe."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -56,18 +56,22 @@ class DetectionBatch(NamedTuple):
         return ImageSizes(self.content_sizes, self.original_sizes)
 
 
-class TrainLoader(Protocol):
+Batch_co = TypeVar("Batch_co", covariant=True)
+"""ClassificationBatch or DetectionBatch."""
+
+
+class TrainLoader(Protocol[Batch_co]):
     """Batches of one process for training."""
 
     steps_per_epoch: int
     """Optimizer steps of an epoch: whole global batches; the images left over take part in other epochs."""
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch_co]:
         """The batches of one epoch from `first_step` on, the same whatever was loaded before."""
         ...
 
 
-class EvalLoader(Protocol):
+class EvalLoader(Protocol[Batch_co]):
     """Each image of a data set once, over all processes together, in a fixed order."""
 
     num_images: int
@@ -75,7 +79,7 @@ class EvalLoader(Protocol):
     batch_size: int
     """Images of a full batch."""
 
-    def __iter__(self) -> Iterator[ClassificationBatch]:
+    def __iter__(self) -> Iterator[Batch_co]:
         """This process's share."""
         ...
 

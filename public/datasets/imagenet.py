@@ -82,10 +82,12 @@ def check_same_classes(train: ImageList, val: ImageList) -> None:
 
 
 class UnreadableImage(NamedTuple):
-    """Takes the place of a sample whose file could not be decoded; the loader turns it into one clear error."""
+    """Takes the place of a sample whose file cannot be used; the loader turns it into one clear error."""
 
     path: str
     reason: str
+    problem: str = "cannot be decoded"
+    remedy: str = "Replace or remove it"
 
 
 class ImageFolderDataset(Dataset[Any]):
@@ -126,10 +128,21 @@ def decode_opencv(path: Path) -> torch.Tensor:
 
     The memory is that of the decoded [H, W, 3] picture: torch resizes such tensors twice as fast as planar ones.
     """
-    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    return torch.from_numpy(decode_pixels(path)).permute(2, 0, 1)
+
+
+def decode_pixels(path: Path, *, upright: bool = True) -> np.ndarray:
+    """uint8 [H, W, 3] red green blue: turned upright by its EXIF orientation, or as the pixels are stored.
+
+    Raises:
+        OSError: there is no such file, or it is no whole image.
+        cv2.error: it is empty.
+    """
+    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), flags)
     if image is None:
         raise OSError("it is truncated, damaged or not an image")
-    return torch.from_numpy(image).permute(2, 0, 1)
+    return image
 
 
 def decode_pil(path: Path) -> Image.Image:

@@ -2,12 +2,13 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
 from public.datasets.imagenet import ImageFolderDataset, UnreadableImage
@@ -45,6 +46,8 @@ class ShareOfEpoch(Sampler[list[tuple[int, int]]]):
 class ShareOfSplit(Sampler[list[tuple[int, int]]]):
     """Gives one process every num_processes-th image, each once, in order."""
 
+    first_step = 0
+
     def __init__(self, num_images: int, batch_size: int, rank: int, num_processes: int) -> None:
         self.indices = np.arange(rank, num_images, num_processes)
         self.batch_size = batch_size
@@ -55,6 +58,20 @@ class ShareOfSplit(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for begin in range(0, len(self.indices), self.batch_size):
             yield [(0, int(i)) for i in self.indices[begin : begin + self.batch_size]]
+
+
+class WithSteps(Sampler[list[tuple[int, int, int]]]):
+    """Adds to each key the step that its batch is for, to (epoch, index, step): what all images of a batch share."""
+
+    def __init__(self, share: ShareOfEpoch | ShareOfSplit) -> None:
+        self.share = share
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        for step, keys in enumerate(self.share, self.share.first_step):
+            yield [(epoch, index, step) for epoch, index in keys]
 
 
 def collate(
@@ -75,20 +92,25 @@ def collate(
     return ClassificationBatch(pixels, torch.tensor(labels))
 
 
-def _checked(batches: DataLoader[Any]) -> Iterator[ClassificationBatch]:
-    """Passes batches on; raises DataError in the training process for an image that a worker could not read."""
+def checked(batches: DataLoader[Any]) -> Iterator[Any]:
+    """Passes batches on; raises DataError in the training process for an image that a worker could not use."""
     for batch in batches:
         if isinstance(batch, UnreadableImage):
             raise DataError(
-                f"the image {batch.path} cannot be decoded: {batch.reason}. Replace or remove it; the same command "
+                f"the image {batch.path} {batch.problem}: {batch.reason}. {batch.remedy}; the same command "
                 "then goes on from the last checkpoint."
             )
         yield batch
 
 
-def _data_loader(
-    dataset: ImageFolderDataset, sampler: Sampler[list[tuple[int, int]]], num_workers: int, pin_memory: bool
+def read_ahead(
+    dataset: Dataset[Any],
+    sampler: Sampler[Any],
+    collate: Callable[[Sequence[Any]], Any],
+    num_workers: int,
+    pin_memory: bool,
 ) -> DataLoader[Any]:
+    """The batches that `collate` makes of the samples whose keys `sampler` gives, loaded by worker processes."""
     # More workers than cores only wait for each other (torch warns); their number changes no batch.
     num_workers = min(num_workers, os.cpu_count() or 1)
     return DataLoader(
@@ -96,13 +118,19 @@ def _data_loader(
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=num_workers,
-        worker_init_fn=ignore_signals_in_worker,
+        worker_init_fn=_start_worker,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         prefetch_factor=4 if num_workers else None,
         # Its own generator: torch's global one must not be drawn from, or resuming would shift it.
         generator=torch.Generator(),
     )
+
+
+def _start_worker(worker_id: int) -> None:
+    """A worker works with one thread: OpenCV's pool does not live through a fork, and the other cores have workers."""
+    ignore_signals_in_worker(worker_id)
+    cv2.setNumThreads(1)
 
 
 class ImageFolderTrainLoader:
@@ -120,12 +148,12 @@ class ImageFolderTrainLoader:
     ) -> None:
         self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.images.folder)
         self.sampler = ShareOfEpoch(len(dataset), batch_size, dataset.seed, rank, num_processes)
-        self.loader = _data_loader(dataset, self.sampler, num_workers, pin_memory)
+        self.loader = read_ahead(dataset, self.sampler, collate, num_workers, pin_memory)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:
         """The batches of one epoch from `first_step` on."""
         self.sampler.epoch, self.sampler.first_step = epoch, first_step
-        return _checked(self.loader)
+        return checked(self.loader)
 
 
 class ImageFolderEvalLoader:
@@ -143,7 +171,7 @@ class ImageFolderEvalLoader:
     ) -> None:
         self.num_images, self.batch_size = len(dataset), batch_size
         sampler = ShareOfSplit(len(dataset), batch_size, rank, num_processes)
-        self.loader = _data_loader(dataset, sampler, num_workers, pin_memory)
+        self.loader = read_ahead(dataset, sampler, collate, num_workers, pin_memory)
 
     def __iter__(self) -> Iterator[ClassificationBatch]:
-        return _checked(self.loader)
+        return checked(self.loader)

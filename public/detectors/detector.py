@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from public.backbones.features import Features
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.layers.normalize import Normalize
 from public.runtime.device import autocast
@@ -32,6 +33,13 @@ class Detector(nn.Module):
 
     class_prefixes: ClassVar[tuple[str, ...]]
     """What the keys of the layers begin with whose shape depends on the number of classes."""
+    loss_names: ClassVar[tuple[str, ...]]
+    """The names of the losses that `loss` gives."""
+
+    @property
+    def body(self) -> Features:
+        """The backbone, which classification weights fit."""
+        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Any:
         """Normalised images float [B, 3, H, W] -> the detector's own NamedTuple of raw outputs."""

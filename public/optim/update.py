@@ -11,6 +11,9 @@ from torch import nn
 from public.optim.ema import AveragedWeights
 from public.runtime.distributed import World
 
+Parts = Sequence[Sequence[Any]]
+"""The parts of a process's batch, one for each accumulation step, each the fields of a batch."""
+
 
 class NonFiniteLossError(FloatingPointError):
     """A loss became infinite or NaN; raised before it could reach the weights."""
@@ -27,6 +30,8 @@ class Updater:
         dtype: of the task's matrix products and convolutions; float16 gets a loss scale.
         clip_grad_norm: largest norm of the whole gradient, or None.
         ema: averaged weights to update, or None.
+        prepare: turns the parts of a batch, on the device, into what the task takes, where that depends on the whole
+            global batch; every process calls it once a step.
     """
 
     def __init__(
@@ -39,13 +44,14 @@ class Updater:
         dtype: torch.dtype,
         clip_grad_norm: float | None = None,
         ema: AveragedWeights | None = None,
+        prepare: Callable[[Parts], Parts] = lambda parts: parts,
     ) -> None:
         self.task, self.network, self.optimizer, self.world = task, network, optimizer, world
-        self.clip_grad_norm, self.ema = clip_grad_norm, ema
+        self.clip_grad_norm, self.ema, self.prepare = clip_grad_norm, ema, prepare
         # Only fp16 has gradients small enough to vanish; disabled, the scaler passes everything through.
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
 
-    def step(self, batches: Sequence[Sequence[Any]], *, lr: float, step: int) -> dict[str, float]:
+    def step(self, batches: Parts, *, lr: float, step: int) -> dict[str, float]:
         """One update from the gradients of all `batches`, which have equal sizes (gradient accumulation).
 
         Returns:
@@ -56,7 +62,7 @@ class Updater:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        values = self._backward(batches)
+        values = self._backward(self.prepare(batches))
         if not all(math.isfinite(v) for v in values.values()):
             named = ", ".join(f"{name}={value}" for name, value in values.items())
             raise NonFiniteLossError(
@@ -73,7 +79,7 @@ class Updater:
             self.ema.update(self.network)
         return values
 
-    def _backward(self, batches: Sequence[Sequence[Any]]) -> dict[str, float]:
+    def _backward(self, batches: Parts) -> dict[str, float]:
         """Adds up the gradients of the batches, and gives the named losses over the global batch."""
         share = 1 / len(batches)
         sums: dict[str, torch.Tensor] = {}

@@ -19,7 +19,7 @@ from public.backbones.classifier import ImageClassifier
 from public.config.classification import ClassificationConfig
 from public.config.command_line import parse_config
 from public.config.record import environment_record, to_record
-from public.datasets.batches import DataError, EvalLoader
+from public.datasets.batches import EvalLoader
 from public.datasets.classification import build_train_data
 from public.evaluation.classification import evaluate
 from public.evaluation.complexity import count
@@ -27,13 +27,12 @@ from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
 from public.optim.update import Updater
-from public.recipes.run import Run, finish_epoch, polled, train_epoch
+from public.recipes.run import Run, evaluation_batches, log_start, run_epochs
 from public.runtime.device import choose_precision, device_name
 from public.runtime.distributed import World
-from public.runtime.interruption import Interruption, Stopped
+from public.runtime.interruption import Interruption
 from public.runtime.launch import launch
 from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, wrap
-from public.runtime.progress import Progress
 from public.runtime.run_folder import RunFolder
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
@@ -125,36 +124,19 @@ def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool
         folder=folder,
         state=TrainState(network, optimizer, updater.scaler, ema),
         interruption=Interruption(world, config.runtime.save_every_minutes),
+        best_metric=config.best_metric,
+        panels=PANELS,
     )
     resumed = run.state.resume(folder.latest, world, run.identity)
     folder.write_history(run.state.history, run.global_step)
     folder.write_json("config.json", to_record(config))
     folder.write_json("environment.json", environment_record(device_name(world.device), world.size))
     if world.is_main:
-        log_start(run, network, config.input_size, data.val.num_images, dtype, resumed)
+        summary = f"{config.network}, {count(network, config.input_size)} at {config.input_size}x{config.input_size}"
+        log_start(run, summary, data.val.num_images, str(dtype).removeprefix("torch."), resumed)
 
-    # ---- the loop ---------------------------------------------------------------------------------------------------
-    try:
-        with run.interruption.listening():
-            while run.state.epoch < config.epochs:
-                wrapped.train()
-                row = train_epoch(run, updater)
-                run.save(folder.latest)  # a kill during the evaluation costs no training
-                if run.evaluation_is_due():
-                    row |= evaluate_epoch(run, evaluated, data.val)
-                finish_epoch(run, row, best_metric=config.best_metric, panels=PANELS)
-    except Stopped as stop:
-        logger.info(f"{stop} in epoch {run.state.epoch + 1} after step {run.state.step}; the same command goes on.")
-        return stop.exit_code
-    except DataError:
-        if world.size == 1:  # with others, they would wait in vain for this process to save
-            run.save(folder.latest)
-        raise
-    finally:
-        folder.close()
-    if world.is_main:
-        log_end(run, config.best_metric)
-    return 0
+    # ---- the loop: see run_epochs ---------------------------------------------------------------------------------
+    return run_epochs(run, wrapped, updater, lambda: evaluate_epoch(run, evaluated, data.val))
 
 
 def classifier_of(network: nn.Module, config: ClassificationConfig, dtype: torch.dtype) -> ImageClassifier:
@@ -166,42 +148,7 @@ def classifier_of(network: nn.Module, config: ClassificationConfig, dtype: torch
 def evaluate_epoch(run: Run, classifier: ImageClassifier, loader: EvalLoader) -> dict[str, float]:
     """Evaluates, over all processes, with progress lines; gives top1, top5 and loss."""
     run.world.broadcast_buffers(classifier)
-    steps = -(-loader.num_images // (loader.batch_size * run.world.size))
-    log_every = max(run.config.runtime.log_every, steps // 4)
-    progress = Progress("evaluate", steps, 0, log_every, run.world.is_main)
-    stop_if_asked = polled(run, loader.num_images, loader.batch_size)
-
-    def after_batch(num_images: int) -> None:
-        progress.advance(num_images * run.world.size)
-        stop_if_asked()
-
-    metrics = evaluate(classifier, progress.timed(loader), run.world, after_batch=after_batch)
-    progress.close()
+    batches, after_batch = evaluation_batches(run, loader, loader.num_images, loader.batch_size)
+    metrics = evaluate(classifier, batches, run.world, after_batch=after_batch)
     del metrics["num_images"]
     return metrics
-
-
-def log_start(
-    run: Run, network: nn.Module, input_size: int, num_val_images: int, dtype: torch.dtype, resumed: bool
-) -> None:
-    """Says what is about to run, on what, and from where."""
-    config, state, steps = run.config, run.state, run.loader.steps_per_epoch
-    precision = str(dtype).removeprefix("torch.")
-    logger.info(f"{config.name}: {config.network}, {count(network, input_size)} at {input_size}x{input_size}")
-    logger.info(
-        f"{run.num_images} training and {num_val_images} validation images, {len(run.class_names)} classes; "
-        f"{config.epochs} epochs of {steps} steps, batch {config.batch_size}"
-    )
-    logger.info(f"{run.world.size} x {device_name(run.world.device)}, {precision}; run folder {run.folder.path}")
-    if resumed:
-        logger.info(f"going on from {run.folder.latest}: {state.epoch} epochs and {state.step} steps are done")
-
-
-def log_end(run: Run, best_metric: str) -> None:
-    """Says what came out and where it lies."""
-    best, last = run.state.best, run.state.history[-1]
-    assert best is not None, "the last epoch is always evaluated"
-    logger.info(
-        f"done: best {best_metric} {best[best_metric]:.4f} in epoch {best['epoch']}, last {last[best_metric]:.4f}. "
-        f"Weights {run.folder.best}, curves {run.folder.path / 'curves.png'}; ./test.sh evaluates."
-    )

@@ -1,25 +1,30 @@
-"""What both recipes carry through a run, and the training half of an epoch, which is the same for every task."""
+"""What both recipes carry through a run, and its loop over epochs: only networks, data and evaluation differ."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from public.config.record import result_record
 from public.config.sections import RunConfig
+from public.datasets.batches import DataError
 from public.evaluation.plots import draw_curves
 from public.optim.schedules import lr_factor
 from public.optim.train_state import TrainState
 from public.optim.update import Updater
+from public.runtime.device import device_name
 from public.runtime.distributed import World
-from public.runtime.interruption import Interruption
+from public.runtime.interruption import Interruption, Stopped
 from public.runtime.progress import Progress, clock
 from public.runtime.run_folder import RunFolder, going_on_when_disk_is_full
 
 logger = logging.getLogger(__name__)
+
+Panels = Sequence[tuple[str, Sequence[str]]]
+"""Of curves.png: a title and the columns of metrics.jsonl drawn under it."""
 
 
 class TrainBatches(Protocol):
@@ -45,12 +50,19 @@ class Run:
     folder: RunFolder
     state: TrainState
     interruption: Interruption
+    best_metric: str
+    """The metric that chooses best.pth."""
+    panels: Panels
+    """Of curves.png."""
+    category_ids: list[int] | None = None
+    """Detection: the data set's own number of each class, for the checkpoint."""
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a run shares with every checkpoint that it can go on from."""
-        names = {"class_names": self.class_names, "num_images": self.num_images}
-        return {"name": self.config.name, "config": result_record(self.config)} | names
+        identity = {"name": self.config.name, "config": result_record(self.config)}
+        identity |= {"class_names": self.class_names, "num_images": self.num_images}
+        return identity if self.category_ids is None else identity | {"category_ids": self.category_ids}
 
     @property
     def global_step(self) -> int:
@@ -70,6 +82,42 @@ class Run:
         """Whether the present epoch ends with an evaluation: every so many, and the last."""
         done = self.state.epoch + 1
         return done % self.config.evaluate_every == 0 or done == self.config.epochs
+
+
+def run_epochs(run: Run, wrapped: nn.Module, updater: Updater, evaluate: Callable[[], dict[str, float]]) -> int:
+    """The loop: trains, evaluates and writes until the last epoch is done or a signal stops the run.
+
+    Args:
+        run: the run.
+        wrapped: the training module, to be put into training mode.
+        updater: takes its steps.
+        evaluate: gives the metrics of the present weights; every process calls it.
+
+    Returns:
+        The exit code: 0 after the last epoch, 128 + the signal that stopped the run before it.
+    """
+    state, folder = run.state, run.folder
+    try:
+        with run.interruption.listening():
+            while state.epoch < run.config.epochs:
+                wrapped.train()
+                row = train_epoch(run, updater)
+                run.save(folder.latest)  # a kill during the evaluation costs no training
+                if run.evaluation_is_due():
+                    row |= evaluate()
+                finish_epoch(run, row)
+    except Stopped as stop:
+        logger.info(f"{stop} in epoch {state.epoch + 1} after step {state.step}; the same command goes on.")
+        return stop.exit_code
+    except DataError:
+        if run.world.size == 1:  # with others, they would wait in vain for this process to save
+            run.save(folder.latest)
+        raise
+    finally:
+        folder.close()
+    if run.world.is_main:
+        log_end(run)
+    return 0
 
 
 def train_epoch(run: Run, updater: Updater) -> dict[str, float]:
@@ -114,19 +162,15 @@ def _describe(losses: dict[str, float], lr: float) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in losses.items()) + f"  lr {lr:.4g}"
 
 
-def finish_epoch(
-    run: Run, row: dict[str, Any], *, best_metric: str, panels: Sequence[tuple[str, Sequence[str]]]
-) -> None:
+def finish_epoch(run: Run, row: dict[str, Any]) -> None:
     """Writes the epoch's row, curves and checkpoints, and turns to the next epoch.
 
     Args:
         run: the run.
-        row: the epoch's row; without `best_metric` where it was not evaluated.
-        best_metric: the metric that chooses best.pth.
-        panels: of curves.png.
+        row: the epoch's row; without the best metric where it was not evaluated.
     """
     state = run.state
-    is_best = best_metric in row and state.is_better(row, best_metric)
+    is_best = run.best_metric in row and state.is_better(row, run.best_metric)
     if is_best:
         state.best = row
     state.finish_epoch(row)
@@ -134,16 +178,40 @@ def finish_epoch(
     run.folder.write_scalars("epoch", {k: v for k, v in row.items() if k != "epoch"}, run.global_step)
     if run.world.is_main:
         with going_on_when_disk_is_full("curves.png"):
-            draw_curves(run.folder.path / "curves.png", state.history, panels, title=run.config.name)
+            draw_curves(run.folder.path / "curves.png", state.history, run.panels, title=run.config.name)
     # best.pth first: a kill between the two repeats the epoch's evaluation and writes best.pth again.
     if is_best:
         run.save(run.folder.best)
     run.save(run.folder.latest)
     left = (run.config.epochs - state.epoch) * row["train_seconds"]
-    numbers = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k in {n for _, names in panels for n in names})
+    numbers = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k in {n for _, names in run.panels for n in names})
     logger.info(
         f"epoch {state.epoch}/{run.config.epochs}  {numbers}{'  (best)' if is_best else ''}  left {clock(left)}"
     )
+
+
+def evaluation_batches(
+    run: Run, loader: Any, num_images: int, batch_size: int
+) -> tuple[Iterable[Any], Callable[[int], None]]:
+    """A pass over the validation images with progress lines, which a signal can stop between two batches.
+
+    Returns:
+        The loader to go through, and what to call after each batch with its number of images.
+    """
+    steps = -(-num_images // (batch_size * run.world.size))
+    log_every = max(run.config.runtime.log_every, steps // 4)
+    progress = Progress("evaluate", steps, 0, log_every, run.world.is_main)
+    stop_if_asked = polled(run, num_images, batch_size)
+
+    def after_batch(num_done: int) -> None:
+        progress.advance(num_done * run.world.size)
+        stop_if_asked()
+
+    def batches() -> Iterator[Any]:
+        yield from progress.timed(loader)
+        progress.close()
+
+    return batches(), after_batch
 
 
 def polled(run: Run, num_images: int, batch_size: int) -> Callable[[], None]:
@@ -161,3 +229,26 @@ def polled(run: Run, num_images: int, batch_size: int) -> Callable[[], None]:
             run.interruption.stop_if_asked(run.interruption.poll())
 
     return after_batch
+
+
+def log_start(run: Run, summary: str, num_val_images: int, precision: str, resumed: bool) -> None:
+    """Says what is about to run, on what, and from where; `summary` describes the network."""
+    config, state, steps = run.config, run.state, run.loader.steps_per_epoch
+    logger.info(f"{config.name}: {summary}")
+    logger.info(
+        f"{run.num_images} training and {num_val_images} validation images, {len(run.class_names)} classes; "
+        f"{config.epochs} epochs of {steps} steps, batch {config.batch_size}"
+    )
+    logger.info(f"{run.world.size} x {device_name(run.world.device)}, {precision}; run folder {run.folder.path}")
+    if resumed:
+        logger.info(f"going on from {run.folder.latest}: {state.epoch} epochs and {state.step} steps are done")
+
+
+def log_end(run: Run) -> None:
+    """Says what came out and where it lies."""
+    best, last, metric = run.state.best, run.state.history[-1], run.best_metric
+    assert best is not None, "the last epoch is always evaluated"
+    logger.info(
+        f"done: best {metric} {best[metric]:.4f} in epoch {best['epoch']}, last {last[metric]:.4f}. "
+        f"Weights {run.folder.best}, curves {run.folder.path / 'curves.png'}; ./test.sh evaluates."
+    )

@@ -23,6 +23,12 @@ def check_data_parallel(parallel: str, images_per_pass: int, world: World) -> No
         )
 
 
+def num_replicas(parallel: str, world: World) -> int:
+    """Into how many parts nn.DataParallel splits a process's batch; 1 without it."""
+    uses_it = parallel == "data_parallel" and world.size == 1 and world.device.type == "cuda"
+    return max(1, torch.cuda.device_count()) if uses_it else 1
+
+
 def wrap(
     module: nn.Module,
     world: World,
@@ -54,6 +60,6 @@ def wrap(
     if world.size > 1:
         device_ids = [world.device.index] if world.device.type == "cuda" else None
         wrapped = DistributedDataParallel(module, device_ids=device_ids, gradient_as_bucket_view=True)
-    elif parallel == "data_parallel" and world.device.type == "cuda" and torch.cuda.device_count() > 1:
+    elif num_replicas(parallel, world) > 1:
         wrapped = DataParallel(module)
     return torch.compile(wrapped) if compiled else wrapped  # pyright: ignore[reportReturnType]

@@ -5,10 +5,9 @@
 python -m public.test_scripts.test_on_imagenet --network mobilenet_v2 --weights FILE --data FOLDER
 """
 
-import importlib.util
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from public.backbones.catalog import build_backbone
 from public.backbones.classifier import ImageClassifier
 from public.config.classification import ClassificationConfig, ClassificationDataConfig
 from public.config.command_line import choose_row, fail
+from public.config.experiment import load_configs
 from public.config.record import class_summary
 from public.datasets.batches import DataError
 from public.datasets.classification import EvalData, build_eval_data
@@ -91,19 +91,6 @@ def main(data: ClassificationDataConfig, input_size: int, argv: Sequence[str] | 
         if not raised_by_us(error):
             raise
         fail(str(error))
-
-
-def load_configs(folder: Path) -> Mapping[str, ClassificationConfig]:
-    """The CONFIGS of an experiment folder; a folder without them ends the program with a message."""
-    path = folder / "config.py"
-    if not path.is_file():
-        fail(f"{folder} is not an experiment folder: it has no config.py.")
-    spec = importlib.util.spec_from_file_location(f"config_of_{folder.name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.CONFIGS
 
 
 def options_of(row: ClassificationConfig, folder: Path) -> TestOptions:
@@ -201,7 +188,9 @@ def _time(classifier: ImageClassifier, eval_data: EvalData, device: torch.device
     loader = eval_data.loader
     num_batches = -(-loader.num_images // loader.batch_size)
     num_warmup = min(2, num_batches - 1)
-    return time_inference(classifier.eval(), itertools.islice(loader, 10), device, num_warmup=num_warmup)
+    forward = {"forward": lambda batch: classifier(batch.images)}
+    classifier.eval()
+    return time_inference(forward, itertools.islice(loader, 10), device, num_warmup=num_warmup)
 
 
 def _print_result(

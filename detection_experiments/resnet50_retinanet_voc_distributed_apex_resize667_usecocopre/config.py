@@ -1,0 +1,58 @@
+"""RetinaNet with ResNet-50 on Pascal VOC (2007 + 2012 trainval, tested on 2007 test) at 667 x 667, from COCO weights.
+
+Paper: Lin et al. 2017, https://arxiv.org/abs/1708.02002. Recipe and numbers: the 2020 monorepo, two RTX 2080 Ti, mixed
+precision; mAP at IoU 0.5, 11-point interpolated:
+
+    epoch   mAP50 (11-point)  training loss
+    5       0.789             0.34
+    10      0.780             0.26
+    15      0.776             0.22
+    20      0.770             0.19
+
+The numbers fall from epoch 5 on: it over-fits, and best.pth is that of the best evaluation, chosen on the test set as
+theirs was. A month later: 0.797.
+
+    python train.py
+
+It starts from the best weights of the COCO experiment (resize 667) beside it, which has to be trained first, or from
+--initial-weights FILE. The class layer starts new, and the log names it; 2020 started the box layer anew too.
+
+Deviations from 2020, each a defect there: pixels are normalised with ImageNet's mean and std, as the backbone's
+weights expect, and empty canvas is the mean pixel; random crops cut any side; the focal and box losses divide by the
+positives of the global batch (images without objects count as background); no anchor is dropped at the border and
+every object has at least its best anchor; weight decay leaves out norms and biases; the learning rate is constant
+where theirs waited for a plateau of the training loss that hardly came; every class over the threshold is a
+detection, suppressed class by class, in float pixels. Difficult objects are ignored, in training and in evaluation as
+the devkit does, where theirs counted detections of them as wrong. Precision is bf16 where the device has it.
+"""
+
+from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
+from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomTranslate, SquareResize
+
+CONFIGS = {
+    "resnet50_retinanet": DetectionConfig(
+        name="resnet50_retinanet",
+        network="retinanet",
+        initial_weights="../resnet50_retinanet_coco_distributed_apex_resize667/runs/resnet50_retinanet/checkpoints/best.pth",
+        new_class_head=True,
+        canvas_size=(667, 667),
+        epochs=20,
+        batch_size=24,
+        clip_grad_norm=0.1,
+        evaluate_every=5,
+        best_metric="mAP50_11point",
+        channels_last=True,
+        detector=DetectorConfig(backbone="resnet50", focal_gamma=1.5),
+        data=DetectionDataConfig(
+            dataset="voc",
+            folder="VOCdataset",
+            train_splits=("VOC2007/trainval", "VOC2012/trainval"),
+            val_splits=("VOC2007/test",),
+            train_transforms=(RandomHorizontalFlip(), RandomCrop(), RandomTranslate(), SquareResize(size=667)),
+            val_transforms=(SquareResize(size=667),),
+        ),
+        optimizer=OptimizerConfig(name="adamw", lr=1e-4, weight_decay=0.01, decay_norm_and_bias=False),
+        schedule=ScheduleConfig(kind="constant"),
+    )
+}

@@ -1,0 +1,207 @@
+"""COCO's instances format: annotations/instances_<split>.json and images/<split>/, for COCO or any other data set.
+
+Format: https://cocodataset.org/#format-data. Category ids may have gaps: labels are their ranks. A box is left, top,
+width and height in pixels, already continuous. Segmentations are not read.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import DataError
+from public.datasets.locations import where_to_get
+from public.datasets.scan import Kind, Problem, RawAnnotations, clean, find_missing
+
+
+class _Field(NamedTuple):
+    """What an entry must hold under a key."""
+
+    fits: Callable[[Any], bool]
+    expected: str
+    default: Any = ...
+    """Taken where the key is missing; `...`: it must be there."""
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and {*map(type, value)} <= {int, float}
+
+
+_ID = _Field(_is_id, "a whole number")
+_SIDE = _Field(_is_side, "a whole number of pixels above 0")
+_TEXT = _Field(_is_text, "a text")
+_ENTRIES: dict[str, dict[str, _Field]] = {
+    "images": {"id": _ID, "file_name": _TEXT, "height": _SIDE, "width": _SIDE},
+    "categories": {"id": _ID, "name": _TEXT},
+    "annotations": {
+        "image_id": _ID,
+        "category_id": _ID,
+        "bbox": _Field(_is_box, "four numbers: x, y, width, height"),
+        "iscrowd": _Field(lambda value: value in (0, 1), "0 or 1", 0),
+    },
+}
+
+
+def read_coco(folder: Path, split: str) -> DetectionAnnotations:
+    """Reads the annotations of a split for training or evaluation; images without objects stay.
+
+    Args:
+        folder: holds annotations/ and images/.
+        split: train2017 for annotations/instances_train2017.json and images/train2017/.
+
+    Raises:
+        DataError: a file is missing or damaged, or an annotation is of an image or a category that is not there.
+    """
+    return clean(scan_coco(folder, split))
+
+
+def scan_coco(folder: Path, split: str) -> RawAnnotations:
+    """Reads all that the annotations of a split hold, and notes what is wrong with them.
+
+    Raises:
+        DataError: there is no such split, or its annotation file as a whole cannot be used.
+    """
+    source, images_folder = folder / "annotations" / f"instances_{split}.json", folder / "images" / split
+    content = _load(source)
+    if not images_folder.is_dir():
+        raise DataError(f"{images_folder} is missing; it must hold the images of {source}. {where_to_get()}")
+    problems: list[Problem] = []
+    images, categories, annotations = (
+        _sound_entries(source, content, name, problems) for name in ("images", "categories", "annotations")
+    )
+    images = _first_of_each_id(source, "images", images, problems)
+    categories = sorted(_first_of_each_id(source, "categories", categories, problems), key=lambda entry: entry["id"])
+    if not images or not categories:
+        raise DataError(f"{source} must hold at least one image and one category, each with the keys of COCO's format.")
+    image_ids = np.array([entry["id"] for entry in images], dtype=np.int64)
+    objects = _read_objects(source, annotations, image_ids, [entry["id"] for entry in categories], problems)
+    files = [entry["file_name"] for entry in images]
+    missing = find_missing(images_folder, files)
+    for row in np.flatnonzero(missing).tolist():
+        path = str(images_folder / files[row])
+        problems.append(Problem(Kind.MISSING_IMAGE, path, f"the file is missing, and {source} lists it"))
+    return RawAnnotations(
+        folder=images_folder,
+        files=files,
+        missing=missing,
+        image_ids=image_ids,
+        sizes=np.array([(entry["height"], entry["width"]) for entry in images], dtype=np.int64),
+        **objects,
+        written_as="x, y, width, height",
+        class_names=[entry["name"] for entry in categories],
+        category_ids=[entry["id"] for entry in categories],
+        source=source,
+        annotation_of=lambda row: f"{source}, {files[row]}",
+        problems=problems,
+    )
+
+
+def _load(source: Path) -> dict[str, Any]:
+    """The JSON file as a dict that has COCO's three lists."""
+    try:
+        content = json.loads(source.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{source} is missing; expected annotations/instances_<split>.json and images/<split>/. {where_to_get()}"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source} is not JSON, or was cut short: {error}.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{source} holds a {type(content).__name__}, expected an object with the keys {[*_ENTRIES]}.")
+    lacking = [name for name in _ENTRIES if not isinstance(content.get(name), list)]
+    if lacking:
+        raise DataError(f"{source} has no list under {lacking}; expected the keys {[*_ENTRIES]}.")
+    return content
+
+
+def _sound_entries(source: Path, content: dict[str, Any], name: str, problems: list[Problem]) -> list[dict[str, Any]]:
+    """The entries of a list that hold what they must; each of the others becomes a problem."""
+    sound = []
+    for row, entry in enumerate(content[name]):
+        flaw = _flaw(entry, _ENTRIES[name])
+        if flaw is None:
+            sound.append(entry)
+        else:
+            problems.append(Problem(Kind.UNREADABLE_ANNOTATION, str(source), f"{name}[{row}] {flaw}"))
+    return sound
+
+
+def _flaw(entry: Any, fields: dict[str, _Field]) -> str | None:
+    """What is wrong with an entry, None for nothing."""
+    if not isinstance(entry, dict):
+        return f"is a {type(entry).__name__}, expected an object with the keys {[*fields]}"
+    for key, field in fields.items():
+        value = entry.get(key, field.default)
+        if value is ...:
+            return f"lacks the key {key!r}"
+        if not field.fits(value):
+            return f"has {key} = {value!r}, expected {field.expected}"
+    return None
+
+
+def _first_of_each_id(
+    source: Path, name: str, entries: list[dict[str, Any]], problems: list[Problem]
+) -> list[dict[str, Any]]:
+    """The entries without those whose id was there before; each of these becomes a problem."""
+    by_id: dict[int, dict[str, Any]] = {}
+    for entry in entries:
+        if by_id.setdefault(entry["id"], entry) is not entry:
+            text = f"the id {entry['id']} is more than once in {name}, expected each once"
+            problems.append(Problem(Kind.REPEATED, str(source), text))
+    return list(by_id.values())
+
+
+def _read_objects(
+    source: Path,
+    annotations: list[dict[str, Any]],
+    image_ids: np.ndarray,
+    category_ids: list[int],
+    problems: list[Problem],
+) -> dict[str, np.ndarray]:
+    """The T annotations of known images and categories, as those fields of RawAnnotations that have a row for each."""
+    of_image = np.array([entry["image_id"] for entry in annotations], dtype=np.int64)
+    of_category = np.array([entry["category_id"] for entry in annotations], dtype=np.int64)
+    rows, has_image = _find(of_image, image_ids)
+    labels, has_category = _find(of_category, np.array(category_ids, dtype=np.int64))
+    for row in np.flatnonzero(~has_image).tolist():
+        text = f"an annotation has image_id {of_image[row]}, which no entry of images has"
+        problems.append(Problem(Kind.UNKNOWN_IMAGE, str(source), text))
+    for row in np.flatnonzero(~has_category).tolist():
+        text = f"an annotation of image {of_image[row]} has category_id {of_category[row]}, which no category has"
+        problems.append(Problem(Kind.UNKNOWN_CLASS, str(source), text))
+    known = has_image & has_category
+    written = np.array([entry["bbox"] for entry in annotations], dtype=np.float64).reshape(-1, 4)[known]
+    ignored = np.array([entry.get("iscrowd", 0) for entry in annotations], dtype=bool)[known]
+    with np.errstate(invalid="ignore"):  # infinity - infinity: such boxes have no area
+        boxes = np.concatenate([written[:, :2], written[:, :2] + written[:, 2:]], axis=1)
+    return {
+        "object_images": rows[known],
+        "written": written,
+        "boxes": boxes,
+        "labels": labels[known],
+        "ignored": ignored,
+    }
+
+
+def _find(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each value in `among`, int64 [T], and whether it is there at all, bool [T]."""
+    order = np.argsort(among)
+    places = order[np.searchsorted(among, values, sorter=order).clip(max=len(among) - 1)]
+    return places, among[places] == values

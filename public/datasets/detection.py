@@ -1,0 +1,148 @@
+"""The loaders of a detection config, and what is checked between the files and the first batch."""
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from public.config.detection import DetectionConfig, DetectionDataConfig
+from public.config.record import class_summary
+from public.datasets.annotations import DetectionAnnotations, describe_left_out
+from public.datasets.batches import DataError, DetectionBatch, EvalLoader, TrainLoader
+from public.datasets.coco import read_coco
+from public.datasets.detection_loaders import (
+    DetectionDataset,
+    DetectionEvalLoader,
+    DetectionTrainLoader,
+    checked_transforms,
+)
+from public.datasets.download import download_coco, download_voc
+from public.datasets.locations import dataset_folder
+from public.datasets.voc import read_voc, voc_class_names
+from public.runtime.distributed import World
+
+logger = logging.getLogger(__name__)
+
+
+class DetectionEvalData(NamedTuple):
+    """What an evaluation reads."""
+
+    loader: EvalLoader[DetectionBatch]
+    annotations: DetectionAnnotations
+
+
+class DetectionTrainData(NamedTuple):
+    """What a training run reads."""
+
+    train: TrainLoader[DetectionBatch]
+    val: EvalLoader[DetectionBatch]
+    annotations: DetectionAnnotations
+    """Of the training split."""
+    val_annotations: DetectionAnnotations
+
+
+def build_train_data(config: DetectionConfig, world: World) -> DetectionTrainData:
+    """Both loaders of a run; the main process logs what they will give and what was left out.
+
+    Raises:
+        DataError: the data set is missing, damaged, without objects, or not of the classes that the config states; or
+            the transforms make no batches.
+    """
+    data = config.data
+    transforms = checked_transforms("data.train_transforms", data.train_transforms)
+    checked_transforms("data.val_transforms", data.val_transforms, random=False)  # before the minutes of reading
+    _download(data, (*data.train_splits, *data.val_splits), world)
+    annotations, val_annotations = (_read(data, splits) for splits in (data.train_splits, data.val_splits))
+    _check_classes(config.num_classes, annotations, val_annotations)
+    _check_objects(annotations, world)
+    _report("training", annotations, world)
+    train = DetectionTrainLoader(
+        DetectionDataset(annotations, transforms, seed=config.seed),
+        batch_size=config.batch_size,
+        num_workers=config.runtime.num_workers,
+        rank=world.rank,
+        num_processes=world.size,
+        pin_memory=world.device.type == "cuda",
+    )
+    local_batch_size = config.local_batch_size(world.size)
+    val = _eval_loader(data, val_annotations, local_batch_size, config.runtime.num_workers, world)
+    return DetectionTrainData(train, val, annotations, val_annotations)
+
+
+def build_eval_data(data: DetectionDataConfig, *, batch_size: int, num_workers: int, world: World) -> DetectionEvalData:
+    """The loader of the validation splits alone; `batch_size` is that of one process."""
+    checked_transforms("data.val_transforms", data.val_transforms, random=False)
+    _download(data, data.val_splits, world)
+    annotations = _read(data, data.val_splits)
+    return DetectionEvalData(_eval_loader(data, annotations, batch_size, num_workers, world), annotations)
+
+
+def _download(data: DetectionDataConfig, splits: Sequence[str], world: World) -> None:
+    """Fetches what is missing, in the main process alone, while the others wait."""
+    if not data.download:
+        return
+    if world.is_main:
+        {"coco": download_coco, "voc": download_voc}[data.dataset](dataset_folder(data.folder), splits)
+    world.barrier()
+
+
+def _read(data: DetectionDataConfig, splits: Sequence[str]) -> DetectionAnnotations:
+    folder = dataset_folder(data.folder)
+    if data.dataset == "coco":
+        return read_coco(folder, splits[0])
+    return read_voc(folder, splits, voc_class_names(folder, data.class_file))
+
+
+def _eval_loader(
+    data: DetectionDataConfig, annotations: DetectionAnnotations, batch_size: int, num_workers: int, world: World
+) -> DetectionEvalLoader:
+    _report("evaluation", annotations, world)
+    transforms = checked_transforms("data.val_transforms", data.val_transforms, random=False)
+    return DetectionEvalLoader(
+        DetectionDataset(annotations, transforms, seed=0),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        rank=world.rank,
+        num_processes=world.size,
+        pin_memory=world.device.type == "cuda",
+    )
+
+
+def _check_classes(num_classes: int | None, train: DetectionAnnotations, val: DetectionAnnotations) -> None:
+    """Raises DataError unless both splits have the same classes in the same order, as many as the config states."""
+    if train.class_names != val.class_names:
+        raise DataError(
+            f"{train.source} has {class_summary(train.class_names)} and {val.source} "
+            f"{class_summary(val.class_names)}; both must have the same classes in the same order of their ids, "
+            f"and differ in {sorted(set(train.class_names) ^ set(val.class_names))[:5] or 'their order'}."
+        )
+    if num_classes not in (None, len(train.class_names)):
+        raise DataError(f"num_classes={num_classes}, and {train.source} has {class_summary(train.class_names)}.")
+
+
+def _check_objects(annotations: DetectionAnnotations, world: World) -> None:
+    """Raises DataError for a training split without objects; warns of classes without any."""
+    seen = set(annotations.labels[~annotations.ignored].tolist())
+    if not seen:
+        raise DataError(
+            f"{annotations.source} holds no object to learn: {annotations.num_images} images, {annotations.num_boxes} "
+            f"boxes, all of them ignored; left out: {describe_left_out(annotations) or 'nothing'}."
+        )
+    unseen = [name for label, name in enumerate(annotations.class_names) if label not in seen]
+    if unseen and world.is_main:
+        names = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
+        logger.warning(
+            f"{annotations.source} holds no training object of {len(unseen)} of {len(annotations.class_names)} classes "
+            f"({names}): they will not be learnt."
+        )
+
+
+def _report(purpose: str, annotations: DetectionAnnotations, world: World) -> None:
+    """One line about a split, with what reading left out of it."""
+    if not world.is_main:
+        return
+    left_out = describe_left_out(annotations)
+    logger.info(
+        f"{purpose}: {annotations.num_images} images, {annotations.num_boxes} boxes ({int(annotations.ignored.sum())} "
+        f"of them ignored), {class_summary(annotations.class_names)} from {annotations.source}"
+        + (f"; left out: {left_out}" if left_out else "")
+    )

@@ -1,0 +1,248 @@
+"""Image files and their boxes to batches: decoded, transformed and put on canvases of one size by worker processes.
+
+Every draw of image i in epoch e comes from (seed, e, i), and what a batch has to agree on from (seed, e, step): the
+same batches come from any number of workers and from any step on, and the shares of several processes make up the
+batch of one.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from public.config.names import first_line
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import PADDING, DataError, DetectionBatch, steps_per_epoch
+from public.datasets.imagenet import UnreadableImage, decode_pixels
+from public.datasets.loaders import ShareOfEpoch, ShareOfSplit, WithSteps, checked, read_ahead
+from public.runtime.seeding import sample_seed, uniforms
+from public.transforms.detection import FILL, DetectionSample, DetectionTransform
+
+_STEPS = 2**63  # in the place of an epoch, which never gets there: the seed of steps is no sample's
+
+
+class LoadedImage(NamedTuple):
+    """One transformed image of a data set."""
+
+    sample: DetectionSample
+    """On its canvas."""
+    original_size: tuple[int, int]
+    """Height and width of the image file."""
+    image_id: int
+    """The data set's own."""
+
+
+def checked_transforms(name: str, transforms: Sequence[Any], *, random: bool = True) -> list[DetectionTransform]:
+    """The transforms of a config, after a check that they make batches of images with boxes.
+
+    Args:
+        name: of the setting, for the message.
+        transforms: in their order.
+        random: whether they may draw.
+
+    Raises:
+        DataError: one of another kind, a resize that is missing or not the last, draws where there may be none.
+    """
+    for transform in transforms:
+        if not hasattr(transform, "num_draws") or not hasattr(transform, "per_batch"):
+            raise DataError(
+                f"{name} holds {transform!r}, which knows no boxes; take those of public/transforms/detection.py."
+            )
+        if transform.num_draws and not random:
+            raise DataError(f"{name} holds {transform!r}, which is random; evaluation takes one resize alone.")
+    makes_canvas = [hasattr(transform, "canvas_multiple") for transform in transforms]
+    if makes_canvas != [False] * (len(makes_canvas) - 1) + [True]:
+        raise DataError(
+            f"{name}={list(transforms)!r} must hold one resize, as the last: it makes the canvas that the images of a "
+            "batch share."
+        )
+    return list(transforms)
+
+
+class DetectionDataset(Dataset[Any]):
+    """Decoded and transformed images of one split, by (epoch, index, step).
+
+    Args:
+        annotations: the files and their objects.
+        transforms: applied in this order, each with its own draws; from `checked_transforms`.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self, annotations: DetectionAnnotations, transforms: Sequence[DetectionTransform], *, seed: int
+    ) -> None:
+        self.annotations, self.transforms, self.seed = annotations, transforms, seed
+        self.step_seed = sample_seed(seed, _STEPS, 0)
+
+    def __len__(self) -> int:
+        return self.annotations.num_images
+
+    @property
+    def canvas_multiple(self) -> int:
+        """What a batch's height and width are multiples of."""
+        return getattr(self.transforms[-1], "canvas_multiple")  # noqa: B009 - only resizes have it
+
+    def __getitem__(self, key: tuple[int, int, int]) -> LoadedImage | UnreadableImage:
+        """One image; every random draw depends on the seed and this key alone."""
+        epoch, index, step = key
+        image = self._decoded(index)
+        if isinstance(image, UnreadableImage):
+            return image
+        size = (image.shape[0], image.shape[1])
+        sample = DetectionSample(image, *self.annotations.of(index), size)
+        for transform, draws in zip(self.transforms, self._draws(epoch, index, step), strict=True):
+            sample = transform(sample, draws)
+        return LoadedImage(sample, size, int(self.annotations.image_ids[index]))
+
+    def _draws(self, epoch: int, index: int, step: int) -> Iterator[np.ndarray]:
+        """Each transform's own: float64 [num_draws], of the image or, where a batch has to agree, of the step."""
+        left = {}  # by per_batch: what the transforms that follow will draw
+        for per_batch, seed, number in ((False, self.seed, index), (True, self.step_seed, step)):
+            count = sum(transform.num_draws for transform in self.transforms if transform.per_batch == per_batch)
+            left[per_batch] = uniforms(seed, epoch, np.array([number]), count)[0]
+        for transform in self.transforms:
+            draws, left[transform.per_batch] = np.split(left[transform.per_batch], [transform.num_draws])
+            yield draws
+
+    def _decoded(self, index: int) -> np.ndarray | UnreadableImage:
+        """uint8 [H, W, 3] of the size that the boxes refer to."""
+        path = self.annotations.folder / os.fsdecode(self.annotations.files[index])
+        height, width = self.annotations.sizes[index].tolist()
+        remedy = (
+            f"Replace it or take it out of {self.annotations.source} (python -m public.datasets.check lists all such "
+            "files)"
+        )
+        try:
+            image = decode_annotated(path, (height, width))
+        except (OSError, ValueError, cv2.error) as error:
+            return UnreadableImage(str(path), first_line(error), remedy=remedy)
+        if image.shape[:2] != (height, width):
+            reason = f"it is {image.shape[0]} pixels high and {image.shape[1]} wide, annotated as {height} and {width}"
+            return UnreadableImage(str(path), reason, "is not the one that its boxes were drawn on", remedy)
+        return image
+
+
+def decode_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] red green blue, of the annotated height and width wherever the file can be read so.
+
+    Some tools annotate a photo upright, as its EXIF orientation says, others as its pixels are stored: the annotated
+    size tells which (upright where both have it, as detectron2 and ultralytics read all images). A picture of neither
+    size is given upright; it is for the caller to refuse it.
+
+    Raises:
+        OSError: there is no such file, or it is no whole image.
+        cv2.error: it is empty.
+    """
+    image = decode_pixels(path)
+    if image.shape[1::-1] == size and image.shape[:2] != size:
+        stored = decode_pixels(path, upright=False)
+        return stored if stored.shape[:2] == size else image
+    return image
+
+
+def collate(samples: Sequence[LoadedImage | UnreadableImage], *, canvas_multiple: int) -> Any:
+    """Makes a DetectionBatch; an image that cannot be used takes the place of the whole batch.
+
+    Args:
+        samples: with canvases of any sizes; they are extended at the right and bottom to the largest height and width.
+        canvas_multiple: the batch's height and width are rounded up to multiples of it.
+    """
+    loaded = [sample for sample in samples if isinstance(sample, LoadedImage)]
+    if len(loaded) < len(samples):
+        return next(sample for sample in samples if isinstance(sample, UnreadableImage))
+    counts = [len(one.sample.labels) for one in loaded]
+    num_objects = max(1, *counts)  # M: no tensor is empty
+    boxes = np.zeros((len(loaded), num_objects, 4), dtype=np.float32)
+    labels = np.full((len(loaded), num_objects), PADDING, dtype=np.int64)
+    for row, (one, count) in enumerate(zip(loaded, counts, strict=True)):
+        boxes[row, :count], labels[row, :count] = one.sample.boxes, one.sample.labels
+    return DetectionBatch(
+        images=_stacked([one.sample.image for one in loaded], canvas_multiple),
+        boxes=torch.from_numpy(boxes),
+        labels=torch.from_numpy(labels),
+        content_sizes=torch.tensor([one.sample.content_size for one in loaded]),
+        original_sizes=torch.tensor([one.original_size for one in loaded]),
+        image_ids=torch.tensor([one.image_id for one in loaded]),
+    )
+
+
+def _stacked(images: list[np.ndarray], multiple: int) -> torch.Tensor:
+    """uint8 [B, 3, H, W] of pictures [h, w, 3]; in memory [B, H, W, 3], so that whole rows are copied."""
+    height, width = (
+        -(-max(sides) // multiple) * multiple for sides in zip(*(i.shape[:2] for i in images), strict=True)
+    )
+    whole = [torch.from_numpy(_extended(image, height, width)) for image in images]
+    # In a worker, torch's own collate stacks right into the memory that the training process shares.
+    return default_collate(whole).permute(0, 3, 1, 2)
+
+
+def _extended(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [h, w, 3] -> [height, width, 3], FILL at the right and at the bottom."""
+    bottom, right = height - image.shape[0], width - image.shape[1]
+    if bottom == right == 0:
+        return image
+    return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=FILL)
+
+
+class DetectionTrainLoader:
+    """Training batches of one process: its part of every global batch.
+
+    Args:
+        dataset: the training split.
+        batch_size: of all processes together.
+        num_workers: processes that load; 0: this one.
+        rank: this process.
+        num_processes: all of them.
+        pin_memory: whether batches lie where a GPU fetches them fastest.
+
+    Raises:
+        DataError: there is not even one global batch.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        *,
+        batch_size: int,
+        num_workers: int,
+        rank: int = 0,
+        num_processes: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.annotations.source)
+        self.share = ShareOfEpoch(len(dataset), batch_size, dataset.seed, rank, num_processes)
+        to_batch = partial(collate, canvas_multiple=dataset.canvas_multiple)
+        self.loader = read_ahead(dataset, WithSteps(self.share), to_batch, num_workers, pin_memory)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[DetectionBatch]:
+        """The batches of one epoch from `first_step` on."""
+        self.share.epoch, self.share.first_step = epoch, first_step
+        return checked(self.loader)
+
+
+class DetectionEvalLoader:
+    """One process's share of a split, each image once; arguments as above, with the batch size of one process."""
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        *,
+        batch_size: int,
+        num_workers: int,
+        rank: int = 0,
+        num_processes: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.num_images, self.batch_size = len(dataset), batch_size
+        share = ShareOfSplit(len(dataset), batch_size, rank, num_processes)
+        to_batch = partial(collate, canvas_multiple=dataset.canvas_multiple)
+        self.loader = read_ahead(dataset, WithSteps(share), to_batch, num_workers, pin_memory)
+
+    def __iter__(self) -> Iterator[DetectionBatch]:
+        return checked(self.loader)

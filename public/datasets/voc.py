@@ -1,0 +1,227 @@
+"""Pascal VOC's format: <year>/{JPEGImages,Annotations,ImageSets/Main}, for VOC or any other data set of that layout.
+
+Format: the development kits of http://host.robots.ox.ac.uk/pascal/VOC/. A box names its first and last pixels, counted
+from 1, both inside. Here pixel i covers [i, i + 1), so that it becomes xmin - 1, ymin - 1, xmax, ymax.
+
+A box with xmin = xmax or ymin = ymax would be one pixel wide or high. No object is: it is a click without a drag in a
+labelling tool (the two such boxes of the blood-cell set BCCD are points), and is left out as a box without area.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+
+from public.config.names import nearest_names
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import DataError
+from public.datasets.locations import where_to_get
+from public.datasets.scan import Kind, Problem, RawAnnotations, clean, names_in
+
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+EXTENSIONS = (".jpg", ".jpeg", ".png")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_FLAGS = {"": False, "0": False, "1": True}
+
+
+def voc_class_names(folder: Path, class_file: str | None) -> list[str]:
+    """The classes in the order of their labels.
+
+    Args:
+        folder: the data set's.
+        class_file: a text file with one name a line, a path below the folder or absolute. None: classes.txt in the
+            folder where there is one, else Pascal VOC's twenty.
+
+    Raises:
+        DataError: the file is missing, empty, or names a class twice.
+    """
+    path = folder / (class_file or "classes.txt")
+    if class_file is None and not path.is_file():
+        return list(VOC_CLASSES)
+    names = _lines(path, "expected one class name a line")
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated or not names:
+        raise DataError(
+            f"{path} must name each class once, one a line; it names {len(names)}, more than once {sorted(repeated)}."
+        )
+    return names
+
+
+def read_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str]) -> DetectionAnnotations:
+    """Reads the annotations of splits together for training or evaluation; images without objects stay.
+
+    Args:
+        folder: the data set's.
+        splits: VOC2007/trainval for VOC2007/ImageSets/Main/trainval.txt, and so on.
+        class_names: in the order of their labels.
+
+    Raises:
+        DataError: a file is missing or damaged, or an object is of a class that is not in the list.
+    """
+    return clean(scan_voc(folder, splits, class_names))
+
+
+def scan_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str]) -> RawAnnotations:
+    """Reads all that the annotations of splits hold, and notes what is wrong with them.
+
+    Raises:
+        DataError: there is no such split, or it names no image.
+    """
+    problems: list[Problem] = []
+    listed = _listed_images(folder, splits, problems)
+    files, missing = _find_images(folder, listed, problems)
+    annotation_files = [f"{folder}/{subfolder}/Annotations/{stem}.xml" for subfolder, stem in listed]
+    labels = {name: label for label, name in enumerate(class_names)}
+    sizes: list[tuple[int, int]] = []
+    objects: list[_Object] = []
+    for row, path in enumerate(annotation_files):
+        sizes.append(_read_image(path, row, labels, objects, problems))
+    written = np.array([one.corners for one in objects], dtype=np.float64).reshape(-1, 4)  # [T, 4]
+    boxes = written.copy()
+    boxes[:, :2] -= written[:, 2:] > written[:, :2]  # a point stays one, see above
+    return RawAnnotations(
+        folder=folder,
+        files=files,
+        missing=missing,
+        image_ids=np.arange(len(files)),
+        sizes=np.array(sizes, dtype=np.int64),
+        object_images=np.array([one.image for one in objects], dtype=np.int64),
+        written=written,
+        written_as=", ".join(_CORNERS),
+        boxes=boxes,
+        labels=np.array([one.label for one in objects], dtype=np.int64),
+        ignored=np.array([one.is_difficult for one in objects], dtype=bool),
+        class_names=list(class_names),
+        category_ids=list(range(1, len(class_names) + 1)),
+        source=folder,
+        annotation_of=annotation_files.__getitem__,
+        problems=problems,
+    )
+
+
+def _lines(path: Path, expected: str) -> list[str]:
+    """The lines of a text file that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; {expected}. {where_to_get()}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _listed_images(folder: Path, splits: Sequence[str], problems: list[Problem]) -> list[tuple[str, str]]:
+    """Subfolder and name without extension of every image, each once, in the lists' order."""
+    images: dict[tuple[str, str], None] = {}
+    for split in splits:
+        subfolder, _, name = split.rpartition("/")
+        if not subfolder or not name:
+            raise DataError(f"the split {split!r} of {folder} must be <folder>/<list>, such as VOC2007/trainval.")
+        path = folder / subfolder / "ImageSets" / "Main" / f"{name}.txt"
+        stems = _lines(path, "expected the names of the split's images without extension, one a line")
+        if not stems:
+            raise DataError(f"{path} names no image; expected one name without extension a line.")
+        for stem in stems:
+            if (subfolder, stem) in images:
+                text = f"the image {subfolder}/{stem} is listed a second time, expected each once over {list(splits)}"
+                problems.append(Problem(Kind.REPEATED, str(path), text))
+            images[subfolder, stem] = None
+    return list(images)
+
+
+def _find_images(
+    folder: Path, listed: Sequence[tuple[str, str]], problems: list[Problem]
+) -> tuple[list[str], np.ndarray]:
+    """Paths of the image files below the folder [N], and bool [N]: which are missing."""
+    found: dict[tuple[str, str], str] = {}
+    for subfolder in {subfolder for subfolder, _ in listed}:
+        for name in sorted(names_in(folder / subfolder / "JPEGImages"), reverse=True):  # x.jpg before x.png
+            stem, dot, extension = name.rpartition(".")
+            if (dot + extension).lower() in EXTENSIONS:
+                found[subfolder, stem] = name
+    files = [f"{subfolder}/JPEGImages/{found.get((subfolder, stem), stem + '.jpg')}" for subfolder, stem in listed]
+    missing = np.array([image not in found for image in listed], dtype=bool)
+    for row in np.flatnonzero(missing).tolist():
+        text = f"the file is missing (also as {', '.join(EXTENSIONS[1:])}), and a list of the split names it"
+        problems.append(Problem(Kind.MISSING_IMAGE, f"{folder}/{files[row]}", text))
+    return files, missing
+
+
+class _Object(NamedTuple):
+    """One object of one image."""
+
+    image: int
+    """The image's row."""
+    label: int
+    corners: tuple[float, ...]
+    """xmin, ymin, xmax, ymax as written."""
+    is_difficult: bool
+
+
+def _read_image(
+    path: str, row: int, labels: dict[str, int], objects: list[_Object], problems: list[Problem]
+) -> tuple[int, int]:
+    """Reads one annotation file: appends to objects and problems; gives height and width, 0 where it is damaged."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, f"the file cannot be read ({error.strerror})"))
+        return 0, 0
+    except (ElementTree.ParseError, ValueError) as error:  # ValueError: an encoding that python does not know
+        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, f"it is not XML, or was cut short ({error})"))
+        return 0, 0
+    for number, element in enumerate(root.findall("object"), start=1):
+        one = _read_object(element, row, labels)
+        if isinstance(one, _Object):
+            objects.append(one)
+        else:
+            kind, text = one
+            problems.append(Problem(kind, path, f"object {number} {text}"))
+    try:
+        width, height = (int(root.findtext(f"size/{side}") or "") for side in ("width", "height"))
+    except ValueError:
+        width = height = 0
+    if width > 0 and height > 0:
+        return height, width
+    problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, "it has no <size> with <width> and <height> above 0"))
+    return 0, 0
+
+
+def _read_object(element: ElementTree.Element, row: int, labels: dict[str, int]) -> _Object | tuple[Kind, str]:
+    """One <object>, whose <part>s are passed over; or what is wrong with it."""
+    name = (element.findtext("name") or "").strip()
+    if name not in labels:
+        known = f"which is not among the {len(labels)} classes (data.class_file names others)"
+        return Kind.UNKNOWN_CLASS, f"is of class {name!r}, {known}; {nearest_names(name, labels)}"
+    difficult = (element.findtext("difficult") or "").strip()
+    if difficult not in _FLAGS:
+        return Kind.UNREADABLE_ANNOTATION, f"({name}) has <difficult> {difficult!r}, expected 0 or 1"
+    box = element.find("bndbox")
+    try:
+        corners = tuple(float((box.findtext(corner) if box is not None else None) or "") for corner in _CORNERS)
+    except ValueError:
+        return Kind.UNREADABLE_ANNOTATION, f"({name}) has no <bndbox> with the numbers {', '.join(_CORNERS)}"
+    return _Object(row, labels[name], corners, _FLAGS[difficult])

@@ -1,0 +1,117 @@
+"""From FCOS's raw outputs to detections.
+
+The score of a (point, class) pair is sqrt(class probability x centerness). At a point the best class has the best
+score, so the best k pairs lie at the best k points by best class: only their logits are looked at one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from public.config.sections import require
+from public.datasets.batches import ImageSizes
+from public.detectors.detector import Detections
+from public.detectors.postprocess import best_of_group, clip_to_content, pack, suppress, to_original
+from public.geometry.points import PointGrid
+
+
+class DecodeOptions(NamedTuple):
+    """What becomes a detection."""
+
+    score_threshold: float
+    """Scores must be above it."""
+    iou_threshold: float
+    """Of two boxes of one class with a higher overlap, the weaker goes."""
+    top_k: int
+    """Candidates of a level in an image."""
+    max_detections: int
+    """Of an image."""
+
+    def check(self) -> None:
+        """Raises ValueError where a value is out of range."""
+        for name in ("score_threshold", "iou_threshold"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name}={value} must lie within [0, 1].")
+        for name in ("top_k", "max_detections"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name}={value} must be 1 or more.")
+
+
+class _Candidates(NamedTuple):
+    """(point, class) pairs of a level or of all levels, all [n]."""
+
+    images: Tensor
+    points: Tensor  # in the grid
+    classes: Tensor
+    scores: Tensor
+
+
+def join_levels(maps: Sequence[Tensor]) -> Tensor:
+    """[B, K, H, W] of each level -> [B, P, K], the points in the order of `PointGrid`."""
+    return torch.cat([x.movedim(1, 3).flatten(1, 2) for x in maps], dim=1)
+
+
+def boxes_around(points: Tensor, sides: Tensor) -> Tensor:
+    """Points [N, 2] and their distances to the left, top, right and bottom [N, 4] -> boxes [N, 4]."""
+    return torch.cat([points - sides[:, :2], points + sides[:, 2:]], dim=1)
+
+
+def decode(
+    class_logits: Sequence[Tensor],
+    box_logits: Sequence[Tensor],
+    grid: PointGrid,
+    to_sides: Callable[[Tensor, Tensor], Tensor],
+    sizes: ImageSizes,
+    options: DecodeOptions,
+) -> Detections:
+    """The detections of a batch.
+
+    Args:
+        class_logits: [B, C, H, W] of each level.
+        box_logits: [B, 5, H, W] of each level.
+        grid: the points.
+        to_sides: outputs float32 [n, 4] and points int64 [n] -> distances in pixels, float32 [n, 4].
+        sizes: of the images.
+        options: what becomes a detection.
+    """
+    joined = join_levels(box_logits)  # [B, P, 5]
+    centerness = joined[..., 4].float().sigmoid()  # [B, P]
+    found, first = [], 0
+    for logits in class_logits:
+        num_points = logits.shape[2] * logits.shape[3]
+        of_level = _candidates(logits, centerness[:, first : first + num_points], options)
+        found.append(of_level._replace(points=of_level.points + first))
+        first += num_points
+    images, points, classes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
+    boxes = boxes_around(grid.centres[points], to_sides(joined[images, points, :4].float(), points))  # [n, 4]
+    boxes = clip_to_content(boxes, images, sizes)
+    kept = suppress(boxes, scores, images * class_logits[0].shape[1] + classes, options.iou_threshold)
+    return pack(
+        to_original(boxes[kept], images[kept], sizes),
+        scores[kept],
+        classes[kept],
+        images[kept],
+        batch_size=len(joined),
+        max_detections=options.max_detections,
+    )
+
+
+def _candidates(logits: Tensor, centerness: Tensor, options: DecodeOptions) -> _Candidates:
+    """The best pairs of one level in each image: logits [B, C, H, W], centerness [B, H * W]."""
+    best = _scores(logits.amax(dim=1).flatten(1), centerness)  # [B, H * W]
+    images, points = torch.nonzero(best > options.score_threshold, as_tuple=True)
+    chosen = best_of_group(best[images, points], images, options.top_k)
+    images, points = images[chosen], points[chosen]  # [m]
+    width = logits.shape[3]
+    at_points = logits[images, :, points // width, points % width]  # [m, C]
+    scores = _scores(at_points, centerness[images, points][:, None])  # [m, C]
+    pairs, classes = torch.nonzero(scores > options.score_threshold, as_tuple=True)
+    chosen = best_of_group(scores[pairs, classes], images[pairs], options.top_k)
+    pairs, classes = pairs[chosen], classes[chosen]  # [n]
+    return _Candidates(images[pairs], points[pairs], classes, scores[pairs, classes])
+
+
+def _scores(logits: Tensor, centerness: Tensor) -> Tensor:
+    return (logits.float().sigmoid() * centerness).sqrt()

@@ -1,0 +1,38 @@
+"""The objects of a whole batch in one flat list, which is what targets are computed from.
+
+The images of a batch have very different numbers of objects, and its rows are filled up to the largest: with the
+objects in one list nothing is computed for the filling, and nothing loops over images.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from public.datasets.batches import IGNORED, DetectionBatch
+
+
+class FlatBoxes(NamedTuple):
+    """Boxes of all images of a batch, by image, then in the order of the image's rows."""
+
+    boxes: Tensor
+    """float32 [T, 4], x1 y1 x2 y2 in pixels of the canvas."""
+    labels: Tensor
+    """int64 [T]."""
+    images: Tensor
+    """int64 [T], rising: the image in the batch."""
+
+
+def flat_objects(batch: DetectionBatch) -> FlatBoxes:
+    """The objects to find."""
+    return _flat(batch, batch.labels >= 0)
+
+
+def flat_ignored(batch: DetectionBatch) -> FlatBoxes:
+    """The regions where nothing is to be learned: neither objects nor background."""
+    return _flat(batch, batch.labels == IGNORED)
+
+
+def _flat(batch: DetectionBatch, chosen: Tensor) -> FlatBoxes:
+    images, rows = torch.nonzero(chosen, as_tuple=True)
+    return FlatBoxes(batch.boxes[images, rows].float(), batch.labels[images, rows], images)

@@ -1,0 +1,255 @@
+"""Pictures of detections: boxes on an image, a grid beside the ground truth, precision-recall curves; no display."""
+
+import colorsys
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.detection_loaders import decode_annotated
+from public.evaluation.predictions import DetectionResult, Predictions, rows_of_images
+from public.runtime.run_folder import going_on_when_disk_is_full
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+CAPITAL = 22
+"""Height of the font's capitals in pixels at scale 1."""
+PANEL = (320, 440)
+"""Height and width in pixels of one image of the grid."""
+MOST_CURVES = 20
+"""Classes that have a colour and a name in the precision-recall plot."""
+
+
+class GridEntry(NamedTuple):
+    """One image of the grid with what is in it and what was found."""
+
+    image: np.ndarray
+    """uint8 [H, W, 3] RGB."""
+    gt_boxes: np.ndarray
+    """float32 [N, 4], x1 y1 x2 y2 in pixels."""
+    gt_labels: np.ndarray
+    """int64 [N]; IGNORED for what need not be found."""
+    pred_boxes: np.ndarray
+    """float32 [D, 4]."""
+    pred_scores: np.ndarray
+    """float32 [D]."""
+    pred_labels: np.ndarray
+    """int64 [D]."""
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """RGB: neighbouring labels are far apart in hue, and no two of a hundred are equal. Grey for a negative label."""
+    if label < 0:
+        return 190, 190, 190
+    hue = 0.02 + label * 0.6180339887  # the golden ratio divides the circle of hues most evenly
+    value, saturation = ((1.0, 0.85), (0.8, 1.0), (1.0, 0.6))[label % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray | None,
+    class_names: list[str],
+) -> np.ndarray:
+    """A copy of an image with boxes, and the name of its class on each.
+
+    Args:
+        image: uint8 [H, W, 3] RGB, of any size: lines and letters grow with it.
+        boxes: [N, 4], x1 y1 x2 y2 in its pixels.
+        labels: int64 [N]; a negative one is drawn grey as "ignored".
+        scores: [N], written behind the names; the best is drawn last, on top. None for ground truth.
+        class_names: of the labels.
+    """
+    image = np.ascontiguousarray(image).copy()
+    height, width = image.shape[:2]
+    line = max(1, round(max(height, width) / 300))
+    best_first = range(len(boxes)) if scores is None else np.argsort(-scores, kind="stable").tolist()
+    limits = np.array([width, height, width, height])
+    corners = np.rint(boxes).clip(0, limits).astype(int) - (0, 0, 1, 1)  # first and last pixel: both belong to the box
+    tags: list[_Tag] = []
+    for i in best_first:
+        name = class_names[labels[i]] if labels[i] >= 0 else "ignored"
+        text = name if scores is None else f"{name} {scores[i]:.2f}"
+        tags.append(_place(text, corners[i].tolist(), (height, width), tags))
+    for i in reversed(best_first):  # the best lie on top
+        x1, y1, x2, y2 = corners[i].tolist()
+        cv2.rectangle(image, (x1, y1), (max(x1, x2), max(y1, y2)), class_colour(int(labels[i])), line)
+    for i, tag in zip(reversed(best_first), reversed(tags), strict=True):  # no line runs through the letters
+        _write(image, tag, class_colour(int(labels[i])))
+    return image
+
+
+class _Tag(NamedTuple):
+    """Text on a patch of colour."""
+
+    text: str
+    x: int
+    y: int
+    width: int
+    height: int
+    scale: float
+    """Of the font."""
+    margin: int
+    """Pixels around the letters."""
+
+    def meets(self, other: "_Tag") -> bool:
+        """Whether they share pixels."""
+        return (
+            max(self.x, other.x) < min(self.x + self.width, other.x + other.width)
+            and max(self.y, other.y) < min(self.y + self.height, other.y + other.height)
+        )  # fmt: skip
+
+
+def _place(text: str, box: list[int], size: tuple[int, int], others: list[_Tag]) -> _Tag:
+    """The tag of a box (first and last pixels) in an image of this height and width, shrunk to lie inside it.
+
+    It goes above the box, into its top or below it, where it first is clear of other tags; above, where it never is.
+    """
+    height, width = size
+    scale = max(8.0, max(height, width) / 45) / CAPITAL
+    letters = cv2.getTextSize(text, FONT, scale, 1)[0][0] + 4
+    scale *= min(1.0, width / letters, height / (2 * CAPITAL * scale))
+    (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, _thickness(scale))
+    margin = max(1, round(3 * scale))
+    tag_width, tag_height = min(width, text_width + 2 * margin), min(height, text_height + below + margin)
+    x = max(0, min(box[0], width - tag_width))
+    tags = [
+        _Tag(text, x, max(0, min(y, height - tag_height)), tag_width, tag_height, scale, margin)
+        for y in (box[1] - tag_height, box[1], box[3] + 1)
+    ]
+    return next((tag for tag in tags if not any(map(tag.meets, others))), tags[0])
+
+
+def _thickness(scale: float) -> int:
+    return max(1, round(1.4 * scale))
+
+
+def _write(image: np.ndarray, tag: _Tag, colour: tuple[int, int, int]) -> None:
+    """Draws a tag, with black or white letters, whichever stands out."""
+    patch = np.full((tag.height, tag.width, 3), colour, np.uint8)  # one of its own: letters cannot leave it
+    ink = (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
+    baseline = tag.height - cv2.getTextSize(tag.text, FONT, tag.scale, 1)[1]
+    thickness = _thickness(tag.scale)
+    cv2.putText(patch, tag.text, (tag.margin, baseline), FONT, tag.scale, ink, thickness, cv2.LINE_AA)
+    image[tag.y : tag.y + tag.height, tag.x : tag.x + tag.width] = patch
+
+
+def grid_entries(
+    annotations: DetectionAnnotations, predictions: Predictions, *, num_images: int = 8, min_score: float = 0.3
+) -> list[GridEntry]:
+    """Images spread evenly over a split (the same ones every time), with their objects and predictions.
+
+    Args:
+        annotations: of the split.
+        predictions: for the split.
+        num_images: all, where there are fewer.
+        min_score: weaker predictions are not shown.
+    """
+    images = rows_of_images(predictions, annotations)
+    chosen = np.linspace(0, annotations.num_images - 1, min(num_images, annotations.num_images)).round().astype(int)
+    entries = []
+    for index in chosen.tolist():
+        path = annotations.folder / os.fsdecode(bytes(annotations.files[index]))
+        height, width = annotations.sizes[index].tolist()
+        pixels = decode_annotated(path, (height, width))
+        shown = (images == index) & (predictions.scores >= min_score)
+        found = predictions.boxes[shown], predictions.scores[shown], predictions.labels[shown]
+        entries.append(GridEntry(pixels, *annotations.of(index), *found))
+    return entries
+
+
+def draw_grid(path: Path, entries: Sequence[GridEntry], class_names: list[str], *, columns: int = 2) -> None:
+    """Writes a picture: for each image, its ground truth on the left and the predictions on the right.
+
+    Args:
+        path: .jpg or .png. A full disk is a warning, and no file.
+        entries: of `grid_entries`, or others.
+        class_names: of the labels.
+        columns: images side by side, of two panels each.
+    """
+    pairs = [_pair(entry, class_names) for entry in entries]
+    pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % columns) if pairs else [np.full((64, 64, 3), 255, np.uint8)]
+    rows = [np.concatenate(pairs[i : i + columns], axis=1) for i in range(0, len(pairs), columns)]
+    write_image(path, np.concatenate(rows))
+
+
+def _pair(entry: GridEntry, class_names: list[str]) -> np.ndarray:
+    """The two panels of one image, uint8 [H, W, 3]."""
+    truth = _panel(entry.image, entry.gt_boxes, entry.gt_labels, None, class_names)
+    found = _panel(entry.image, entry.pred_boxes, entry.pred_labels, entry.pred_scores, class_names)
+    both = np.concatenate([truth, found], axis=1)
+    return cv2.copyMakeBorder(both, 4, 8, 6, 6, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+
+
+def _panel(
+    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray | None, class_names: list[str]
+) -> np.ndarray:
+    """One image with its boxes, resized into PANEL before anything is drawn, under a caption."""
+    scale = min(PANEL[0] / image.shape[0], PANEL[1] / image.shape[1])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    factors = np.array([width / image.shape[1], height / image.shape[0]] * 2)
+    drawn = draw_boxes(small, boxes * factors, labels, scores, class_names)
+    panel = np.full((PANEL[0] + 22, PANEL[1] + 6, 3), 255, np.uint8)
+    top, left = 22 + (PANEL[0] - height) // 2, 3 + (PANEL[1] - width) // 2
+    panel[top : top + height, left : left + width] = drawn
+    caption = f"ground truth: {len(boxes)}" if scores is None else f"predictions: {len(boxes)}"
+    cv2.putText(panel, caption, (left, 15), FONT, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
+    return panel
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes uint8 [H, W, 3] RGB as the file type of the path's ending. A full disk is a warning, and no file."""
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    _write_bytes(path, data.tobytes())
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with going_on_when_disk_is_full(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def draw_precision_recall(path: Path, result: DetectionResult, title: str = "precision over recall at IoU 0.5") -> None:
+    """Draws the curve of each class, and their mean in bold, as a PNG. A full disk is a warning, and no file.
+
+    Each class is named with its AP50, the best first. Of more than 20 classes the ten best and the ten worst have a
+    colour and a name; the others are thin and grey.
+    """
+    figure = Figure(figsize=(8.6, 5.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    present = np.flatnonzero(~np.isnan(result.curves.precision).any(axis=1))
+    scores = dict(zip(present.tolist(), (row["AP50"] for row in result.per_class), strict=True))
+    best_first = sorted(scores, key=lambda label: -scores[label])
+    half = MOST_CURVES // 2
+    named = best_first if len(best_first) <= MOST_CURVES else best_first[:half] + best_first[-half:]
+    for label in best_first:
+        precision, name = result.curves.precision[label], f"{result.class_names[label]} {scores[label]:.3f}"
+        colour = [0.9 * part / 255 for part in class_colour(label)]
+        look: dict[str, Any] = {"color": colour, "linewidth": 1.2, "label": name}
+        axes.plot(result.curves.recall, precision, **look if label in named else {"color": "0.8", "linewidth": 0.6})
+    if best_first:
+        mean = result.curves.precision[present].mean(axis=0)
+        name = f"mean of {len(present)}: {np.mean([*scores.values()]):.3f}"
+        axes.plot(result.curves.recall, mean, color="black", linewidth=3, label=name)
+        figure.legend(loc="outside right upper", fontsize=8)
+    axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    _write_bytes(path, buffer.getvalue())

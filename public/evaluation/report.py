@@ -1,0 +1,39 @@
+"""What an evaluation leaves in a run folder: pictures, curves, the table by class, and the detections themselves."""
+
+from pathlib import Path
+
+from public.datasets.annotations import DetectionAnnotations
+from public.evaluation.detection import format_table
+from public.evaluation.pictures import draw_grid, draw_precision_recall, grid_entries
+from public.evaluation.predictions import DetectionResult, Predictions, write_coco_json, write_voc_files
+from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
+
+
+def write_report(
+    folder: Path,
+    result: DetectionResult,
+    predictions: Predictions,
+    annotations: DetectionAnnotations,
+    *,
+    dataset: str,
+    picture: str = "pictures.jpg",
+) -> None:
+    """Writes everything; a full disk is one warning for each kind of file.
+
+    Args:
+        folder: made if missing.
+        result: of an evaluator.
+        predictions: for the split.
+        annotations: of the split.
+        dataset: 'coco' writes predictions.json, 'voc' comp4_det_test_<class>.txt.
+        picture: name of the picture grid.
+    """
+    with going_on_when_disk_is_full(folder.name):
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(folder / "table.txt", format_table(result))
+    draw_precision_recall(folder / "precision_recall.png", result)
+    draw_grid(folder / picture, grid_entries(annotations, predictions), annotations.class_names)
+    if dataset == "coco":
+        write_coco_json(folder / "predictions.json", predictions, annotations)
+    else:
+        write_voc_files(folder, predictions, annotations)

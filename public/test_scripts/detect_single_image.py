@@ -1,0 +1,156 @@
+"""Draws what a trained detector finds: one image, a folder of images or a glob in, drawn images and a JSON file out.
+
+    ./detect_single_image.sh                                            the newest checkpoint, an image of its data set
+    ./detect_single_image.sh --weights best.pth --images street.jpg --output detected
+    python -m public.test_scripts.detect_single_image --weights best.pth --images 'photos/*.jpg'
+
+From Python:
+
+    detect = load_detector("best.pth")
+    found = detect("street.jpg")            # boxes, scores, labels, names
+
+A checkpoint of ours knows its network, canvas and classes. No display is needed.
+"""
+
+import glob
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import tyro
+
+from public.config.command_line import fail
+from public.config.names import first_line
+from public.datasets.imagenet import EXTENSIONS, decode_pixels
+from public.datasets.locations import REPOSITORY, dataset_folder
+from public.evaluation.pictures import draw_boxes, write_image
+from public.runtime.checkpoint import load_checkpoint
+from public.runtime.launch import raised_by_us
+from public.runtime.run_folder import replace_text
+from public.weights.trained_detector import TrainedDetector, load_detector
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions:
+    """Draws what a trained detector finds in images."""
+
+    weights: str | None = None
+    """A checkpoint of one of our detection runs; None: the newest best.pth below detection_experiments/."""
+    images: str | None = None
+    """An image, a folder of images, or a glob in quotes; None: the first validation images of the checkpoint's data."""
+    output: str = "detected"
+    """Folder for the drawn images and detections.json; made if missing."""
+    score_threshold: float = 0.3
+    """Weaker detections are neither drawn nor written."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU where there is one."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """auto: what training takes."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Reads a command line, detects and writes; None takes the program's arguments."""
+    options = tyro.cli(DetectOptions, args=list(sys.argv[1:] if argv is None else argv))
+    try:
+        run(options)
+    except (ValueError, FileNotFoundError) as error:
+        if not raised_by_us(error):
+            raise
+        fail(str(error))
+
+
+def run(options: DetectOptions) -> list[dict[str, Any]]:
+    """Draws every image and writes detections.json; gives what is in that file.
+
+    Raises:
+        FileNotFoundError: there are no weights or no images.
+        ValueError: the weights are no detector's, or not one image could be read.
+    """
+    weights = newest_checkpoint() if options.weights is None else Path(options.weights)
+    paths = images_of_run(weights) if options.images is None else find_images(options.images)
+    detect = load_detector(weights, device=options.device, precision=options.precision)
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        try:
+            rows.append(detect_file(detect, path, folder, options.score_threshold))
+        except (OSError, cv2.error) as error:
+            print(f"{path}: left out, {first_line(error)}", file=sys.stderr)
+    if not rows:
+        raise ValueError(f"none of the {len(paths)} files of {options.images} could be read as an image.")
+    replace_text(folder / "detections.json", json.dumps(rows, indent=1) + "\n")
+    print(f"{len(rows)} drawn images and detections.json are in {folder.resolve()} (weights {weights})")
+    return rows
+
+
+def detect_file(detect: TrainedDetector, path: Path, folder: Path, score_threshold: float) -> dict[str, Any]:
+    """Detects in one file, writes the drawn image, and gives the detections as plain values."""
+    pixels = decode_pixels(path)
+    found = detect(pixels, score_threshold)
+    drawn = draw_boxes(pixels, found.boxes, found.labels, found.scores, detect.class_names)
+    write_image(folder / f"{path.stem}.jpg", drawn)
+    detections = [
+        {"class": name, "score": round(float(score), 4), "box": [round(float(x), 2) for x in box]}
+        for name, score, box in zip(found.names, found.scores, found.boxes, strict=True)
+    ]
+    summary = ", ".join(f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True))
+    print(f"{path}: {summary or 'nothing'}")
+    return {"image": str(path), "height": pixels.shape[0], "width": pixels.shape[1], "detections": detections}
+
+
+def find_images(pattern: str) -> list[Path]:
+    """The image files that a path, a folder or a glob means, sorted.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    path = Path(pattern).expanduser()
+    if path.is_file():
+        return [path]
+    candidates = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+    found = sorted(p for p in candidates if p.suffix.lower() in EXTENSIONS and p.is_file())
+    if not found:
+        raise FileNotFoundError(
+            f"no image at {pattern!r}; expected an image file, a folder of them ({', '.join(EXTENSIONS)}), or a glob."
+        )
+    return found
+
+
+def newest_checkpoint() -> Path:
+    """The best.pth that was written last below detection_experiments/.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = list((REPOSITORY / "detection_experiments").glob("*/runs/*/checkpoints/best.pth"))
+    if not found:
+        raise FileNotFoundError(
+            "no detector has been trained below detection_experiments/ yet: train one (./quickstart.sh does), or give "
+            "--weights FILE."
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def images_of_run(weights: Path, num_images: int = 4) -> list[Path]:
+    """A few images of the data set that a checkpoint was trained on.
+
+    Raises:
+        FileNotFoundError: they are not there.
+        ValueError: the file is no checkpoint.
+    """
+    data = load_checkpoint(weights)["config"]["data"]
+    folder = dataset_folder(data["folder"])
+    split = data["val_splits"][0] if "val_splits" in data else ""
+    images = folder / "images" / split if data["dataset"] == "coco" else folder / Path(split).parts[0] / "JPEGImages"
+    if not images.is_dir():
+        raise FileNotFoundError(f"the checkpoint's own images are not at {images}; give --images FILE, FOLDER or GLOB.")
+    return find_images(str(images))[:num_images]
+
+
+if __name__ == "__main__":
+    main()

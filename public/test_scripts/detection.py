@@ -1,0 +1,219 @@
+"""What test_on_coco.py and test_on_voc.py share: evaluate given weights or a run's best, and time them.
+
+./test.sh [row]                     in an experiment folder: the row's runs/<row>/checkpoints/best.pth
+./test.sh [row] --weights FILE      any weights that fit the row's detector
+python -m public.test_scripts.test_on_coco --weights best.pth      a checkpoint of ours knows its network and canvas
+"""
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.command_line import choose_row, fail
+from public.config.detection import DetectionConfig, DetectionDataConfig
+from public.config.experiment import load_configs
+from public.config.record import class_summary, to_record
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import DataError
+from public.datasets.detection import build_eval_data
+from public.datasets.detection_loaders import DetectionDataset, DetectionEvalLoader
+from public.evaluation.complexity import count
+from public.evaluation.detection import evaluate_detector, format_table, metrics_evaluator
+from public.evaluation.predictions import DetectionResult
+from public.evaluation.report import write_report
+from public.evaluation.speed import time_inference
+from public.runtime.checkpoint import load_checkpoint
+from public.runtime.device import device_name
+from public.runtime.distributed import World, join_world
+from public.runtime.launch import raised_by_us
+from public.runtime.run_folder import log_to_console
+from public.transforms.detection import SquareResize
+from public.transforms.from_text import transforms_from_text
+from public.weights.trained_detector import TrainedDetector, assemble_detector
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestOptions:
+    """Evaluates a detector and times it."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    weights: str
+    """A checkpoint of ours; or, with a row or --network, a file of weights alone, torchvision:... or one of 2020."""
+    data: str
+    """The data set's folder: an absolute path, one below the present folder, or one below DATA_ROOT."""
+    network: str | None = None
+    """For weights that do not know it: a name from public.detectors.catalog."""
+    backbone: str = "resnet50"
+    """With --network: a name from public.backbones.catalog."""
+    canvas_size: int = 667
+    """With --network: height and width of the square canvas in pixels."""
+    output: str | None = None
+    """Folder for pictures, curves, table and predictions; with a row its run folder's test/. None: not written."""
+    batch_size: int = 8
+    """Images a batch in each process, while evaluating."""
+    time_batches: tuple[int, ...] = (1, 4, 8, 16, 32)
+    """Batch sizes to time; those that need more images than there are, are left out."""
+    time_steps: int = 5
+    """Batches measured for each of them, after two of warm-up (fewer where there are fewer images); 0: no timing."""
+    num_workers: int = 2
+    """Processes that read images; 0: none beside the evaluation itself."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU where there is one."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """auto: what training takes."""
+
+
+def main(data: DetectionDataConfig, argv: Sequence[str] | None = None) -> None:
+    """Reads a command line, evaluates and prints.
+
+    Args:
+        data: the data set and its protocol where no experiment states them.
+        argv: the arguments, of which the first may be an experiment folder and the second a row; None takes the
+            program's.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    defaults = TestOptions(weights=tyro.MISSING, data=data.folder)
+    row: DetectionConfig | None = None
+    if args and not args[0].startswith("-"):
+        folder = Path(args[0]).resolve()
+        chosen, args = choose_row(load_configs(folder), args[1:])
+        row, data, defaults = chosen, chosen.data, options_of(chosen, folder)
+    options = tyro.cli(TestOptions, args=args, default=defaults)
+    try:
+        with join_world(options.device) as world:
+            log_to_console(world.is_main)
+            run(options, data, world, row)
+    except (ValueError, FileNotFoundError) as error:
+        if not raised_by_us(error):
+            raise
+        fail(str(error))
+
+
+def options_of(row: DetectionConfig, folder: Path) -> TestOptions:
+    """The options under which a row's own evaluation is repeated."""
+    run_folder = folder / "runs" / row.name
+    return TestOptions(
+        weights=str(run_folder / "checkpoints" / "best.pth"),
+        data=row.data.folder,
+        output=str(run_folder / "test"),
+        batch_size=min(row.batch_size, 8),
+        num_workers=row.runtime.num_workers,
+        precision=row.precision,
+    )
+
+
+def run(
+    options: TestOptions, data: DetectionDataConfig, world: World, row: DetectionConfig | None = None
+) -> DetectionResult:
+    """Evaluates, times and prints.
+
+    Raises:
+        ValueError: weights, data or options do not fit each other.
+        FileNotFoundError: there are no weights.
+    """
+    folder = Path(options.data)
+    data = replace(data, folder=str(folder.resolve()) if folder.is_dir() else options.data)
+    record, checkpoint = _record_of(options, row)
+    # The canvas is the weights' own, whatever the script's default says.
+    data = replace(data, val_transforms=transforms_from_text(record["data"]["val_transforms"]))
+    eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, world=world)
+    annotations = eval_data.annotations
+    if checkpoint is not None:
+        _check_classes(options.weights, checkpoint["class_names"], annotations)
+    trained = assemble_detector(
+        record,
+        checkpoint or options.weights,
+        annotations.class_names,
+        annotations.category_ids,
+        device=options.device,
+        precision=options.precision,
+    )
+    evaluator = metrics_evaluator(data.dataset)(annotations)
+    result, predictions = evaluate_detector(trained.image_detector, eval_data.loader, evaluator, world)
+    if world.is_main:
+        _print_result(options, record, trained, result, world)
+        if options.output is not None:
+            write_report(Path(options.output), result, predictions, annotations, dataset=data.dataset)
+            print(f"written    {options.output}: pictures, precision over recall, table, predictions")
+        _print_timings(options, trained, annotations)
+    return result
+
+
+def _record_of(options: TestOptions, row: DetectionConfig | None) -> tuple[Mapping[str, Any], dict[str, Any] | None]:
+    """What says how the detector is built, and the checkpoint where the weights are one of ours, which then says it."""
+    path = Path(options.weights)
+    if path.name == "best.pth" and not path.exists():
+        raise FileNotFoundError(f"there is no {path} yet: train the row first, or give --weights FILE.")
+    try:
+        checkpoint = load_checkpoint(path)
+    except (ValueError, FileNotFoundError):
+        checkpoint = None  # load_weights reads the other kinds, and says what is wrong with a file that is none of them
+    if checkpoint is not None and "detector" in checkpoint["config"]:
+        return checkpoint["config"], checkpoint
+    if row is not None:
+        return to_record(row), None
+    if options.network is None:
+        raise ValueError(
+            f"{options.weights} is not a checkpoint of one of our detection runs, so it does not say what it fits: run "
+            "an experiment's test.sh with it, or give --network, --backbone and --canvas-size."
+        )
+    return {
+        "network": options.network,
+        "canvas_size": [options.canvas_size] * 2,
+        "channels_last": False,
+        "detector": {"backbone": options.backbone},
+        "data": {
+            "mean": IMAGENET_MEAN,
+            "std": IMAGENET_STD,
+            "val_transforms": [repr(SquareResize(size=options.canvas_size))],
+        },
+    }, None
+
+
+def _check_classes(weights: str, class_names: list[str], annotations: DetectionAnnotations) -> None:
+    """Refuses weights of other classes than the data set's."""
+    if class_names != annotations.class_names:
+        raise DataError(
+            f"{weights} was trained on {class_summary(class_names)}, and {annotations.source} has "
+            f"{class_summary(annotations.class_names)}: they must be the same, in the same order."
+        )
+
+
+def _print_result(
+    options: TestOptions, record: Mapping[str, Any], trained: TrainedDetector, result: DetectionResult, world: World
+) -> None:
+    """The detector, then the metrics and the table by class."""
+    height, width = record["canvas_size"]
+    size = count(trained.image_detector.detector, (height, width))
+    print(f"detector   {record['network']} on {record['detector']['backbone']}: {size} at {width}x{height}")
+    print(f"weights    {options.weights}")
+    precision = str(trained.image_detector.dtype).removeprefix("torch.")
+    print(f"computed   on {world.size} x {device_name(world.device)} in {precision}")
+    print(format_table(result), end="")
+
+
+def _print_timings(options: TestOptions, trained: TrainedDetector, annotations: DetectionAnnotations) -> None:
+    """One line a batch size: milliseconds an image to load, to run the network, and to decode."""
+    dataset = DetectionDataset(annotations, trained.transforms, seed=0)
+    detector = trained.image_detector
+    stages = {
+        "forward": lambda batch: (detector.outputs(batch.images), batch.sizes),
+        "decode": lambda found: detector.detector.decode(*found),
+    }
+    for batch_size in options.time_batches if options.time_steps else ():
+        num_warmup = min(2, annotations.num_images // batch_size - 1)
+        if num_warmup < 1:
+            print(f"time       batch {batch_size}: left out, {annotations.num_images} images do not make two batches")
+            continue
+        loader = DetectionEvalLoader(dataset, batch_size=batch_size, num_workers=options.num_workers)
+        steps = min(num_warmup + options.time_steps, annotations.num_images // batch_size)  # whole batches only
+        batches = itertools.islice(loader, steps)
+        timing = time_inference(stages, batches, trained.device, num_warmup=num_warmup)
+        print(f"time       batch {batch_size}: {timing}")

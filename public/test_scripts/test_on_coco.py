@@ -1,0 +1,20 @@
+"""COCO's 12 numbers, size and speed of a detector on COCO's val2017, or on any data set of the same layout.
+
+./test.sh                           in an experiment folder: the row's best.pth
+python -m public.test_scripts.test_on_coco --weights best.pth --data FOLDER
+"""
+
+from public.config.detection import DetectionDataConfig
+from public.test_scripts.detection import main
+
+COCO = DetectionDataConfig(
+    dataset="coco",
+    folder="COCO2017",
+    train_splits=("train2017",),
+    val_splits=("val2017",),
+    train_transforms=(),
+    val_transforms=(),
+)
+
+if __name__ == "__main__":
+    main(COCO)

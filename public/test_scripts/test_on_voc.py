@@ -1,0 +1,20 @@
+"""Pascal VOC's mAP, size and speed of a detector on VOC2007's test images, or on any data set of the same layout.
+
+./test.sh                           in an experiment folder: the row's best.pth
+python -m public.test_scripts.test_on_voc --weights best.pth --data FOLDER
+"""
+
+from public.config.detection import DetectionDataConfig
+from public.test_scripts.detection import main
+
+VOC = DetectionDataConfig(
+    dataset="voc",
+    folder="VOCdataset",
+    train_splits=("VOC2007/trainval", "VOC2012/trainval"),
+    val_splits=("VOC2007/test",),
+    train_transforms=(),
+    val_transforms=(),
+)
+
+if __name__ == "__main__":
+    main(VOC)

@@ -1,0 +1,490 @@
+"""Images with boxes to batches: every box where its object is, whatever the number of processes and workers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import IGNORED, PADDING, DataError, DetectionBatch
+from public.datasets.detection_loaders import (
+    DetectionDataset,
+    DetectionEvalLoader,
+    DetectionTrainLoader,
+    LoadedImage,
+    checked_transforms,
+    collate,
+    decode_annotated,
+)
+from public.datasets.imagenet import UnreadableImage
+from public.runtime.seeding import epoch_order, uniforms
+from public.transforms.batch import BatchRandomHorizontalFlip
+from public.transforms.detection import (
+    FILL,
+    DetectionSample,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomSquareResize,
+    ShortSideResize,
+    SquareResize,
+)
+
+# Whether a machine has as many processors as workers is not what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+AUGMENTED = (RandomHorizontalFlip(), RandomCrop(), RandomSquareResize(sizes=(8, 12, 16, 24)))
+OBJECTS = (0, 2, 1, 3, 0, 1, 2, 5, 1, 0, 1)
+"""How many objects each of the eleven images has."""
+
+
+def write_split(folder: Path, sizes: list[tuple[int, int]], objects: tuple[int, ...] = OBJECTS) -> DetectionAnnotations:
+    """Noise images of these heights and widths; object k is k + 2 pixels wide, k + 3 high, of class k, at (k, 1).
+
+    The second object of an image is an ignored one.
+    """
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate(sizes):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    labels = [np.arange(count) for count in objects]
+    label = np.concatenate(labels).astype(np.int64)
+    boxes = np.stack([label, label * 0 + 1, 2 * label + 2, label + 4], axis=1).astype(np.float32)
+    return DetectionAnnotations(
+        folder=folder,
+        files=np.array([f"{number}.png".encode() for number in range(len(sizes))]),
+        image_ids=np.arange(len(sizes)) * 7 + 100,
+        sizes=np.array(sizes),
+        offsets=np.cumsum([0, *objects]),
+        boxes=boxes,
+        labels=label,
+        ignored=label == 1,
+        class_names=[f"class {label}" for label in range(5)],
+        category_ids=[3, 5, 7, 9, 11],
+        source=folder / "instances.json",
+        left_out={},
+    )
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> DetectionAnnotations:
+    """Eleven images, 10 high and 12 wide or the other way round in turns."""
+    return write_split(tmp_path, [(10, 12), (12, 10)] * 5 + [(10, 12)])
+
+
+@pytest.fixture
+def train_loader(split: DetectionAnnotations) -> Callable[..., DetectionTrainLoader]:
+    """Loaders of the eleven augmented images in global batches of 4: two steps an epoch, 3 images left over."""
+
+    def build(
+        *, num_workers: int = 0, seed: int = 0, transforms: Any = AUGMENTED, **options: Any
+    ) -> DetectionTrainLoader:
+        dataset = DetectionDataset(split, transforms, seed=seed)
+        return DetectionTrainLoader(dataset, batch_size=4, num_workers=num_workers, **options)
+
+    return build
+
+
+def same(a: DetectionBatch, b: DetectionBatch) -> bool:
+    """Bit for bit, types included."""
+    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def all_same(a: list[DetectionBatch], b: list[DetectionBatch]) -> bool:
+    """As many batches, each bit for bit."""
+    return len(a) == len(b) and all(map(same, a, b))
+
+
+def rows(batches: list[DetectionBatch]) -> list[tuple[Any, ...]]:
+    """Each image with its own objects alone and everything else, comparable whatever its neighbours were."""
+    return [
+        (image_id, image.tolist(), boxes[labels != PADDING].tolist(), labels[labels != PADDING].tolist(), *more)
+        for images, box_rows, label_rows, content, original, ids in (
+            (b.images, b.boxes, b.labels, b.content_sizes.tolist(), b.original_sizes.tolist(), b.image_ids.tolist())
+            for b in batches
+        )
+        for image, boxes, labels, *more, image_id in zip(
+            images, box_rows, label_rows, content, original, ids, strict=True
+        )
+    ]
+
+
+# ---- one image ---------------------------------------------------------------------------------------------------
+
+
+def read(split: DetectionAnnotations, index: int) -> np.ndarray:
+    """uint8 [H, W, 3] of the file itself."""
+    with Image.open(split.folder / f"{index}.png") as image:
+        return np.asarray(image)
+
+
+def loaded(dataset: DetectionDataset, *key: int) -> LoadedImage:
+    """A sample that can be read."""
+    sample = dataset[key]  # pyright: ignore[reportArgumentType]
+    assert isinstance(sample, LoadedImage)
+    return sample
+
+
+def test_one_image_by_hand(split: DetectionAnnotations) -> None:
+    """Image 3 is 12 high and 10 wide: onto 24 x 24 it becomes 24 high and 20 wide, its boxes twice as large."""
+    sample, original_size, image_id = loaded(DetectionDataset(split, (SquareResize(size=24),), seed=0), 0, 3, 0)
+    assert (original_size, image_id, sample.content_size) == ((12, 10), 121, (24, 20))
+    assert sample.boxes.tolist() == [[0, 2, 4, 8], [2, 2, 8, 10], [4, 2, 12, 12]]
+    assert sample.labels.tolist() == [0, IGNORED, 2]
+    assert sample.image.shape == (24, 24, 3)
+    assert (sample.image[:, 20:] == FILL).all()
+    assert (sample.image[:, :20] == cv2.resize(read(split, 3), (20, 24))).all()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorder:
+    """Writes the draws that it was given into the labels, as whole numbers of 2^-40."""
+
+    num_draws: ClassVar[int]
+    per_batch: ClassVar[bool] = False
+
+    def __call__(self, sample: DetectionSample, draws: np.ndarray) -> DetectionSample:
+        """Another sample of as many more objects as there are draws."""
+        assert draws.shape == (self.num_draws,)
+        labels = np.concatenate((sample.labels, (draws * 2**40).astype(np.int64)))
+        return sample._replace(labels=labels, boxes=np.zeros((len(labels), 4), np.float32))
+
+
+class Own2(Recorder):
+    """Two draws an image."""
+
+    num_draws = 2
+
+
+class Own3(Recorder):
+    """Three draws an image."""
+
+    num_draws = 3
+
+
+class Shared2(Recorder):
+    """Two draws a batch."""
+
+    num_draws = 2
+    per_batch = True
+
+
+def draws_of(split: DetectionAnnotations, epoch: int, step: int, seed: int = 0) -> list[int]:
+    """What four recorders were given for image 4, which has no objects."""
+    chain_of = (Own2(), Shared2(), Own3(), Shared2())
+    return loaded(DetectionDataset(split, chain_of, seed=seed), epoch, 4, step).sample.labels.tolist()
+
+
+def test_draws_are_dealt_out_in_order(split: DetectionAnnotations) -> None:
+    """Five of the image's own, 2 + 3, and four of the step, 2 + 2: by (seed, epoch, image), and not by it."""
+    labels = draws_of(split, 6, 9, seed=5)
+    own = (uniforms(5, 6, np.array([4]), 5)[0] * 2**40).astype(np.int64).tolist()
+    assert labels[:2] + labels[4:7] == own
+    shared = labels[2:4] + labels[7:]
+    assert len(shared) == 4
+    assert len({*own, *shared}) == 9
+
+
+def test_what_a_batch_shares_depends_on_the_step_alone(split: DetectionAnnotations) -> None:
+    """The same for every image of a step, other in other steps, epochs and seeds, and no image's own draws."""
+    datasets = [DetectionDataset(split, (Shared2(),), seed=seed) for seed in (0, 1)]
+    shared = {
+        (seed, epoch, step): {
+            tuple(loaded(datasets[seed], epoch, index, step).sample.labels.tolist()) for index in (0, 4, 9)
+        }
+        for seed in (0, 1)
+        for epoch in range(3)
+        for step in range(3)
+    }
+    assert all(len(draws) == 1 for draws in shared.values())
+    assert len(set.union(*shared.values())) == 18
+    own = {draws_of(split, epoch, 0)[0] for epoch in range(3)}
+    assert not own & {draw for draws in chain(*shared.values()) for draw in draws}
+
+
+def test_pixels_stay_if_nothing_is_resized(split: DetectionAnnotations) -> None:
+    """The decoded picture itself, red first."""
+    sample = loaded(DetectionDataset(split, (), seed=0), 0, 1, 0).sample
+    assert (sample.image == read(split, 1)).all()
+    assert sample.content_size == (12, 10)
+
+
+# ---- which way up ------------------------------------------------------------------------------------------------
+
+
+def write_oriented(path: Path, orientation: int) -> np.ndarray:
+    """A smooth picture, stored 24 high and 32 wide, with an EXIF orientation; returns the stored pixels."""
+    y, x = np.mgrid[0:24, 0:32]
+    stored = np.stack([x * 8, y * 10, (x + y) * 4], axis=-1).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(path, exif=exif)
+    return stored
+
+
+TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda stored: stored,
+    3: lambda stored: np.rot90(stored, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    8: lambda stored: np.rot90(stored),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_the_annotated_size_tells_which_way_up(tmp_path: Path, orientation: int) -> None:
+    """Upright where the size fits, as stored where only that fits: quarter turns can be told, half turns not."""
+    stored = write_oriented(tmp_path / "x.png", orientation)
+    upright = TURNED[orientation](stored)
+    assert np.array_equal(decode_annotated(tmp_path / "x.png", (upright.shape[0], upright.shape[1])), upright)
+    as_stored = decode_annotated(tmp_path / "x.png", (24, 32))
+    assert np.array_equal(as_stored, stored if orientation > 4 else upright)
+
+
+def test_a_square_turn_that_fits_neither_way(tmp_path: Path) -> None:
+    """24 x 32 without an orientation, annotated as 32 x 24: given as it is, to be refused."""
+    stored = write_oriented(tmp_path / "x.png", 1)
+    assert np.array_equal(decode_annotated(tmp_path / "x.png", (32, 24)), stored)
+
+
+# ---- batches -----------------------------------------------------------------------------------------------------
+
+
+def image_of(height: int, width: int, num_objects: int, content: tuple[int, int] | None = None) -> LoadedImage:
+    """A canvas of one colour with objects of class 4."""
+    sample = DetectionSample(
+        np.full((height, width, 3), 200, np.uint8),
+        np.full((num_objects, 4), 2.5, np.float32),
+        np.full(num_objects, 4, np.int64),
+        content or (height, width),
+    )
+    return LoadedImage(sample, (50, 60), 17 + num_objects)
+
+
+def test_collate_by_hand() -> None:
+    """Canvases 5 x 4 and 3 x 6 meet on 5 x 6, their objects, 1 and 2, in 2 rows."""
+    batch = collate([image_of(5, 4, 1), image_of(3, 6, 2, (3, 5))], canvas_multiple=1)
+    assert isinstance(batch, DetectionBatch)
+    assert [(tuple(field.shape), field.dtype) for field in batch] == [
+        ((2, 3, 5, 6), torch.uint8),
+        ((2, 2, 4), torch.float32),
+        ((2, 2), torch.int64),
+        ((2, 2), torch.int64),
+        ((2, 2), torch.int64),
+        ((2,), torch.int64),
+    ]
+    for image, (height, width) in zip(batch.images, [(5, 4), (3, 6)], strict=True):
+        assert (image[:, :height, :width] == 200).all()
+        border = image.clone()
+        border[:, :height, :width] = torch.tensor(FILL, dtype=torch.uint8)[:, None, None]
+        assert (border == torch.tensor(FILL)[:, None, None]).all()
+    assert batch.labels.tolist() == [[4, PADDING], [4, 4]]
+    assert batch.boxes.tolist() == [[[2.5] * 4, [0] * 4], [[2.5] * 4] * 2]
+    assert batch.content_sizes.tolist() == [[5, 4], [3, 5]]
+    assert batch.original_sizes.tolist() == [[50, 60]] * 2
+    assert batch.image_ids.tolist() == [18, 19]
+
+
+@pytest.mark.parametrize(("multiple", "shape"), [(1, (33, 40)), (8, (40, 40)), (32, (64, 64))])
+def test_canvases_are_rounded_up(multiple: int, shape: tuple[int, int]) -> None:
+    """33 x 40 to multiples of 1, 8 and 32; one image alone too."""
+    assert collate([image_of(33, 40, 0)], canvas_multiple=multiple).images.shape[2:] == shape
+
+
+def test_no_tensor_is_empty() -> None:
+    """A batch without objects has one row of padding."""
+    batch = collate([image_of(4, 4, 0)] * 3, canvas_multiple=1)
+    assert batch.boxes.shape == (3, 1, 4)
+    assert batch.labels.tolist() == [[PADDING]] * 3
+
+
+def test_the_memory_of_a_batch_is_that_of_pictures() -> None:
+    """[B, 3, H, W] seen, [B, H, W, 3] stored."""
+    batch = collate([image_of(4, 6, 0), image_of(5, 3, 0)], canvas_multiple=1)
+    assert batch.images.permute(0, 2, 3, 1).is_contiguous()
+
+
+def test_an_unusable_image_takes_the_place_of_the_batch() -> None:
+    """The first one, wherever it is."""
+    bad = UnreadableImage("bad.jpg", "empty")
+    assert collate([image_of(4, 4, 1), bad, UnreadableImage("worse.jpg", "")], canvas_multiple=1) == bad
+
+
+def test_the_short_side_resize_pads_to_32(split: DetectionAnnotations) -> None:
+    """Short side 40: 10 x 12 becomes 40 x 48 and 12 x 10 becomes 48 x 40, both on 64 x 64."""
+    dataset = DetectionDataset(split, (ShortSideResize(short=40, long_cap=100),), seed=0)
+    (batch,) = islice(DetectionEvalLoader(dataset, batch_size=2, num_workers=0), 1)
+    assert batch.images.shape == (2, 3, 64, 64)
+    assert batch.content_sizes.tolist() == [[40, 48], [48, 40]]
+    assert batch.labels.tolist() == [[PADDING] * 2, [0, IGNORED]]
+    assert batch.boxes[1].tolist() == [[0, 4, 8, 16], [4, 4, 16, 20]]
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_ranks_together_load_the_global_batch(
+    train_loader: Callable[..., DetectionTrainLoader], num_processes: int, num_workers: int
+) -> None:
+    """Side by side, the processes' images are those of one process, augmentation and batch-wide size included."""
+    whole = list(train_loader().epoch(1))
+    assert [batch.image_ids.tolist() for batch in whole] == (epoch_order(0, 1, 11)[:8].reshape(2, 4) * 7 + 100).tolist()
+    parts = [
+        list(train_loader(num_workers=num_workers, rank=rank, num_processes=num_processes).epoch(1))
+        for rank in range(num_processes)
+    ]
+    for step, batch in enumerate(whole):
+        assert rows([batch]) == rows([part[step] for part in parts])
+    assert len(parts[0]) == 2
+
+
+def test_multi_scale_is_one_size_a_step(train_loader: Callable[..., DetectionTrainLoader]) -> None:
+    """All four sizes come over the steps, each fills the whole canvas of its batch, on all ranks alike."""
+    loaders = [train_loader(rank=rank, num_processes=2) for rank in range(2)]
+    seen = []
+    for epoch in range(12):
+        for batches in zip(*(loader.epoch(epoch) for loader in loaders), strict=True):
+            (shape,) = {batch.images.shape for batch in batches}
+            assert shape[2] == shape[3] == max(batch.content_sizes.max() for batch in batches)
+            seen.append(shape[2])
+    assert set(seen) == {8, 12, 16, 24}
+
+
+def test_the_number_of_workers_changes_nothing(train_loader: Callable[..., DetectionTrainLoader]) -> None:
+    """0, 1 and 2 workers over two epochs, whatever torch's global generator holds; which is left alone."""
+    results = []
+    for num_workers in (0, 1, 2):
+        torch.manual_seed(num_workers)
+        before = torch.get_rng_state()
+        loader = train_loader(num_workers=num_workers)
+        results.append([batch for epoch in (0, 1) for batch in loader.epoch(epoch)])
+        assert torch.equal(torch.get_rng_state(), before)
+    assert len(results[0]) == 4
+    assert all_same(results[0], results[1])
+    assert all_same(results[0], results[2])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_left_in_the_middle_goes_on_from_any_step(
+    train_loader: Callable[..., DetectionTrainLoader], num_workers: int
+) -> None:
+    """The same batches from a new loader at step 1, and from the old one after it was left at step 1."""
+    loader = train_loader(num_workers=num_workers)
+    whole = list(loader.epoch(2))
+    list(islice(loader.epoch(5), 1))  # begun and left
+    assert all_same(list(loader.epoch(2, first_step=1)), whole[1:])
+    assert all_same(list(train_loader(num_workers=num_workers).epoch(2, first_step=1)), whole[1:])
+    assert list(loader.epoch(2, first_step=2)) == []
+    assert loader.steps_per_epoch == 2
+
+
+def test_epochs_and_seeds_differ(train_loader: Callable[..., DetectionTrainLoader]) -> None:
+    """In order and in augmentation; the same epoch of the same seed does not."""
+    loader = train_loader()
+    first = list(loader.epoch(0))
+    assert all_same(list(loader.epoch(0)), first)
+    assert not any(map(same, loader.epoch(1), first))
+    assert not any(map(same, train_loader(seed=1).epoch(0), first))
+
+
+def test_workers_resize_after_this_process_has(tmp_path: Path) -> None:
+    """OpenCV's threads, once started here, are not there in a forked worker, which must not wait for them."""
+    cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (3000, 3000))
+    split = write_split(tmp_path, [(600, 800)] * 2, (1, 0))
+    dataset = DetectionDataset(split, (SquareResize(size=900),), seed=0)
+    (batch,) = DetectionEvalLoader(dataset, batch_size=2, num_workers=1)
+    assert batch.images.shape == (2, 3, 900, 900)
+
+
+def test_too_few_images(split: DetectionAnnotations) -> None:
+    """The annotations and both numbers."""
+    dataset = DetectionDataset(split, AUGMENTED, seed=0)
+    with pytest.raises(DataError, match=r"instances\.json holds 11 training images, fewer than one .*batch_size=12"):
+        DetectionTrainLoader(dataset, batch_size=12, num_workers=0)
+
+
+@pytest.mark.parametrize(("num_processes", "num_workers"), [(1, 0), (2, 2), (3, 0), (12, 0)])
+def test_evaluation_covers_every_image_once(split: DetectionAnnotations, num_processes: int, num_workers: int) -> None:
+    """11 images over 1, 2, 3 and 12 processes in batches of 2; the 12th process has none. A second pass is the same."""
+    dataset = DetectionDataset(split, (SquareResize(size=16),), seed=0)
+    build = partial(DetectionEvalLoader, dataset, batch_size=2, num_workers=num_workers, num_processes=num_processes)
+    seen = []
+    for loader in (build(rank=rank) for rank in range(num_processes)):
+        batches = list(loader)
+        assert all_same(list(loader), batches)
+        assert (loader.num_images, loader.batch_size) == (11, 2)
+        seen += rows(batches)
+    (whole,) = DetectionEvalLoader(dataset, batch_size=11, num_workers=0)
+    assert sorted(seen) == rows([whole])
+    assert whole.image_ids.tolist() == list(range(100, 177, 7))
+
+
+# ---- what cannot be used -----------------------------------------------------------------------------------------
+
+
+def refusal(split: DetectionAnnotations, num_workers: int) -> str:
+    """The message of the DataError; no traceback is kept, which would keep the workers alive for seconds."""
+    try:
+        list(
+            DetectionEvalLoader(
+                DetectionDataset(split, (SquareResize(size=8),), seed=0), batch_size=2, num_workers=num_workers
+            )
+        )
+    except DataError as error:
+        return str(error)
+    pytest.fail("nothing was refused")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 cut off", b"text", None])
+def test_an_unreadable_image_is_one_sentence(
+    split: DetectionAnnotations, num_workers: int, content: bytes | None
+) -> None:
+    """The path, what to do, and no traceback of a worker; a missing file too."""
+    bad = split.folder / "8.png"
+    bad.unlink() if content is None else bad.write_bytes(content)
+    message = refusal(split, num_workers)
+    assert message.startswith(f"the image {bad} cannot be decoded: ")
+    assert f"take it out of {split.folder}/instances.json (python -m public.datasets.check " in message
+    assert "\n" not in message
+
+
+def test_an_image_of_another_size_than_annotated(split: DetectionAnnotations) -> None:
+    """Its boxes would lie elsewhere: the file and both sizes."""
+    Image.new("RGB", (20, 15)).save(split.folder / "8.png")
+    assert refusal(split, 0).startswith(
+        f"the image {split.folder}/8.png is not the one that its boxes were drawn on: it is 15 pixels high and 20 wide, "
+        "annotated as 10 and 12. Replace it or take it out of "
+    )
+
+
+@pytest.mark.parametrize(
+    ("transforms", "random", "message"),
+    [
+        (
+            (torch.nn.Identity(), SquareResize(size=8)),
+            True,
+            r"x holds Identity\(\), which knows no boxes; take those of",
+        ),
+        ((BatchRandomHorizontalFlip(), SquareResize(size=8)), True, r"BatchRandomHorizontalFlip\(.*knows no boxes"),
+        ((RandomHorizontalFlip(), SquareResize(size=8)), False, r"x holds RandomHorizontalFlip\(.* is random; evaluat"),
+        ((RandomSquareResize(sizes=(8,)),), False, r"x holds RandomSquareResize\(.* is random"),
+        ((RandomHorizontalFlip(),), True, r"x=\[RandomHorizontalFlip\(.*\] must hold one resize, as the last"),
+        ((SquareResize(size=8), RandomHorizontalFlip()), True, r"must hold one resize, as the last"),
+        ((SquareResize(size=8), SquareResize(size=9)), True, r"must hold one resize, as the last"),
+        ((), True, r"x=\[\] must hold one resize"),
+    ],
+)
+def test_transforms_that_make_no_batch(transforms: Any, random: bool, message: str) -> None:
+    """Of another kind, random in evaluation, without a resize at the end."""
+    with pytest.raises(DataError, match=message):
+        checked_transforms("x", transforms, random=random)
+
+
+def test_transforms_that_make_batches() -> None:
+    """Given back as they are."""
+    assert checked_transforms("x", AUGMENTED) == list(AUGMENTED)
+    assert checked_transforms("x", (SquareResize(size=8),), random=False) == [SquareResize(size=8)]
