@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
@@ -17,7 +18,11 @@ from torchvision.transforms import v2
 from public.backbones.catalog import build_backbone, list_backbones
 from public.config.classification import ClassificationConfig
 from public.config.command_line import choose_row
+from public.config.detection import DetectionConfig
+from public.detectors.catalog import build_detector, list_detectors
+from public.transforms import detection
 from public.transforms.batch import BatchTransform
+from public.transforms.detection import DetectionSample, DetectionTransform
 
 assert v2  # what the configs import is imported before them, so that only their own files are seen to be opened
 
@@ -28,7 +33,20 @@ EXPERIMENTS = {
     "imagenet_experiments/resnet_imagenet_DataParallel_train_example": 7,
     "imagenet_experiments/resnet_imagenet_DistributedDataParallel_train_example": 2,
     "imagenet_experiments/resnet_sample_train_example": 1,
+    "detection_experiments/resnet50_retinanet_coco_distributed_apex_resize667": 1,
+    "detection_experiments/resnet101_retinanet_coco_distributed_apex_resize667": 1,
+    "detection_experiments/resnet50_retinanet_coco_distributed_apex_resize1000": 1,
+    "detection_experiments/resnet50_fcos_coco_distributed_apex_resize667": 1,
+    "detection_experiments/resnet101_fcos_coco_distributed_apex_resize667": 1,
+    "detection_experiments/resnet50_fcos_coco_distributed_apex_resize1000": 1,
+    "detection_experiments/resnet18_centernet_coco_distributed_apex_resize512": 1,
+    "detection_experiments/resnet101_centernet_coco_distributed_apex_resize512": 1,
+    "detection_experiments/resnet50_retinanet_voc_distributed_apex_resize667": 1,
+    "detection_experiments/resnet50_retinanet_voc_distributed_apex_resize667_usecocopre": 1,
+    "detection_experiments/resnet18_fcos_sample_train_example": 1,
+    "detection_experiments/mobilenet_v2_fcos_bloodcells_train_example": 1,
 }
+Row = ClassificationConfig | DetectionConfig
 listeners: list[list[str]] = []
 
 
@@ -51,7 +69,7 @@ def files_opened() -> Iterator[list[str]]:
         listeners.pop()
 
 
-def load_rows(folder: str) -> dict[str, ClassificationConfig]:
+def load_rows(folder: str) -> dict[str, Row]:
     """CONFIGS, as a fresh import of the experiment's config.py gives them."""
     spec = importlib.util.spec_from_file_location("config_under_test", ROOT / folder / "config.py")
     assert spec is not None
@@ -65,11 +83,11 @@ ROWS = [(folder, name) for folder in EXPERIMENTS for name in load_rows(folder)]
 
 
 def test_every_experiment_is_listed_here() -> None:
-    """4 folders with 15 rows in all; a folder that holds more than old runs is an experiment."""
+    """16 folders with 27 rows in all; a folder that holds more than old runs is an experiment."""
     holding = {path.parent for path in ROOT.glob("*_experiments/*/*") if path.name not in ("runs", "__pycache__")}
     assert sorted(str(folder.relative_to(ROOT)) for folder in holding) == sorted(EXPERIMENTS)
     assert {folder: len(load_rows(folder)) for folder in EXPERIMENTS} == EXPERIMENTS
-    assert len(ROWS) == 15
+    assert (len(EXPERIMENTS), len(ROWS)) == (16, 27)
 
 
 @pytest.mark.parametrize("folder", EXPERIMENTS)
@@ -124,15 +142,23 @@ def test_a_row_is_called_what_its_key_says(folder: str, name: str) -> None:
     """The run folder and the command line use the same word; the network is one of the catalogue."""
     row = load_rows(folder)[name]
     assert row.name == name
-    assert row.network in list_backbones()
+    if isinstance(row, DetectionConfig):
+        assert row.network in list_detectors()
+        assert row.detector.backbone in list_backbones()
+    else:
+        assert row.network in list_backbones()
     assert not Path(row.data.folder).is_absolute()
 
 
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_a_rows_network_builds(folder: str, name: str) -> None:
-    """On the meta device, where weights take neither time nor memory: logits for its input size."""
+    """On the meta device, where weights take neither time nor memory: outputs for its input size."""
     row = load_rows(folder)[name]
     with torch.device("meta"):
+        if isinstance(row, DetectionConfig):
+            detector = build_detector(row.network, num_classes=row.num_classes or 80, **row.detector.options()).eval()
+            assert detector(torch.zeros(2, 3, *row.canvas_size)).canvas_size == row.canvas_size
+            return
         network = build_backbone(row.network, num_classes=row.num_classes or 100).eval()
         logits = network(torch.zeros(2, 3, row.input_size, row.input_size))
     assert logits.shape == (2, row.num_classes or 100)
@@ -149,6 +175,9 @@ def test_a_row_fits_the_gpus_that_its_card_speaks_of(folder: str, name: str) -> 
 def test_transforms_give_the_stated_input_size(folder: str) -> None:
     """uint8 images of another shape come out as uint8 [3, input_size, input_size]."""
     row = next(iter(load_rows(folder).values()))
+    if isinstance(row, DetectionConfig):
+        check_canvas(row)
+        return
     size = row.input_size
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     image = torch.zeros(3, 300, 260, dtype=torch.uint8)
@@ -163,6 +192,19 @@ def test_transforms_give_the_stated_input_size(folder: str) -> None:
         for transform in transforms:
             output = transform(output)
         assert (output.shape, output.dtype) == ((3, size, size), torch.uint8)
+
+
+def check_canvas(row: DetectionConfig) -> None:
+    """A picture of 4 to 3 comes out on the stated canvas."""
+    for transforms in (row.data.train_transforms, row.data.val_transforms):
+        sample = DetectionSample(
+            np.zeros((480, 640, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (480, 640)
+        )
+        for transform in transforms:
+            kind: DetectionTransform = transform  # pyright: ignore[reportAssignmentType]
+            assert isinstance(kind, vars(detection)[type(kind).__name__])
+            sample = kind(sample, np.zeros(kind.num_draws))
+        assert (sample.image.shape, sample.image.dtype) == ((*row.canvas_size, 3), np.uint8)
 
 
 @pytest.mark.parametrize("folder", EXPERIMENTS)

@@ -28,6 +28,8 @@ class DetectionDataConfig:
     """coco: one name such as train2017; voc: <folder>/<list> such as VOC2007/trainval, any number of them."""
     val_splits: tuple[str, ...]
     """The same for evaluation."""
+    class_names: tuple[str, ...] = ()
+    """voc only: the classes in the order of their labels; empty: those of `class_file`."""
     class_file: str | None = None
     """voc only: a text file with one class name a line, a path below `folder` or absolute. None: classes.txt in
     `folder` where there is one, else Pascal VOC's twenty."""
@@ -49,7 +51,10 @@ class DetectionDataConfig:
         if self.dataset == "coco":
             one = len(self.train_splits) == len(self.val_splits) == 1
             require(one, "data.dataset='coco' takes one split each in data.train_splits and data.val_splits.")
-            require(self.class_file is None, f"data.class_file={self.class_file!r} has no effect with COCO's format.")
+            unused = self.class_file is None and not self.class_names
+            require(unused, "data.class_file and data.class_names have no effect with COCO's format, which names them.")
+        both = bool(self.class_names) and self.class_file is not None
+        require(not both, "data.class_names and data.class_file both name the classes: give one of them.")
 
 
 @dataclass(frozen=True, kw_only=True)

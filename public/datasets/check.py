@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -25,13 +26,15 @@ from public.config.classification import ClassificationConfig
 from public.config.command_line import fail, parse_config
 from public.config.detection import DetectionConfig
 from public.config.experiment import load_configs
+from public.config.names import first_line
 from public.config.record import class_summary
-from public.datasets.batches import DataError
+from public.datasets.batches import DataError, steps_per_epoch
 from public.datasets.classification import build_train_data
 from public.datasets.coco import scan_coco
+from public.datasets.detection_loaders import decode_annotated
 from public.datasets.imagenet import ImageFolderDataset, ImageList, UnreadableImage, list_images
 from public.datasets.locations import dataset_folder
-from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems
+from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems, num_usable
 from public.datasets.voc import scan_voc, voc_class_names
 from public.runtime.distributed import World
 from public.runtime.interruption import ignore_signals_in_worker
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         counts.update(problem.kind for problem in report.problems)
     for kind, count in sorted(counts.items()):
         print(f"{count:8d} x {kind}: training {_treatment(kind)}")
-    print("nothing is wrong" if not counts else f"{counts.total()} problems")
+    print(f"problems: {counts.total()}" if counts else "nothing is wrong")
     return int(any(kind not in TREATMENT for kind in counts))
 
 
@@ -108,6 +111,18 @@ def _class_problems(config: Config, title: str, class_names: list[str], expected
     return problems
 
 
+def _amount_problems(config: Config, title: str, num_images: int, num_objects: int) -> list[Problem]:
+    """Whether the training split makes one batch and holds something to learn."""
+    problems = []
+    if not num_objects:
+        problems.append(Problem(Kind.TOO_LITTLE, title, "there is no object to learn"))
+    try:
+        steps_per_epoch(num_images, config.batch_size, title)
+    except DataError as error:
+        problems.append(Problem(Kind.TOO_LITTLE, title, str(error)))
+    return problems
+
+
 def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
     """COCO's or VOC's format: annotations, and every image against them."""
     folder, expected = dataset_folder(config.data.folder), None
@@ -122,12 +137,15 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
         there = np.flatnonzero(~raw.missing)
         files = np.array([os.fsencode(raw.files[row]) for row in there.tolist()])
         images = ImageList(raw.folder, files, np.zeros(len(files), dtype=np.int64), raw.class_names)
+        decoded = _CheckedImages(images, raw.sizes[there])
         problems = [
             *raw.problems,
             *box_problems(raw),
             *_class_problems(config, title, raw.class_names, expected),
-            *_image_problems(title, images, config.runtime.num_workers, sizes=raw.sizes[there]),
+            *_image_problems(title, decoded, config.runtime.num_workers),
         ]
+        if splits == config.data.train_splits:
+            problems += _amount_problems(config, title, len(raw.files), num_usable(raw))
         content = f"{len(raw.files)} images, {len(raw.boxes)} boxes ({raw.ignored.sum()} of them ignored)"
         yield SplitReport(title, f"{content}, {class_summary(raw.class_names)}", problems)
 
@@ -135,7 +153,7 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
 def _scan(config: DetectionConfig, folder: Path, splits: tuple[str, ...]) -> RawAnnotations:
     if config.data.dataset == "coco":
         return scan_coco(folder, splits[0])
-    return scan_voc(folder, splits, voc_class_names(folder, config.data.class_file))
+    return scan_voc(folder, splits, config.data.class_names or voc_class_names(folder, config.data.class_file))
 
 
 def _check_image_folder(config: ClassificationConfig) -> Iterator[SplitReport]:
@@ -149,10 +167,13 @@ def _check_image_folder(config: ClassificationConfig) -> Iterator[SplitReport]:
             yield _unusable(title, error)
             continue
         expected = expected or images.class_names
+        decoded = ImageFolderDataset(images, (), decoder=config.data.decoder or "opencv", seed=0)
         problems = [
             *_class_problems(config, title, images.class_names, expected),
-            *_image_problems(title, images, config.runtime.num_workers, decoder=config.data.decoder or "opencv"),
+            *_image_problems(title, decoded, config.runtime.num_workers),
         ]
+        if split == "train":
+            problems += _amount_problems(config, title, len(images.files), len(images.files))
         yield SplitReport(title, f"{len(images.files)} images, {class_summary(images.class_names)}", problems)
 
 
@@ -169,54 +190,66 @@ def _check_cifar100(config: ClassificationConfig) -> Iterator[SplitReport]:
     yield SplitReport(title, f"{content}, {class_summary(data.class_names)}", [])
 
 
-class _CheckedImages(Dataset[list[Problem]]):
-    """Decodes images as training does, and keeps what is wrong with them alone.
+class _CheckedImages(Dataset[Any]):
+    """Images of a detection data set, decoded as training decodes them, each with its annotated size.
 
     Args:
         images: the files.
-        sizes: int64 [N, 2], the annotated height and width of each, 0 where unknown; None: nothing states them.
-        decoder: as in ImageFolderDataset.
+        sizes: int64 [N, 2], the annotated height and width of each, 0 where unknown.
     """
 
-    def __init__(self, images: ImageList, sizes: np.ndarray | None, decoder: str) -> None:
-        self.decoded = ImageFolderDataset(images, (), decoder=decoder, seed=0)
-        self.sizes = sizes
+    def __init__(self, images: ImageList, sizes: np.ndarray) -> None:
+        self.images, self.sizes = images, sizes
 
     def __len__(self) -> int:
-        return len(self.decoded)
+        return len(self.images.files)
 
-    def __getitem__(self, index: int) -> list[Problem]:
-        """What is wrong with one image."""
-        sample = self.decoded[0, index]
+    def __getitem__(self, key: tuple[int, int]) -> UnreadableImage | Problem | None:
+        """What is wrong with an image, by (epoch, index) as in ImageFolderDataset."""
+        _, index = key
+        path = self.images.folder / os.fsdecode(self.images.files[index])
+        height, width = self.sizes[index].tolist()
+        try:
+            found = decode_annotated(path, (height, width)).shape[:2]
+        except (OSError, ValueError, cv2.error) as error:
+            return UnreadableImage(str(path), first_line(error))
+        if found == (height, width) or not height:
+            return None
+        text = f"it is {found[1]} x {found[0]} pixels, and its annotation says {width} x {height}"
+        return Problem(Kind.WRONG_SIZE, str(path), text)
+
+
+class _WrongWithImages(Dataset[Any]):
+    """What is wrong with each image of a data set, None for nothing: workers send no pixels."""
+
+    def __init__(self, images: ImageFolderDataset | _CheckedImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Problem | None:
+        sample = self.images[0, index]
         if isinstance(sample, UnreadableImage):
-            return [_undecoded(sample)]
-        images = self.decoded.images
-        height, width = sample[0].shape[1:]
-        if self.sizes is None or not self.sizes[index].all() or (height, width) == tuple(self.sizes[index]):
-            return []
-        path = str(images.folder / os.fsdecode(images.files[index]))
-        annotated_height, annotated_width = self.sizes[index].tolist()
-        text = f"{width} x {height} pixels, and its annotation says {annotated_width} x {annotated_height}"
-        return [Problem(Kind.WRONG_SIZE, path, text)]
+            return _undecoded(sample)
+        return sample if isinstance(sample, Problem) else None
 
 
 def _undecoded(image: UnreadableImage) -> Problem:
     """Tells a file that begins as an image from one that is none."""
     try:
         with Image.open(image.path) as opened:
-            reason = f"a {opened.format} file of {opened.width} x {opened.height} pixels that is cut short or damaged"
-        return Problem(Kind.TRUNCATED_IMAGE, image.path, reason)
+            text = f"a {opened.format} file of {opened.width} x {opened.height} pixels that is cut short or damaged"
+        return Problem(Kind.TRUNCATED_IMAGE, image.path, text)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return Problem(Kind.UNREADABLE_IMAGE, image.path, image.reason)
 
 
-def _image_problems(
-    title: str, images: ImageList, num_workers: int, *, sizes: np.ndarray | None = None, decoder: str = "opencv"
-) -> list[Problem]:
+def _image_problems(title: str, images: ImageFolderDataset | _CheckedImages, num_workers: int) -> list[Problem]:
     """Decodes every image in several processes, with a bar in a terminal."""
     collate: Callable[[Any], Any] = list
     batches = DataLoader(
-        _CheckedImages(images, sizes, decoder),
+        _WrongWithImages(images),
         batch_size=16,
         collate_fn=collate,
         num_workers=min(num_workers, os.cpu_count() or 1),
@@ -224,9 +257,9 @@ def _image_problems(
         generator=torch.Generator(),
     )
     problems: list[Problem] = []
-    with tqdm(total=len(images.files), desc=title, unit="image", leave=False, dynamic_ncols=True, disable=None) as bar:
+    with tqdm(total=len(images), desc=title, unit="image", leave=False, dynamic_ncols=True, disable=None) as bar:
         for batch in batches:
-            problems += [problem for of_image in batch for problem in of_image]
+            problems += [problem for problem in batch if problem is not None]
             bar.update(len(batch))
     return problems
 

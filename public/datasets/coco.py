@@ -42,6 +42,10 @@ def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and {*map(type, value)} <= {int, float}
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
 _ID = _Field(_is_id, "a whole number")
 _SIDE = _Field(_is_side, "a whole number of pixels above 0")
 _TEXT = _Field(_is_text, "a text")
@@ -52,6 +56,7 @@ _ENTRIES: dict[str, dict[str, _Field]] = {
         "image_id": _ID,
         "category_id": _ID,
         "bbox": _Field(_is_box, "four numbers: x, y, width, height"),
+        "area": _Field(_is_number, "a number", 0),  # for evaluation, which reads it from the file
         "iscrowd": _Field(lambda value: value in (0, 1), "0 or 1", 0),
     },
 }

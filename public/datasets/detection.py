@@ -89,7 +89,7 @@ def _read(data: DetectionDataConfig, splits: Sequence[str]) -> DetectionAnnotati
     folder = dataset_folder(data.folder)
     if data.dataset == "coco":
         return read_coco(folder, splits[0])
-    return read_voc(folder, splits, voc_class_names(folder, data.class_file))
+    return read_voc(folder, splits, data.class_names or voc_class_names(folder, data.class_file))
 
 
 def _eval_loader(

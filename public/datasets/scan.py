@@ -29,6 +29,7 @@ class Kind(StrEnum):
     UNKNOWN_CLASS = "unknown class"
     REPEATED = "repeated id or image"
     DIFFERENT_CLASSES = "different classes"
+    TOO_LITTLE = "too little to train on"
     MISSING_IMAGE = "missing image"
     UNREADABLE_IMAGE = "unreadable image"
     TRUNCATED_IMAGE = "truncated or damaged image"
@@ -164,7 +165,7 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
 
 def box_problems(raw: RawAnnotations) -> list[Problem]:
     """One problem for each flawed or duplicate box, and one for each class without a box to learn from."""
-    _, flaws = clip_boxes(raw)
+    flaws = clip_boxes(raw)[1]
     masks = {
         Kind.NO_AREA: flaws.no_area,
         Kind.OUTSIDE: flaws.outside,
@@ -172,12 +173,21 @@ def box_problems(raw: RawAnnotations) -> list[Problem]:
         Kind.DUPLICATE: _is_duplicate(raw),
     }
     problems = [_box_problem(raw, kind, row) for kind, mask in masks.items() for row in np.flatnonzero(mask).tolist()]
-    usable = ~(flaws.no_area | flaws.outside | raw.ignored)
-    counts = np.bincount(raw.labels[usable], minlength=len(raw.class_names))  # [C]
+    counts = np.bincount(raw.labels[_usable(raw, flaws)], minlength=len(raw.class_names))  # [C]
     unseen = [raw.class_names[label] for label in np.flatnonzero(counts == 0)]
     return problems + [
         Problem(Kind.UNSEEN_CLASS, str(raw.source), f"no usable box of class {name!r} in this split") for name in unseen
     ]
+
+
+def num_usable(raw: RawAnnotations) -> int:
+    """How many boxes there are to learn from."""
+    return int(_usable(raw, clip_boxes(raw)[1]).sum())
+
+
+def _usable(raw: RawAnnotations, flaws: BoxFlaws) -> np.ndarray:
+    """bool [T]: neither left out nor ignored."""
+    return ~(flaws.no_area | flaws.outside | raw.ignored)
 
 
 def _box_problem(raw: RawAnnotations, kind: Kind, row: int) -> Problem:

@@ -190,7 +190,7 @@ def _read_image(
     except OSError as error:
         problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, f"the file cannot be read ({error.strerror})"))
         return 0, 0
-    except (ElementTree.ParseError, ValueError) as error:  # ValueError: an encoding that python does not know
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: encodings unknown to python
         problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, f"it is not XML, or was cut short ({error})"))
         return 0, 0
     for number, element in enumerate(root.findall("object"), start=1):

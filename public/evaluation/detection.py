@@ -104,5 +104,6 @@ def format_table(result: DetectionResult) -> str:
         numbers = (f"{row[name]:>12.4f}" for name in names)
         lines.append("  ".join([f"{row['class']:<{width}}", f"{row['objects']:>8}", *numbers]))
     if result.absent:
-        lines += ["", f"no object of {len(result.absent)} classes, which are in no mean: {', '.join(result.absent)}"]
+        counts = f"{len(result.absent)} of {len(result.class_names)} classes"
+        lines += ["", f"no object of {counts}, in no mean: {', '.join(result.absent)}"]
     return "\n".join(lines) + "\n"

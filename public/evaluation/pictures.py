@@ -103,10 +103,9 @@ class _Tag(NamedTuple):
 
     def meets(self, other: "_Tag") -> bool:
         """Whether they share pixels."""
-        return (
-            max(self.x, other.x) < min(self.x + self.width, other.x + other.width)
-            and max(self.y, other.y) < min(self.y + self.height, other.y + other.height)
-        )  # fmt: skip
+        return max(self.x, other.x) < min(self.x + self.width, other.x + other.width) and max(self.y, other.y) < min(
+            self.y + self.height, other.y + other.height
+        )
 
 
 def _place(text: str, box: list[int], size: tuple[int, int], others: list[_Tag]) -> _Tag:

@@ -1,7 +1,8 @@
 """Deformable convolution: each tap looks where the image tells it to, and counts as much as the image tells it to.
 
 Paper: Zhu et al. 2018, https://arxiv.org/abs/1811.11168 (version 2, with a mask beside the offsets).
-Referee: torchvision.ops.deform_conv2d. Key names are those of CharlesShang's DCNv2, whose `DCN` weights load as they are.
+Referee: torchvision.ops.deform_conv2d. Key names are those of CharlesShang's DCNv2, whose `DCN` weights load as they
+are.
 
 On a CPU torchvision's operator, made for CUDA, is one thread and many scattered additions. There the taps are read by
 `embedding_bag`, which adds up weighted rows of a table, with the map's pixels as the rows; a matrix product does the
@@ -19,8 +20,7 @@ from torchvision.ops import deform_conv2d
 class DeformConv(nn.Module):
     """[B, in_channels, H, W] -> [B, out_channels, H, W].
 
-    Sampling always computes in float32: half precision would move taps on the far side of a map by whole fractions of
-    a pixel.
+    Sampling computes in float32 also under autocast: bf16 has no fractions of a pixel beyond the 128th.
 
     Args:
         in_channels: of the map.
@@ -44,20 +44,24 @@ class DeformConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, H, W] -> [B, out_channels, H, W]."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
         num_taps = self.kernel_size**2
-        # One after another: an offset is in pixels, and bf16 knows whole pixels only beyond 128.
-        offsets, mask = self.conv_offset_mask(x).float().split([2 * num_taps, num_taps], dim=1)
+        offsets, mask = self.conv_offset_mask(x).to(dtype).split([2 * num_taps, num_taps], dim=1)
         mask = mask.sigmoid()  # [B, taps, H, W]
         if x.device.type == "cpu":
-            return self._matrix_product(_sample(x.float(), offsets, mask, self.kernel_size))
-        with torch.autocast(x.device.type, enabled=False):
-            weight, bias = self.weight.float(), self.bias.float()
-            out = deform_conv2d(x.float(), offsets, weight, bias, padding=self.kernel_size // 2, mask=mask)
-        return out.to(x.dtype)
+            return self._on_cpu(x.to(dtype), offsets, mask)
+        return self._by_torchvision(x.to(dtype), offsets, mask).to(x.dtype)
 
-    def _matrix_product(self, taps: Tensor) -> Tensor:
-        """What the taps read [B, H, W, taps * in_channels] -> [B, out_channels, H, W], in the precision of autocast."""
+    def _by_torchvision(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+        padding = (self.kernel_size // 2, self.kernel_size // 2)
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return deform_conv2d(x, offsets, weight, bias, padding=padding, mask=mask)
+
+    def _on_cpu(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+        taps = _sample(x, offsets, mask, self.kernel_size)  # [B, H, W, taps * in_channels]
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # [out_channels, taps * in_channels]
+        # In the precision of autocast.
         return F.linear(taps.to(weight.dtype), weight, self.bias).permute(0, 3, 1, 2)
 
 

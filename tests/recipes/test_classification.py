@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,12 +20,11 @@ from benchmarks import exact_resume
 from public.config.classification import ClassificationConfig
 from public.recipes import classification as recipe
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.distributed import World
-from public.runtime.interruption import Decision, Interruption
+from tests.recipes import runs
+from tests.recipes.runs import LAUNCHES, ONE_PROCESS
 from tests.recipes.tiny_experiment import TINY, build_tiny
 
 NUM_TRAIN, NUM_VAL, CLASSES = 44, 13, ("blue", "green", "red")
-ONE_PROCESS = World(rank=0, size=1, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -59,43 +57,15 @@ def train(config: ClassificationConfig, path: Path, **options: Any) -> dict[str,
     return load_checkpoint(path / "checkpoints" / "latest.pth")
 
 
-def tensors_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Every tensor of the network, its average and the optimizer, by name."""
-    slots = checkpoint["optimizer"]["state"]
-    found = {f"optimizer.{i}.{k}": v for i, s in slots.items() for k, v in s.items() if isinstance(v, torch.Tensor)}
-    found |= {f"model.{k}": v for k, v in checkpoint["model"].items()}
-    return found | {f"ema.{k}": v for k, v in (checkpoint["ema"] or {}).items()}
-
-
 def assert_same_result(ours: dict[str, Any], referee: dict[str, Any]) -> None:
-    """Both runs ended with the same bits."""
-    a, b = tensors_of(ours), tensors_of(referee)
-    assert a.keys() == b.keys()
-    assert len(a) == 6 * 3  # six parameters: weights, momentum, average
-    assert [key for key in a if not torch.equal(a[key], b[key])] == []
-    assert result_rows(ours["metrics"]["history"]) == result_rows(referee["metrics"]["history"])
-
-
-def result_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows without what a clock put in."""
-    clocked = ("images_per_second", "data_wait_share", "train_seconds")
-    return [{k: v for k, v in row.items() if k not in clocked} for row in rows]
+    """Both runs ended with the same bits: six parameters, each with its momentum and its average."""
+    runs.assert_same_result(ours, referee, num_tensors=6 * 3)
 
 
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes the next run receive SIGTERM at its n-th step boundary (or evaluated batch)."""
-    real_poll = Interruption.poll
-
-    def install(num_polls: int) -> None:
-        left = iter(range(num_polls - 1, -1, -1))
-
-        def poll(self: Interruption) -> Decision:
-            return Decision(signal.SIGTERM, save=False) if next(left, None) == 0 else real_poll(self)
-
-        monkeypatch.setattr(Interruption, "poll", poll)
-
-    return install
+    return runs.stop_after_polls(monkeypatch)
 
 
 def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tmp_path: Path) -> None:
@@ -187,34 +157,9 @@ def test_weights_of_another_number_of_classes_are_taken_but_for_the_classifier(
 # ---- several processes ----------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-LAUNCHES = {
-    "self": ["train.py", "--runtime.processes", "2"],
-    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"],
-    "launch": [
-        *("-W", "ignore::FutureWarning", "-m", "torch.distributed.launch", "--nproc_per_node=2"),
-        *("--master_addr", "127.0.0.1", "--master_port", str(free_port()), "train.py"),
-    ],
-}
-
-
 def run_program(folder: Path, data: Path, args: list[str], expected: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs the copied experiment as a person would."""
-    folder.mkdir(exist_ok=True)
-    shutil.copy(Path(__file__).with_name("tiny_experiment.py"), folder / "train.py")
-    environment = os.environ | {"TINY_DATA": str(data), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *args]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == expected, done.stderr[-3000:]
-    return done
+    return runs.run_program("tiny_experiment.py", folder, data, args, expected)
 
 
 PLAIN = ["--network", "tiny_plain", "--name", "run", "--ema-decay", "None"]

@@ -1,0 +1,183 @@
+"""One training step of FCOS on a MobileNetV2, ours against torchvision's FCOS.
+
+    python -m benchmarks.fcos_step
+
+Both: 128 channels at strides 8, 16 and 32, the same weights to begin with, the same noise and boxes (as many and as
+large as blood cells at 320 x 240), bf16 where the device computes it natively; normalisation, network, targets, losses,
+backward and AdamW. torchvision's resize is switched off.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchvision
+import tyro
+from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.fcos import FCOS as TorchvisionFCOS
+from torchvision.ops import FeaturePyramidNetwork
+
+from benchmarks.compare import alternate, benchmark_device, report
+from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.sections import OptimizerConfig
+from public.datasets.batches import PADDING, DetectionBatch
+from public.detectors.catalog import build_detector
+from public.detectors.detector import ImageDetector
+from public.detectors.fcos.network import TORCHVISION
+from public.optim.optimizers import build_optimizer
+from public.runtime.device import autocast, choose_precision, memory_format, synchronize
+from public.runtime.seeding import seed_everything
+from public.weights.loading import load_weights
+
+CHANNELS, NUM_CLASSES = 128, 3
+LAYERS = {"6": 32, "13": 96, "17": 320}
+"""The layers of torchvision's MobileNetV2 that end strides 8, 16 and 32, and their channels."""
+LR = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line can set."""
+
+    rounds: int = 7
+    """Counted rounds."""
+    steps: int = 3
+    """Optimizer steps in a turn."""
+    batch_size: int = 8
+    """Images per step."""
+    height: int = 240
+    """Of the canvas in pixels."""
+    width: int = 320
+    """Of the canvas in pixels."""
+    num_objects: int = 13
+    """In each image."""
+    channels_last: bool = True
+    """Memory layout of ours."""
+    seed: int = 0
+    """Of weights, images and boxes."""
+
+
+class TorchvisionPyramid(nn.Module):
+    """torchvision's MobileNetV2 and pyramid, three levels."""
+
+    out_channels = CHANNELS
+
+    def __init__(self) -> None:
+        super().__init__()
+        features = torchvision.models.mobilenet_v2().features
+        self.body = IntermediateLayerGetter(features, {name: name for name in LAYERS})
+        self.fpn = FeaturePyramidNetwork(list(LAYERS.values()), CHANNELS)
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """[B, 3, H, W] -> three maps."""
+        return self.fpn(self.body(images))
+
+
+def random_batch(options: Options, device: torch.device) -> DetectionBatch:
+    """Noise, and boxes of 16 to 64 pixels."""
+    size = torch.tensor([options.width, options.height])
+    middles = torch.rand(options.batch_size, options.num_objects, 2) * (size - 64) + 32
+    halves = 8 + 24 * torch.rand(options.batch_size, options.num_objects, 2)
+    boxes = torch.cat([middles - halves, middles + halves], dim=2)
+    labels = torch.randint(0, NUM_CLASSES, boxes.shape[:2])
+    labels[::2, -2:] = PADDING  # not all images have as many
+    images = torch.randint(0, 256, (options.batch_size, 3, options.height, options.width), dtype=torch.uint8)
+    sizes = size.flip(0).expand(options.batch_size, 2)
+    batch = DetectionBatch(images, boxes, labels, sizes, sizes, torch.arange(options.batch_size))
+    return DetectionBatch(*(x.to(device) for x in batch))
+
+
+Losses = Callable[[], dict[str, Tensor]]
+
+
+def build_theirs(batch: DetectionBatch, device: torch.device) -> tuple[nn.Module, Losses]:
+    """torchvision's network, and what computes its losses."""
+    generator = AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
+    network = TorchvisionFCOS(
+        TorchvisionPyramid(), NUM_CLASSES, anchor_generator=generator, **{"_skip_resize": True}
+    ).to(device)
+    images = list(batch.images / 255)
+    rows = [labels >= 0 for labels in batch.labels]
+    targets = [
+        {"boxes": boxes[kept], "labels": labels[kept]}
+        for boxes, labels, kept in zip(batch.boxes, batch.labels, rows, strict=True)
+    ]
+    dtype = choose_precision("auto", device)
+
+    def losses() -> dict[str, Tensor]:
+        with autocast(device, dtype):
+            return network(images, targets)
+
+    return network, losses
+
+
+def build_ours(
+    batch: DetectionBatch, device: torch.device, weights: dict[str, Tensor], channels_last: bool
+) -> tuple[nn.Module, Losses]:
+    """Our network with torchvision's weights, and what computes its losses."""
+    options: dict[str, Any] = {"backbone": "mobilenet_v2", "channels": CHANNELS, "levels": ("p3", "p4", "p5")}
+    detector = build_detector("fcos", NUM_CLASSES, **options, **TORCHVISION)
+    load_weights(detector, {key.replace("body.", "body.features."): value for key, value in weights.items()})
+    dtype = choose_precision("auto", device)
+    whole = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype, channels_last=channels_last).to(
+        device=device, memory_format=memory_format(channels_last)
+    )
+    return detector, lambda: detector.loss(whole.outputs(batch.images), batch)
+
+
+class Loop:
+    """Optimizer steps on one batch."""
+
+    def __init__(self, losses: Losses, optimizer: torch.optim.Optimizer, options: Options) -> None:
+        self.losses, self.optimizer, self.options = losses, optimizer, options
+        self.first: dict[str, float] = {}
+
+    def step(self) -> None:
+        """One optimizer step."""
+        losses = self.losses()
+        self.optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        self.optimizer.step()
+        self.first = self.first or {name: value.item() for name, value in losses.items()}
+
+    def speed(self, device: torch.device) -> float:
+        """Images per second of a turn."""
+        start = time.perf_counter()
+        for _ in range(self.options.steps):
+            self.step()
+        synchronize(device)
+        return self.options.steps * self.options.batch_size / (time.perf_counter() - start)
+
+
+def build_loops(options: Options, device: torch.device) -> dict[str, Loop]:
+    """Ours, then torchvision's."""
+    seed_everything(options.seed)
+    batch = random_batch(options, device)
+    theirs, their_losses = build_theirs(batch, device)
+    ours, our_losses = build_ours(batch, device, theirs.state_dict(), options.channels_last)
+    settings = OptimizerConfig(name="adamw", lr=LR, weight_decay=1e-4)
+    return {
+        "ours": Loop(our_losses, build_optimizer(ours, settings), options),
+        "torchvision": Loop(their_losses, torch.optim.AdamW(theirs.parameters(), LR, weight_decay=1e-4), options),
+    }
+
+
+def main(options: Options) -> None:
+    """Measures, prints and appends to results.jsonl."""
+    device = benchmark_device()
+    loops = build_loops(options, device)
+    ways = {name: lambda loop=loop: loop.speed(device) for name, loop in loops.items()}
+    comparison = alternate(ways, options.rounds, "images/s")
+    words = f"mobilenet_v2, noise {options.width} x {options.height}, {options.steps} steps of {options.batch_size}"
+    report("fcos_step", comparison, 1.0, device, words)
+    for name, loop in loops.items():
+        print(f"losses of the first step, {name}: {', '.join(f'{k} {v:.5f}' for k, v in loop.first.items())}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

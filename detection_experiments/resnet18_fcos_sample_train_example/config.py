@@ -1,0 +1,44 @@
+"""Ten kinds of generated shapes with FCOS on ResNet-18: a whole detection run on two CPU cores, in about three minutes.
+
+`quickstart.sh` runs it, after the classification run whose weights it starts from; by hand, from the repository:
+
+    python -m public.datasets.sample --root data/sample
+    (cd imagenet_experiments/resnet_sample_train_example && DATA_ROOT=data/sample python train.py)
+    cd detection_experiments/resnet18_fcos_sample_train_example
+    DATA_ROOT=data/sample python train.py
+
+Expected: AP50 of at least 0.80 on the validation images. The images are drawn by public/datasets/sample.py.
+"""
+
+from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomTranslate, SquareResize
+
+CONFIGS = {
+    "resnet18_fcos": DetectionConfig(
+        name="resnet18_fcos",
+        network="fcos",
+        num_classes=10,
+        backbone_weights="../../imagenet_experiments/resnet_sample_train_example/runs/resnet18/checkpoints/best.pth",
+        canvas_size=(160, 160),
+        epochs=40,
+        batch_size=16,
+        clip_grad_norm=10.0,
+        ema_decay=0.98,
+        evaluate_every=10,
+        best_metric="AP50",
+        channels_last=True,
+        detector=DetectorConfig(backbone="resnet18", levels=("p3", "p4", "p5"), channels=64, num_convs=2),
+        data=DetectionDataConfig(
+            dataset="coco",
+            folder="COCO2017",
+            train_splits=("train2017",),
+            val_splits=("val2017",),
+            train_transforms=(RandomHorizontalFlip(), RandomCrop(), RandomTranslate(), SquareResize(size=160)),
+            val_transforms=(SquareResize(size=160),),
+        ),
+        optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=0.01, decay_norm_and_bias=False),
+        schedule=ScheduleConfig(kind="cosine", warmup_epochs=3),
+        runtime=RuntimeConfig(num_workers=2, log_every=10),
+    )
+}

@@ -1,0 +1,130 @@
+"""What a CenterNet learns from the objects of a batch: a heatmap for each class, and numbers at the objects' centres.
+
+All on the grid of the network's map, in its cells. The objects of all images are drawn at once: the squares they cover
+lie one behind the other in a flat list of cells, however different they are in size, and where they overlap the
+highest value stays.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from public.datasets.batches import IGNORED
+from public.detectors.targets import FlatBoxes
+from public.losses.gaussian_focal import IGNORE
+
+OVERLAP = 0.7
+"""The IoU that boxes with corners within the radius should keep."""
+_MAX_CELLS = 2**22
+"""Cells drawn at a time, which bounds the memory at a few hundred MiB: 32 images x 300 large objects are 4e7."""
+
+
+class Centres(NamedTuple):
+    """The T objects of a batch, by image, in cells of the map."""
+
+    images: Tensor
+    """int64 [T], the image in the batch."""
+    labels: Tensor
+    """int64 [T]."""
+    rows: Tensor
+    """int64 [T], the cell in which the centre lies."""
+    columns: Tensor
+    """int64 [T]."""
+    offsets: Tensor
+    """float32 [T, 2], x and y of the centre within the cell, 0 to 1."""
+    sizes: Tensor
+    """float32 [T, 2], width and height."""
+
+    def cells(self, num_classes: int, map_size: tuple[int, int]) -> Tensor:
+        """int64 [T], the places of the centres in a flattened heatmap [B, num_classes, *map_size]."""
+        channels = self.images * num_classes + self.labels
+        return (channels * map_size[0] + self.rows) * map_size[1] + self.columns
+
+
+def find_centres(objects: FlatBoxes, stride: int, map_size: tuple[int, int]) -> Centres:
+    """Boxes in pixels to centres in cells."""
+    boxes = objects.boxes / stride  # [T, 4]
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # [T, 2], x y
+    height, width = map_size
+    # A box on the very edge may round to one cell beyond.
+    columns = centres[:, 0].long().clamp(0, width - 1)
+    rows = centres[:, 1].long().clamp(0, height - 1)
+    offsets = centres - torch.stack([columns, rows], dim=1)
+    return Centres(objects.images, objects.labels, rows, columns, offsets, boxes[:, 2:] - boxes[:, :2])
+
+
+def count(centres: Centres, num_classes: int, map_size: tuple[int, int]) -> Tensor:
+    """float32 [2]: peaks (objects of one class in one cell share theirs), and objects."""
+    num_peaks = len(torch.unique(centres.cells(num_classes, map_size)))
+    return torch.tensor([num_peaks, len(centres.images)], dtype=torch.float32, device=centres.images.device)
+
+
+def gaussian_radii(sizes: Tensor) -> Tensor:
+    """Widths and heights [T, 2] -> how far from its centre an object's peak reaches, int64 [T], in whole cells.
+
+    CornerNet asks how far two corners may move until the IoU falls to OVERLAP, in three cases, solves three quadratic
+    equations and takes the smallest root. CenterNet, the 2020 monorepo and this function leave out to divide the roots
+    by the leading coefficient. Of those the smallest is always the third, (b + sqrt(b^2 + 4 * 4 OVERLAP * (1 - OVERLAP)
+    w h)) / 2 with b = -2 OVERLAP (w + h): as w h <= (w + h)^2 / 4 it is at most 0.14 (w + h), the first and the second
+    at least (w + h) / 2.
+    """
+    width, height = sizes.ceil().unbind(1)
+    b = -2 * OVERLAP * (width + height)
+    root = (b + torch.sqrt(b * b + 16 * OVERLAP * (1 - OVERLAP) * width * height)) / 2
+    return root.clamp(min=0).long()
+
+
+def draw_heatmap(centres: Centres, shape: tuple[int, int, int, int]) -> Tensor:
+    """The heatmaps float32 [B, num_classes, H, W] = `shape`: 1 at the centres, falling off around them, else 0.
+
+    A peak is exp(-d^2 / (2 sigma^2)) in the square up to `gaussian_radii` away, which is 3 sigma; of overlapping
+    ones of a class the higher counts.
+    """
+    heatmap = torch.zeros(shape, device=centres.images.device)
+    radii = gaussian_radii(centres.sizes)
+    if len(radii) == 0:
+        return heatmap
+    num_objects = max(1, _MAX_CELLS // int((2 * radii.max() + 1) ** 2))  # at a time: nearly always all
+    for first in range(0, len(radii), num_objects):
+        part = slice(first, first + num_objects)
+        cells, values = _squares(Centres(*(of_all[part] for of_all in centres)), radii[part], shape)
+        heatmap.view(-1).scatter_reduce_(0, cells, values, "amax")
+    return heatmap
+
+
+def _squares(centres: Centres, radii: Tensor, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    """The cells of every object's square that lie on the map, int64 [n] in the flat heatmap, and their values [n]."""
+    _, num_classes, height, width = shape
+    sides = 2 * radii + 1  # [T]
+    areas = sides * sides
+    owners = torch.repeat_interleave(areas)  # [n], which object a cell belongs to
+    places = torch.arange(len(owners), device=owners.device) - (areas.cumsum(0) - areas)[owners]  # [n], in the square
+    down = places // sides[owners] - radii[owners]
+    right = places % sides[owners] - radii[owners]
+    rows, columns = centres.rows[owners] + down, centres.columns[owners] + right
+    on_map = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    sigmas = sides.float() / 6
+    values = torch.exp(-(down * down + right * right) / (2 * sigmas * sigmas)[owners])
+    middles = centres.cells(num_classes, (height, width))[owners]
+    return (middles + down * width + right)[on_map], values[on_map]
+
+
+def leave_out_ignored(heatmap: Tensor, boxes: Tensor, labels: Tensor, stride: int) -> None:
+    """Marks cells whose middle lies in an ignored region, in place, unless they are peaks.
+
+    Args:
+        heatmap: float32 [B, num_classes, H, W].
+        boxes: float32 [B, M, 4], in pixels.
+        labels: int64 [B, M], of which IGNORED matter.
+        stride: pixels to a cell.
+    """
+    height, width = heatmap.shape[2:]
+    x = (torch.arange(width, device=boxes.device) + 0.5) * stride
+    y = (torch.arange(height, device=boxes.device) + 0.5) * stride
+    x1, y1, x2, y2 = boxes.unsqueeze(-1).unbind(2)  # [B, M, 1] each
+    in_columns = (x >= x1) & (x < x2)  # [B, M, W]
+    in_rows = (y >= y1) & (y < y2) & (labels == IGNORED)[..., None]  # [B, M, H]
+    # How many regions a cell lies in, without ever holding regions x rows x columns.
+    depth = torch.bmm(in_rows.transpose(1, 2).float(), in_columns.float())  # [B, H, W]
+    heatmap.masked_fill_((depth > 0)[:, None] & (heatmap < 1), IGNORE)

@@ -1,0 +1,129 @@
+"""Which anchor learns which object.
+
+Paper: Lin et al. 2017, https://arxiv.org/abs/1708.02002, section 4; every object's best anchor: Ren et al. 2015,
+https://arxiv.org/abs/1506.01497, section 3.1.2. Referee: torchvision's `Matcher` with `allow_low_quality_matches`.
+
+Of the many pairs of an object and an anchor, few overlap enough to matter. Overlaps are computed for all of them, some
+objects at a time, and only the pairs that can decide anything are kept: the rest works on a short list.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from public.detectors.targets import FlatBoxes
+from public.geometry.boxes import pairwise_coverage, pairwise_iou
+from public.losses.focal import BACKGROUND, IGNORE
+
+IGNORED_COVERAGE = 0.5
+"""An anchor that lies in an ignored region with at least this share of its area learns nothing from it."""
+
+_CPU_PAIRS = 2**18  # pairs at a time: a few arrays of float32 stay near the processor
+_GPU_PAIRS = 2**25  # bounds the extra memory, at 128 MiB an array
+
+
+class AnchorTargets(NamedTuple):
+    """What each anchor of each image learns."""
+
+    labels: Tensor
+    """int64 [B, N]: the class, BACKGROUND or IGNORE."""
+    positives: Tensor
+    """int64 [P]: the places of the anchors with a class in `labels.flatten()`, rising."""
+    boxes: Tensor
+    """float32 [P, 4]: their objects' boxes."""
+
+
+class _Pairs(NamedTuple):
+    """Pairs of objects and anchors, all [K]."""
+
+    objects: Tensor
+    anchors: Tensor
+    overlaps: Tensor
+    are_best: Tensor  # bool: no anchor overlaps the object more
+
+
+@torch.compiler.disable  # shapes depend on the objects
+def match(
+    anchors: Tensor,
+    objects: FlatBoxes,
+    ignored: FlatBoxes,
+    *,
+    batch_size: int,
+    positive_iou: float,
+    negative_iou: float,
+) -> AnchorTargets:
+    """The targets of a batch.
+
+    An anchor learns the object that it overlaps most (of equals the first), if the overlap is at least `positive_iou`
+    or if some object has no better anchor; ties count. It is background if the overlap is below `negative_iou`.
+    Between the two it learns nothing, nor does background within an ignored region. Boxes of no area have no anchor.
+
+    Args:
+        anchors: float32 [N, 4], the same for each image.
+        objects: T of them.
+        ignored: regions.
+        batch_size: B.
+        positive_iou: see above.
+        negative_iou: see above.
+    """
+    num_anchors, num_objects = len(anchors), len(objects.boxes)
+    pairs = _deciding_pairs(anchors, objects.boxes, negative_iou)
+    places = objects.images[pairs.objects] * num_anchors + pairs.anchors  # [K], in [B * N]
+    overlaps = anchors.new_zeros(batch_size * num_anchors).scatter_reduce_(0, places, pairs.overlaps, "amax")
+    # Of the pairs with an anchor's greatest overlap the first object's; num_objects where there is no pair.
+    first = torch.where(pairs.overlaps == overlaps[places], pairs.objects, num_objects)
+    learned = first.new_full((len(overlaps),), num_objects).scatter_reduce_(0, places, first, "amin")
+    is_best = torch.zeros_like(overlaps, dtype=torch.bool).index_fill_(0, places[pairs.are_best], True)
+
+    # A best anchor below negative_iou may overlap other objects more, by pairs that were not kept.
+    weak = torch.nonzero(is_best & (overlaps < negative_iou)).flatten()  # [W]
+    learned[weak] = _most_overlapping(anchors[weak % num_anchors], weak // num_anchors, objects)
+
+    labels = torch.where(overlaps >= negative_iou, IGNORE, BACKGROUND)
+    labels[_within(anchors, ignored)] = IGNORE
+    positives = torch.nonzero(is_best | (overlaps >= positive_iou)).flatten()  # [P]
+    labels[positives] = objects.labels[learned[positives]]
+    return AnchorTargets(labels.view(batch_size, num_anchors), positives, objects.boxes[learned[positives]])
+
+
+def _deciding_pairs(anchors: Tensor, boxes: Tensor, negative_iou: float) -> _Pairs:
+    """The pairs that overlap by at least `negative_iou`, and for each box the anchors that overlap it most."""
+    found = []
+    for first, part in _parts(boxes, len(anchors)):
+        overlaps = pairwise_iou(part, anchors)  # [t, N]
+        best = overlaps.amax(dim=1)  # [t]
+        # At least a tiny overlap: the best of a box without area is 0, with every anchor.
+        enough = best.clamp(min=torch.finfo(best.dtype).tiny, max=negative_iou)
+        rows, columns = torch.nonzero(overlaps >= enough[:, None], as_tuple=True)
+        chosen = overlaps[rows, columns]
+        found.append(_Pairs(first + rows, columns, chosen, chosen == best[rows]))
+    return _Pairs(*(torch.cat(values) for values in zip(*found, strict=True)))
+
+
+def _most_overlapping(anchors: Tensor, images: Tensor, objects: FlatBoxes) -> Tensor:
+    """For each anchor [W, 4] of an image [W] the object of that image which overlaps it most: int64 [W]."""
+    if len(anchors) == 0:
+        return images
+    found = []
+    for first, part in _parts(anchors, len(objects.boxes)):
+        of_part = images[first : first + len(part)]
+        overlaps = pairwise_iou(part, objects.boxes)  # [w, T]
+        found.append(overlaps.masked_fill_(of_part[:, None] != objects.images, -1).argmax(dim=1))
+    return torch.cat(found)
+
+
+def _within(anchors: Tensor, ignored: FlatBoxes) -> Tensor:
+    """The places in [B * N] of the anchors that lie in an ignored region; one may come up more than once."""
+    found = []
+    for first, part in _parts(ignored.boxes, len(anchors)):
+        rows, columns = torch.nonzero(pairwise_coverage(part, anchors) >= IGNORED_COVERAGE, as_tuple=True)
+        found.append(ignored.images[first + rows] * len(anchors) + columns)
+    return torch.cat(found)
+
+
+def _parts(boxes: Tensor, num_others: int) -> list[tuple[int, Tensor]]:
+    """Boxes [n, 4] cut so that each part's pairs with the others are not too many, and where each part begins."""
+    num_pairs = _CPU_PAIRS * torch.get_num_threads() if boxes.device.type == "cpu" else _GPU_PAIRS
+    size = max(1, num_pairs // max(1, num_others))
+    return [(first, boxes[first : first + size]) for first in range(0, max(1, len(boxes)), size)]

@@ -1,0 +1,74 @@
+"""How boxes overlap, and boxes as codes relative to anchors. Boxes are x1 y1 x2 y2; widths have no stray 1."""
+
+import math
+
+import torch
+from torch import Tensor
+
+BoxWeights = tuple[float, float, float, float]
+"""What the four numbers of a code are multiplied by: x, y, width, height."""
+
+LARGEST_LOG_RATIO = math.log(1000 / 16)
+"""A decoded side is at most 62.5 times the anchor's, so that an early, wild code cannot overflow exp."""
+
+
+def pairwise_intersections(a: Tensor, b: Tensor) -> Tensor:
+    """The common area of every pair: float [n, 4], float [m, 4] -> [n, m]."""
+    ax1, ay1, ax2, ay2 = a[:, :, None].unbind(1)  # [n, 1] each
+    bx1, by1, bx2, by2 = b.t().contiguous().unbind(0)  # [m] each
+    # In place: of all that is computed here, these arrays are the only large ones.
+    widths = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)  # [n, m]
+    heights = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)  # [n, m]
+    return widths.mul_(heights)
+
+
+def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every pair: float [n, 4], float [m, 4] -> [n, m]; NaN for two boxes of no area."""
+    intersections = pairwise_intersections(a, b)
+    unions = (areas(a)[:, None] + areas(b)).sub_(intersections)  # [n, m]
+    return intersections.div_(unions)
+
+
+def pairwise_coverage(a: Tensor, b: Tensor) -> Tensor:
+    """The share of each b that each a covers: float [n, 4], float [m, 4] -> [n, m], 0 to 1."""
+    return pairwise_intersections(a, b).div_(areas(b))
+
+
+def areas(boxes: Tensor) -> Tensor:
+    """Float [n, 4] -> [n]."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def encode_boxes(boxes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
+    """What a network has to say at each anchor for each box.
+
+    Paper: Girshick et al. 2013, https://arxiv.org/abs/1311.2524, appendix C.
+
+    Args:
+        boxes: float [n, 4], of positive width and height.
+        anchors: float [n, 4], the anchor of each box.
+        weights: of the code's numbers.
+
+    Returns:
+        float [n, 4]: the way from the anchor's centre to the box's in anchor widths and heights, then the logarithms
+        of the ratios of widths and heights, each times its weight.
+    """
+    box_centres, box_sizes = _centres_and_sizes(boxes)
+    centres, sizes = _centres_and_sizes(anchors)
+    codes = torch.cat([(box_centres - centres) / sizes, torch.log(box_sizes / sizes)], dim=1)
+    return codes * codes.new_tensor(weights)
+
+
+def decode_boxes(codes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
+    """The inverse of `encode_boxes`, with the ratios bounded: float [n, 4], float [n, 4] -> float [n, 4]."""
+    codes = codes / codes.new_tensor(weights)
+    centres, sizes = _centres_and_sizes(anchors)
+    centres = codes[:, :2] * sizes + centres
+    halves = codes[:, 2:].clamp(max=LARGEST_LOG_RATIO).exp() * sizes * 0.5
+    return torch.cat([centres - halves, centres + halves], dim=1)
+
+
+def _centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """[n, 4] -> x y [n, 2], width height [n, 2]."""
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    return boxes[:, :2] + 0.5 * sizes, sizes

@@ -1,0 +1,204 @@
+"""COCO's format: labels, clipping, crowds and images by hand; pycocotools on real files; one sentence for bad ones."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import DataError
+from public.datasets.coco import read_coco, scan_coco
+from public.datasets.sample_layouts import COCO_CATEGORY_IDS
+from public.datasets.sample_layouts import write_coco as write_sample
+from public.datasets.scan import Kind
+from tests.datasets.written import coco_content, write_coco
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def read(root: Path, content: Any) -> DetectionAnnotations:
+    """Writes a split and reads it."""
+    write_coco(root, content)
+    return read_coco(root, "train2017")
+
+
+def test_labels_are_ranks_of_category_ids(tmp_path: Path) -> None:
+    """Ids 3 and 90 become 0 and 1, in whatever order the file has them; objects come in the order of their images."""
+    found = read(tmp_path, coco_content([(2, 90, 1, 2, 3, 4), (7, 3, 5, 6, 7, 8), (2, 3, 0, 0, 2, 2)]))
+    assert (found.class_names, found.category_ids) == (["dog", "cat"], [3, 90])
+    assert (found.image_ids.tolist(), found.files.tolist()) == ([7, 2], [b"a.jpg", b"b.jpg"])
+    assert found.sizes.tolist() == [[30, 40], [10, 20]]
+    assert found.offsets.tolist() == [0, 1, 3]
+    assert found.boxes.tolist() == [[5, 6, 12, 14], [1, 2, 4, 6], [0, 0, 2, 2]]
+    assert found.labels.tolist() == [0, 1, 0]
+    assert found.source == tmp_path / "annotations/instances_train2017.json"
+    assert found.left_out == {}
+
+
+def test_types(tmp_path: Path) -> None:
+    """The contract's, whether there are objects or not."""
+    boxes = [(7, 3, 1.5, 1, 2, 2, 1)]
+    for content in (coco_content(boxes), coco_content()):
+        found = read(tmp_path, content)
+        assert (found.boxes.dtype, found.boxes.shape[1]) == (np.float32, 4)
+        assert {found.labels.dtype, found.image_ids.dtype, found.sizes.dtype, found.offsets.dtype} == {
+            np.dtype(np.int64)
+        }
+        assert found.ignored.dtype == bool
+        assert found.num_images == 2, "images without objects stay"
+
+
+def test_crowds_are_ignored(tmp_path: Path) -> None:
+    """They keep their box and class; `of` gives them label -2; a file without the key has none."""
+    found = read(tmp_path, coco_content([(7, 90, 0, 0, 9, 9, 1), (7, 90, 0, 0, 5, 5, 0)]))
+    assert (found.ignored.tolist(), found.labels.tolist()) == ([True, False], [1, 1])
+    assert found.of(0)[1].tolist() == [-2, 1]
+    content = coco_content([(7, 90, 0, 0, 9, 9)])
+    del content["annotations"][0]["iscrowd"]
+    assert read(tmp_path, content).ignored.tolist() == [False]
+
+
+def test_boxes_are_clipped_or_left_out(tmp_path: Path) -> None:
+    """Image 7 is 40 x 30: over two corners, beside each side, touching a side, without area, not finite, one float."""
+    boxes = [(-2, -3, 5, 6), (38, 25, 10, 10)]
+    outside = [(-5, 0, 4, 4), (41, 0, 4, 4), (0, -5, 4, 4), (0, 31, 4, 4), (40, 0, 4, 4), (-4, 0, 4, 4)]
+    no_area = [(1, 1, 0, 5), (1, 1, 5, 0), (1, 1, -2, 5), (NAN, 1, 2, 2), (1, 1, INFINITY, 2), (9, 9, 1e-9, 3)]
+    found = read(tmp_path, coco_content([(7, 3, *box) for box in boxes + outside + no_area]))
+    assert found.boxes.tolist() == [[0, 0, 3, 3], [38, 25, 40, 30]]
+    assert found.left_out == {"boxes without area": 6, "boxes outside the image": 6}
+
+
+def same_as_pycocotools(root: Path, split: str) -> DetectionAnnotations:
+    """Compares images, classes, boxes and crowds with what pycocotools reads."""
+    found, referee = read_coco(root, split), COCO(str(root / f"annotations/instances_{split}.json"))
+    names = [category["name"] for category in referee.loadCats(referee.getCatIds())]
+    assert (found.category_ids, found.class_names) == (referee.getCatIds(), names)
+    assert found.image_ids.tolist() == list(referee.imgs)
+    for row, image_id in enumerate(found.image_ids.tolist()):
+        image = referee.loadImgs(image_id)[0]
+        assert (found.files[row].decode(), *found.sizes[row]) == (image["file_name"], image["height"], image["width"])
+        objects = referee.loadAnns(referee.getAnnIds(image_id))
+        boxes, labels = found.of(row)
+        assert len(boxes) == len(objects)
+        expected = np.array([one["bbox"] for one in objects]).reshape(-1, 4)
+        expected[:, 2:] += expected[:, :2]
+        np.testing.assert_allclose(boxes, expected, rtol=0, atol=1e-4)
+        assert labels.tolist() == [
+            -2 if one["iscrowd"] else referee.getCatIds().index(one["category_id"]) for one in objects
+        ]
+    assert found.ignored.sum() == len(referee.getAnnIds(iscrowd=True))
+    return found
+
+
+@pytest.mark.parametrize(("split", "num_images", "num_boxes"), [("train2017", 160, 1444), ("val2017", 158, 1424)])
+def test_real_coco(real_data: Path, split: str, num_images: int, num_boxes: int) -> None:
+    """Every image and box of two real excerpts, with all 80 classes."""
+    found = same_as_pycocotools(real_data / "coco_mini", split)
+    assert (found.num_images, found.num_boxes, len(found.class_names)) == (num_images, num_boxes, 80)
+    assert found.left_out == {}
+
+
+def test_generated_sample(tmp_path: Path) -> None:
+    """With images without objects (number 7) and crowds (numbers 3 and 11)."""
+    write_sample(tmp_path, 0, 12, 1)
+    found = same_as_pycocotools(tmp_path, "train2017")
+    assert found.category_ids == list(COCO_CATEGORY_IDS)
+    assert np.flatnonzero(np.diff(found.offsets) == 0).tolist() == [7]
+    assert found.ignored.sum() == 2
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """A sound split but for one annotation."""
+    content = coco_content([(7, 3, 1, 1, 2, 2)])
+    content["annotations"][0] |= fields
+    return content
+
+
+def without(key: str) -> dict[str, Any]:
+    """A sound split whose first image lacks a key."""
+    content = coco_content()
+    del content["images"][0][key]
+    return content
+
+
+BAD_CONTENTS: dict[str, tuple[Any, str]] = {
+    "text": ("<html>404</html>", r"is not JSON, or was cut short: Expecting value"),
+    "cut short": (json.dumps(coco_content())[:-9], r"is not JSON, or was cut short"),
+    "a list": ([1, 2], r"holds a list, expected an object with the keys \['images', 'categories', 'annotations'\]"),
+    "missing list": ({"images": [], "categories": []}, r"has no list under \['annotations'\]; expected the keys"),
+    "no image": (coco_content(images=[]), r"must hold at least one image and one category"),
+    "no category": (coco_content(categories=[]), r"must hold at least one image and one category"),
+    "unknown image": (changed(image_id=8), r"an annotation has image_id 8, which no entry of images has\.$"),
+    "unknown class": (changed(category_id=4), r"an annotation of image 7 has category_id 4, which no category has\.$"),
+    "no size": (without("width"), r"images\[0\] lacks the key 'width'\.$"),
+    "no box": (changed(bbox=None), r"annotations\[0\] has bbox = None, expected four numbers: x, y, width, height\.$"),
+    "three numbers": (changed(bbox=[1, 2, 3]), r"annotations\[0\] has bbox = \[1, 2, 3\], expected four numbers"),
+    "text in a box": (changed(bbox=[1, 2, 3, "4"]), r"has bbox = \[1, 2, 3, '4'\], expected four numbers"),
+    "text for an id": (changed(image_id="7"), r"annotations\[0\] has image_id = '7', expected a whole number\.$"),
+    "a huge id": (changed(image_id=2**64), r"annotations\[0\] has image_id = 18446744073709551616, expected a whole"),
+    "a strange crowd": (changed(iscrowd="no"), r"annotations\[0\] has iscrowd = 'no', expected 0 or 1\.$"),
+    "text for an area": (changed(area="9"), r"annotations\[0\] has area = '9', expected a number\.$"),
+    "not an object": (coco_content(annotations=["x"]), r"annotations\[0\] is a str, expected an object with the keys"),
+    "an image twice": (
+        coco_content(images=coco_content()["images"] * 2),
+        r"the id 7 is more than once in images, expected each once \(and 1 more; python -m public.datasets.check",
+    ),
+    "a class twice": (
+        coco_content(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]),
+        r"the id 1 is more than once in categories, expected each once\.$",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CONTENTS)
+def test_a_bad_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    """It begins with the path of the file and says what was found and expected."""
+    content, message = BAD_CONTENTS[kind]
+    path = write_coco(tmp_path, content)
+    with pytest.raises(DataError, match=rf"^{path}:? .*{message}"):
+        read_coco(tmp_path, "train2017")
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    """No annotations: where to get data; no folder of images; one image of two."""
+    with pytest.raises(DataError, match=rf"^{tmp_path}/annotations/instances_train2017\.json is missing; .*DATA_ROOT"):
+        read_coco(tmp_path, "train2017")
+    write_coco(tmp_path, coco_content())
+    os.rename(tmp_path / "images/train2017/b.jpg", tmp_path / "b.jpg")
+    with pytest.raises(DataError, match=rf"^{tmp_path}/images/train2017/b\.jpg: the file is missing, and .* lists it"):
+        read_coco(tmp_path, "train2017")
+    os.rename(tmp_path / "images/train2017", tmp_path / "images/elsewhere")
+    with pytest.raises(DataError, match=r"images/train2017 is missing; it must hold the images of .*DATA_ROOT"):
+        read_coco(tmp_path, "train2017")
+
+
+def test_images_in_subfolders(tmp_path: Path) -> None:
+    """A file name may be a path below images/<split>/."""
+    content = coco_content([(2, 3, 1, 1, 2, 2)])
+    content["images"][0]["file_name"] = "cam/1/a.jpg"
+    write_coco(tmp_path, content)
+    folder = tmp_path / "images/train2017"
+    (folder / "cam/1").mkdir(parents=True)
+    (folder / "a.jpg").rename(folder / "cam/1/a.jpg")
+    assert read_coco(tmp_path, "train2017").files.tolist() == [b"cam/1/a.jpg", b"b.jpg"]
+
+
+def test_a_scan_goes_on(tmp_path: Path) -> None:
+    """Four different problems, and the sound objects beside them."""
+    content = coco_content([(7, 3, 1, 1, 2, 2), (8, 3, 1, 1, 2, 2), (7, 4, 1, 1, 2, 2), (2, 90, 1, 1, 2, 2)])
+    content["annotations"].append({"image_id": 7})
+    write_coco(tmp_path, content)
+    (tmp_path / "images/train2017/a.jpg").unlink()
+    raw = scan_coco(tmp_path, "train2017")
+    assert [problem.kind for problem in raw.problems] == [
+        Kind.UNREADABLE_ANNOTATION,
+        Kind.UNKNOWN_IMAGE,
+        Kind.UNKNOWN_CLASS,
+        Kind.MISSING_IMAGE,
+    ]
+    assert raw.boxes.tolist() == [[1, 1, 3, 3], [1, 1, 3, 3]]
+    assert raw.missing.tolist() == [True, False]

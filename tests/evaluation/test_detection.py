@@ -1,0 +1,260 @@
+"""A detector over a split in any number of processes, the files of its predictions, and the table of the result."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import PADDING, DetectionBatch, ImageSizes
+from public.detectors.detector import Detections
+from public.evaluation.coco import CocoEvaluator
+from public.evaluation.detection import evaluate_detector, format_table, metrics_evaluator
+from public.evaluation.predictions import (
+    Curves,
+    DetectionResult,
+    Predictions,
+    gather_predictions,
+    write_coco_json,
+    write_voc_files,
+)
+from public.evaluation.voc import VocEvaluator
+from public.runtime import run_folder
+from public.runtime.distributed import World
+
+NUM_IMAGES = 7
+IDS = np.array([40, 7, 13, 99, 2, 58, 21])  # as in COCO's files: in no order
+
+
+@pytest.fixture
+def annotations() -> DetectionAnnotations:
+    """Seven images with two objects each, of a cat and a dog/wolf."""
+    boxes = np.array([[[i, 0, i + 20, 20], [i, 40, i + 30, 70]] for i in range(NUM_IMAGES)], dtype=np.float32)
+    return DetectionAnnotations(
+        folder=Path("images"),
+        files=np.array([f"VOC2007/JPEGImages/{i:06d}.jpg".encode() for i in IDS]),
+        image_ids=IDS,
+        sizes=np.full((NUM_IMAGES, 2), 100),
+        offsets=np.arange(0, 2 * NUM_IMAGES + 1, 2),
+        boxes=boxes.reshape(-1, 4),
+        labels=np.tile([0, 1], NUM_IMAGES),
+        ignored=np.zeros(2 * NUM_IMAGES, dtype=bool),
+        class_names=["cat", "dog/wolf"],
+        category_ids=[3, 7],
+        source=Path("VOCdataset"),
+        left_out={},
+    )
+
+
+def batches_of(indices: np.ndarray, batch_size: int) -> list[DetectionBatch]:
+    """Images whose first pixel is their number."""
+    batches = []
+    for begin in range(0, len(indices), batch_size):
+        part = torch.from_numpy(indices[begin : begin + batch_size])
+        images = part.to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
+        sizes = torch.full((len(part), 2), 100)
+        nothing = torch.zeros(len(part), 1, 4), torch.full((len(part), 1), PADDING)
+        batches.append(DetectionBatch(images, *nothing, sizes // 2, sizes + part[:, None], torch.from_numpy(IDS)[part]))
+    return batches
+
+
+def detect(images: torch.Tensor, sizes: ImageSizes) -> Detections:
+    """Finds the cat of every image and the dogs of the even ones, a little beside where they are; fills up with -1."""
+    assert not torch.is_grad_enabled()
+    numbers = images[:, 0, 0, 0].long()  # [B]
+    assert torch.equal(sizes.content, torch.full((len(images), 2), 50))
+    assert torch.equal(sizes.original, 100 + numbers[:, None].expand(-1, 2))
+    cat = torch.stack([numbers + 1, numbers * 0, numbers + 21, numbers * 0 + 20], dim=1)
+    dog = torch.stack([numbers, numbers * 0 + 41, numbers + 30, numbers * 0 + 70], dim=1)
+    boxes = torch.stack([cat, dog, torch.zeros_like(cat)], dim=1).float()  # [B, 3, 4]
+    scores = torch.stack([1 - numbers / 10, 0.5 - numbers / 20, torch.zeros(len(numbers))], dim=1)
+    dogs = torch.where(numbers % 2 == 0, 1, PADDING)
+    return Detections(boxes, scores, torch.stack([numbers * 0, dogs, torch.full_like(dogs, PADDING)], dim=1))
+
+
+def assert_same(some: Predictions, others: Predictions) -> None:
+    """To the last bit, types included."""
+    for column, other in zip(some, others, strict=True):
+        assert column.dtype == other.dtype
+        assert np.array_equal(column, other)
+
+
+def predictions_by_hand() -> Predictions:
+    """By falling number of the image, cats first."""
+    rows = []
+    for image_id, number in sorted(zip(IDS.tolist(), range(NUM_IMAGES), strict=True)):
+        rows.append((image_id, (number + 1, 0, number + 21, 20), 1 - number / 10, 0))
+        if number % 2 == 0:
+            rows.append((image_id, (number, 41, number + 30, 70), 0.5 - number / 20, 1))
+    ids, boxes, scores, labels = zip(*rows, strict=True)
+    columns = np.array(ids), np.array(boxes, np.float32), np.array(scores, np.float32), np.array(labels)
+    return Predictions(*columns)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_one_process(annotations: DetectionAnnotations, world: World, batch_size: int) -> None:
+    """Sorted by image, without padding; all cats and four dogs found."""
+    heard: list[int] = []
+    batches = batches_of(np.arange(NUM_IMAGES), batch_size)
+    result, predictions = evaluate_detector(detect, batches, VocEvaluator(annotations), world, after_batch=heard.append)
+    expected = predictions_by_hand()
+    np.testing.assert_allclose(predictions.scores, expected.scores, rtol=1e-6)
+    assert_same(predictions, expected._replace(scores=predictions.scores))
+    assert [row["AP50"] for row in result.per_class] == pytest.approx([1.0, 4 / 7])
+    assert heard == [len(batch.labels) for batch in batches]
+
+
+@pytest.mark.parametrize("size", [2, 3, 9])
+def test_many_processes_equal_one(annotations: DetectionAnnotations, world: World, size: int) -> None:
+    """Process r has the images r, r + n, ...; some have none. Predictions and result are those of one process."""
+    one, predictions = evaluate_detector(detect, batches_of(np.arange(7), 3), VocEvaluator(annotations), world)
+    shares = [batches_of(np.arange(rank, NUM_IMAGES, size), 3) for rank in range(size)]
+    locals_: list[Any] = []
+
+    class Alone(World):
+        """Keeps what this process has to give, and stops."""
+
+        def gather(self, value: Any) -> list[Any]:
+            locals_.append(value)
+            raise InterruptedError
+
+    class Together(World):
+        """Hands out what all processes give: first their predictions, then the main one's result."""
+
+        def gather(self, value: Any) -> list[Any]:
+            return locals_ if isinstance(value, tuple) and len(value) == 4 else [one] + [None] * (size - 1)
+
+    for rank, share in enumerate(shares):
+        with pytest.raises(InterruptedError):
+            evaluate_detector(detect, share, VocEvaluator(annotations), Alone(rank, size, world.device))
+    for rank, share in enumerate(shares):
+        evaluator = _Spy(VocEvaluator(annotations))
+        result, gathered = evaluate_detector(detect, share, evaluator, Together(rank, size, world.device))
+        assert_same(gathered, predictions)
+        assert result.metrics == one.metrics
+        assert [spied.metrics for spied in evaluator.results] == ([one.metrics] if rank == 0 else [])
+
+
+class _Spy:
+    """Keeps the results."""
+
+    def __init__(self, evaluator: VocEvaluator) -> None:
+        self.evaluator, self.results = evaluator, list[DetectionResult]()
+
+    def evaluate(self, predictions: Predictions) -> DetectionResult:
+        """Passes on."""
+        self.results.append(self.evaluator.evaluate(predictions))
+        return self.results[-1]
+
+
+def test_equal_images_keep_their_order(world: World) -> None:
+    """Rows of one image stay as they were, equal scores included."""
+    ids = np.array([5, 1, 5, 1, 5])
+    local = Predictions(ids, np.arange(20, dtype=np.float32).reshape(5, 4), np.full(5, 0.5, np.float32), np.arange(5))
+    assert gather_predictions(local, world).labels.tolist() == [1, 3, 0, 2, 4]
+
+
+def test_no_batches_at_all(annotations: DetectionAnnotations, world: World) -> None:
+    """More processes than images, and nothing found: zeros, with the types that others have."""
+    result, predictions = evaluate_detector(detect, [], VocEvaluator(annotations), world)
+    assert result.metrics["mAP50"] == 0
+    assert [column.dtype for column in predictions] == [np.int64, np.float32, np.float32, np.int64]
+    assert predictions.boxes.shape == (0, 4)
+
+
+def test_each_data_set_has_its_rules() -> None:
+    """And no others."""
+    assert (metrics_evaluator("coco"), metrics_evaluator("voc")) == (CocoEvaluator, VocEvaluator)
+    with pytest.raises(ValueError, match=r"^no evaluation is called 'vocc'; the nearest: voc"):
+        metrics_evaluator("vocc")
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_coco_file(annotations: DetectionAnnotations, tmp_path: Path) -> None:
+    """COCO's category ids; left, top, width and height; every digit, so that an evaluation of it is ours."""
+    predictions = predictions_by_hand()
+    predictions.boxes[0] = 0.1, 0.2, 30.3, 40.4
+    write_coco_json(tmp_path / "new" / "results.json", predictions, annotations)
+    rows = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert [row["image_id"] for row in rows[:3]] == [2, 2, 7]
+    assert [row["category_id"] for row in rows[:3]] == [3, 7, 3]
+    x1, y1, x2, y2 = map(float, predictions.boxes[0])
+    assert rows[0]["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+    assert [row["score"] for row in rows] == predictions.scores.tolist()
+    again = np.array([row["bbox"] for row in rows])
+    again[:, 2:] += again[:, :2]
+    assert np.array_equal(again.astype(np.float32), predictions.boxes)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["results.json"]
+
+
+def test_voc_files(annotations: DetectionAnnotations, tmp_path: Path) -> None:
+    """A file for each class, also one without detections; 1-based pixels, the last one inside the box."""
+    write_voc_files(tmp_path / "new", predictions_by_hand(), replace(annotations, class_names=["cat", "dog/wolf", "x"]))
+    files = {path.name: path.read_text().splitlines() for path in (tmp_path / "new").iterdir()}
+    assert {name: len(lines) for name, lines in files.items()} == {
+        "comp4_det_test_cat.txt": 7,
+        "comp4_det_test_dog_wolf.txt": 4,
+        "comp4_det_test_x.txt": 0,
+    }
+    assert files["comp4_det_test_cat.txt"][0] == "000002 0.600000024 6.000 1.000 25.000 20.000"
+    assert np.float32("0.600000024") == np.float32(0.6)
+
+
+@pytest.mark.parametrize("write", [write_coco_json, write_voc_files])
+def test_a_full_disk_is_one_warning(
+    write: Callable[..., None],
+    annotations: DetectionAnnotations,
+    tmp_path: Path,
+    small_disk: Callable[[int], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The run goes on, the old file stays, nothing half written is left."""
+    monkeypatch.setattr(run_folder, "_warned", set())
+    write(tmp_path / "out", predictions_by_hand(), annotations)
+    before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    many = Predictions(*(np.concatenate([column] * 9) for column in predictions_by_hand()))
+    with small_disk(500):
+        write(tmp_path / "out", many, annotations)
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
+    (message,) = caplog.messages
+    assert message.startswith("could not write ")
+    assert message.endswith("The run goes on without it.")
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_table() -> None:
+    """Metrics, a line a class in the data set's order, absent classes by name."""
+    rows = [
+        {"class": "cat", "objects": 12, "AP50": 0.5, "AP50_95": 0.25},
+        {"class": "traffic light", "objects": 3, "AP50": 1.0, "AP50_95": 0.75},
+    ]
+    names = ["cat", "dog", "traffic light"]
+    curves = Curves(np.zeros(1), np.zeros((3, 1)))
+    table = format_table(DetectionResult({"mAP50": 0.75, "mAP50_95": 0.5}, rows, ["dog"], names, curves))
+    assert table.splitlines() == [
+        "mAP50 0.7500  mAP50_95 0.5000",
+        "",
+        "class           objects          AP50       AP50_95",
+        "cat                  12        0.5000        0.2500",
+        "traffic light         3        1.0000        0.7500",
+        "",
+        "no object of 1 of 3 classes, in no mean: dog",
+    ]
+    assert table.endswith("\n")
+
+
+def test_table_of_nothing() -> None:
+    """A split without objects."""
+    result = DetectionResult({"AP": -1.0}, [], ["cat"], ["cat"], Curves(np.zeros(1), np.zeros((1, 1))))
+    assert format_table(result).splitlines() == ["AP -1.0000", "", "no object of 1 of 1 classes, in no mean: cat"]

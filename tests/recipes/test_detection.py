@@ -1,0 +1,175 @@
+"""Whole detection runs: resuming, several processes, bad settings. The referee is a run without the disturbance."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+
+from public.config.detection import DetectionConfig, DetectorConfig
+from public.datasets.batches import DetectionBatch
+from public.datasets.sample_layouts import write_coco
+from public.detectors.catalog import build_detector
+from public.recipes import detection as recipe
+from public.runtime.checkpoint import load_checkpoint
+from tests.recipes import runs
+from tests.recipes.runs import LAUNCHES, ONE_PROCESS, run_program
+from tests.recipes.tiny_detection import TINY
+
+NUM_TRAIN, NUM_VAL = 14, 5
+
+
+@pytest.fixture(scope="module")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated shapes in COCO's layout: crowds, an image without objects, sparse ids."""
+    root = tmp_path_factory.mktemp("tiny_coco") / "COCO2017"
+    write_coco(root, 0, NUM_TRAIN, NUM_VAL)
+    return root
+
+
+@pytest.fixture
+def config(tiny_data: Path) -> DetectionConfig:
+    """The tiny row on the tiny data."""
+    return replace(TINY, data=replace(TINY.data, folder=str(tiny_data)))
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the next run receive SIGTERM at its n-th step boundary (or evaluated batch)."""
+    return runs.stop_after_polls(monkeypatch)
+
+
+def train(config: DetectionConfig, path: Path, **options: Any) -> dict[str, Any]:
+    """Runs to the end in this process; gives latest.pth."""
+    assert recipe.train(config, path, ONE_PROCESS, **options) == 0
+    return load_checkpoint(path / "checkpoints" / "latest.pth")
+
+
+def test_the_run_folder_holds_what_was_promised(config: DetectionConfig, tmp_path: Path) -> None:
+    """Files, a row with every loss and metric an epoch, and pictures of each evaluation."""
+    checkpoint = train(config, tmp_path / "run")
+    names = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert {"config.json", "environment.json", "train.log", "metrics.jsonl", "curves.png"} <= names
+    assert {"checkpoints/latest.pth", "checkpoints/best.pth"} <= names
+    reports = ("epoch_001.jpg", "epoch_002.jpg", "precision_recall.png", "table.txt", "predictions.json")
+    assert {f"evaluation/{name}" for name in reports} <= names
+    grid = cv2.imread(str(tmp_path / "run" / "evaluation" / "epoch_002.jpg"))
+    assert grid is not None
+    assert grid.std() > 10
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows == checkpoint["metrics"]["history"]
+    losses = {"train_loss", "train_classification", "train_box", "train_centerness"}
+    assert losses | {"AP", "AP50", "AR_100", "lr"} <= rows[0].keys()
+    assert rows[1]["train_loss"] < rows[0]["train_loss"]
+    assert len(checkpoint["class_names"]) == len(checkpoint["category_ids"]) == 10
+    assert checkpoint["category_ids"] == sorted(set(checkpoint["category_ids"]))
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "14 training and 5 validation images" in log
+
+
+@pytest.mark.parametrize("num_polls", [2, 4, 5])
+def test_a_stopped_run_resumes_bit_for_bit(
+    config: DetectionConfig, tmp_path: Path, stop_after: Callable[[int], None], num_polls: int
+) -> None:
+    """SIGTERM within an epoch, in the evaluation (4), in the second epoch: 143, then the same bits.
+
+    An epoch has 14 // 4 = 3 steps and 5 // 4 = 1 poll of evaluation. The second part reads with other workers; the
+    canvas changes from batch to batch.
+    """
+    config = replace(config, ema_decay=0.9)
+    referee = train(config, tmp_path / "referee")
+    stop_after(num_polls)
+    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
+    workers = replace(config, runtime=replace(config.runtime, num_workers=2))
+    resumed = train(workers, tmp_path / "run")
+    runs.assert_same_result(resumed, referee, num_tensors=len(runs.tensors_of(referee)))
+    assert len(runs.tensors_of(referee)) > 500
+
+
+@pytest.mark.parametrize("network", ["retinanet", "fcos", "centernet"])
+def test_the_loss_of_parts_is_that_of_the_whole(network: str) -> None:
+    """Two accumulation steps of a batch whose objects are unevenly spread: gradients as from one pass."""
+    torch.manual_seed(0)
+    detector = build_detector(network, num_classes=3, backbone="resnet18", frozen_batch_norm=True)
+    objects = torch.tensor([[4.0, 4, 30, 40], [20, 10, 60, 60], [0, 0, 16, 16]])
+    labels = torch.full((4, 3), -1)
+    labels[0] = torch.tensor([0, 1, 2])
+    labels[3, 0] = 1
+    sizes = torch.full((4, 2), 64)
+    batch = DetectionBatch(torch.rand(4, 3, 64, 64), objects.expand(4, 3, 4), labels, sizes, sizes, torch.arange(4))
+    prepare = recipe.with_normalisers(detector, ONE_PROCESS, 1)
+
+    def gradients(num_parts: int) -> torch.Tensor:
+        detector.zero_grad()
+        parts = list(zip(*(field.chunk(num_parts) for field in batch), strict=True))
+        for *fields, normalisers in prepare(parts):
+            part = DetectionBatch(*fields)
+            losses = detector.loss(detector(part.images), part, normalisers[0])
+            (torch.stack(list(losses.values())).sum() / num_parts).backward()
+        return torch.cat([p.grad.flatten() for p in detector.parameters() if p.grad is not None])
+
+    whole = gradients(1)
+    for num_parts in (2, 4):
+        torch.testing.assert_close(gradients(num_parts), whole, rtol=1e-3, atol=1e-5 * float(whole.abs().max()))
+    (fields,) = prepare([tuple(batch)])
+    own = detector.loss(detector(batch.images), batch)
+    given = detector.loss(detector(batch.images), batch, fields[-1][0])
+    assert {k: float(v) for k, v in own.items()} == pytest.approx({k: float(v) for k, v in given.items()}, rel=1e-6)
+    assert tuple(own) == detector.loss_names
+
+
+def test_weights_of_another_number_of_classes_only_when_asked(config: DetectionConfig, tmp_path: Path) -> None:
+    """The layers of the classes are refused, then left out and named."""
+    options = config.detector.options()
+    torch.save(build_detector("fcos", num_classes=7, **options).state_dict(), tmp_path / "seven.pth")
+    seven = replace(config.with_epochs(1), initial_weights=str(tmp_path / "seven.pth"))
+    with pytest.raises(ValueError, match=r"cls_logits.*\[7, .*given.*\[10, .*expected"):
+        recipe.train(seven, tmp_path / "refused", ONE_PROCESS)
+    train(replace(seven, new_class_head=True), tmp_path / "run")
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "2 mismatched (head.classification_head.cls_logits.weight" in log
+
+
+def test_a_non_finite_loss_names_its_parts(config: DetectionConfig, tmp_path: Path) -> None:
+    """A learning rate of 1e30 blows up; the weights are not overwritten."""
+    wild = replace(config, optimizer=replace(config.optimizer, lr=1e30))
+    with pytest.raises(FloatingPointError, match=r"not finite at step \d+ .*classification=.*box="):
+        recipe.train(wild, tmp_path / "run", ONE_PROCESS)
+
+
+def test_bad_settings_are_refused_by_name(config: DetectionConfig, tmp_path: Path) -> None:
+    """Each in one sentence, before anything is trained."""
+    unknown = replace(config, network="fcoss")
+    with pytest.raises(ValueError, match=r"no detector 'fcoss'.*fcos"):
+        recipe.train(unknown, tmp_path / "run", ONE_PROCESS)
+    foreign = replace(config, detector=DetectorConfig(backbone="mobilenet_v2", anchor_sizes=(32.0,)))
+    with pytest.raises(ValueError, match=r"fcos has no option 'anchor_sizes'"):
+        recipe.train(foreign, tmp_path / "run", ONE_PROCESS)
+    with pytest.raises(ValueError, match=r"best_metric='mAP50' is not among .*'coco': AP, AP50"):
+        replace(config, best_metric="mAP50")
+    with pytest.raises(ValueError, match=r"new_class_head=True has no effect"):
+        replace(config, new_class_head=True)
+
+
+def test_two_processes_train_as_one(tiny_data: Path, tmp_path: Path) -> None:
+    """Two gloo processes with unevenly spread objects: one process's losses, and its evaluation to the last bit."""
+    histories = []
+    for name, args in (("one", ["train.py"]), ("two", LAUNCHES["self"])):
+        run_program("tiny_detection.py", tmp_path / name, tiny_data, [*args, "--name", "run"])
+        checkpoint = load_checkpoint(tmp_path / name / "runs" / "run" / "checkpoints" / "latest.pth")
+        histories.append(checkpoint["metrics"]["history"])
+    for one, two in zip(*histories, strict=True):
+        for key in ("train_loss", "train_classification", "train_box", "train_centerness"):
+            assert two[key] == pytest.approx(one[key], rel=1e-4)
+        assert two["AP50"] == pytest.approx(one["AP50"], abs=0.02)
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    """A missing data folder, seen from the shell: no traceback."""
+    done = run_program("tiny_detection.py", tmp_path / "run", tmp_path / "nowhere", ["train.py"], expected=2)
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path / "nowhere") in done.stderr
