@@ -117,7 +117,7 @@ class Ways:
 
     def pycocotools(self) -> float:
         """From dicts to numbers."""
-        rows = coco_rows(self.predictions, self.annotations.category_ids)  # new ones: it writes into them
+        rows: Any = coco_rows(self.predictions, self.annotations.category_ids)  # new ones: it writes into them
         with contextlib.redirect_stdout(io.StringIO()):
             start = time.perf_counter()
             evaluation = COCOeval(self.truth, self.truth.loadRes(rows), "bbox")

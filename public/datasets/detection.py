@@ -125,7 +125,7 @@ def _check_objects(annotations: DetectionAnnotations, world: World) -> None:
     if not seen:
         raise DataError(
             f"{annotations.source} holds no object to learn: {annotations.num_images} images, {annotations.num_boxes} "
-            f"boxes, all of them ignored; left out: {describe_left_out(annotations) or 'nothing'}."
+            f"boxes that are ignored; left out: {describe_left_out(annotations) or 'nothing'}."
         )
     unseen = [name for label, name in enumerate(annotations.class_names) if label not in seen]
     if unseen and world.is_main:

@@ -113,6 +113,10 @@ def read_ahead(
     """The batches that `collate` makes of the samples whose keys `sampler` gives, loaded by worker processes."""
     # More workers than cores only wait for each other (torch warns); their number changes no batch.
     num_workers = min(num_workers, os.cpu_count() or 1)
+    if num_workers:
+        # Here, before a fork: OpenCV's threads do not live through it, and a worker that asked for fewer of them would
+        # wait for ever for those that are gone.
+        cv2.setNumThreads(1)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -128,7 +132,7 @@ def read_ahead(
 
 
 def _start_worker(worker_id: int) -> None:
-    """A worker works with one thread: OpenCV's pool does not live through a fork, and the other cores have workers."""
+    """One thread for each worker, also where it was not forked: the other cores have workers of their own."""
     ignore_signals_in_worker(worker_id)
     cv2.setNumThreads(1)
 

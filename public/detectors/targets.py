@@ -4,12 +4,20 @@ The images of a batch have very different numbers of objects, and its rows are f
 objects in one list nothing is computed for the filling, and nothing loops over images.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from public.datasets.batches import IGNORED, DetectionBatch
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def not_compiled(function: _Function) -> _Function:
+    """Leaves a function, and what it calls, out of torch.compile: for shapes that change with the objects found."""
+    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
 
 
 class FlatBoxes(NamedTuple):

@@ -19,7 +19,6 @@ NUM_SHAPES = len(RATIOS) * len(SCALES)
 """Anchors at each cell."""
 
 
-@torch.compiler.disable
 def pyramid_anchors(
     canvas_size: tuple[int, int],
     strides: Sequence[int],

@@ -4,9 +4,9 @@ Paper: Zhu et al. 2018, https://arxiv.org/abs/1811.11168 (version 2, with a mask
 Referee: torchvision.ops.deform_conv2d. Key names are those of CharlesShang's DCNv2, whose `DCN` weights load as they
 are.
 
-On a CPU torchvision's operator, made for CUDA, is one thread and many scattered additions. There the taps are read by
-`embedding_bag`, which adds up weighted rows of a table, with the map's pixels as the rows; a matrix product does the
-rest. Forward and backward together take about an eighth of the time.
+torchvision's operator is made for CUDA; on a CPU it is one thread and many scattered additions, and other devices lack
+it. There the taps are read by `embedding_bag`, which adds up weighted rows of a table, with the map's pixels as the
+rows; a matrix product does the rest. Forward and backward together take about an eighth of the time.
 """
 
 import math
@@ -48,9 +48,9 @@ class DeformConv(nn.Module):
         num_taps = self.kernel_size**2
         offsets, mask = self.conv_offset_mask(x).to(dtype).split([2 * num_taps, num_taps], dim=1)
         mask = mask.sigmoid()  # [B, taps, H, W]
-        if x.device.type == "cpu":
-            return self._on_cpu(x.to(dtype), offsets, mask)
-        return self._by_torchvision(x.to(dtype), offsets, mask).to(x.dtype)
+        if x.device.type == "cuda":
+            return self._by_torchvision(x.to(dtype), offsets, mask).to(x.dtype)
+        return self._by_rows(x.to(dtype), offsets, mask)
 
     def _by_torchvision(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
         padding = (self.kernel_size // 2, self.kernel_size // 2)
@@ -58,7 +58,7 @@ class DeformConv(nn.Module):
             weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
             return deform_conv2d(x, offsets, weight, bias, padding=padding, mask=mask)
 
-    def _on_cpu(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+    def _by_rows(self, x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
         taps = _sample(x, offsets, mask, self.kernel_size)  # [B, H, W, taps * in_channels]
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # [out_channels, taps * in_channels]
         # In the precision of autocast.

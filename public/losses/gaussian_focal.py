@@ -55,7 +55,8 @@ class _GaussianFocalLossSum(torch.autograd.Function):
         for first in range(0, len(logits), num_images):
             part = slice(first, first + num_images)
             into = None if slopes is None else slopes[part]
-            total += _loss(logits[part].to(dtype), targets[part].to(dtype), alpha, beta, into)
+            x = logits[part].to(dtype)
+            total += _loss(x, _laid_out_like(x, targets[part]), alpha, beta, into)
         ctx.dtype = logits.dtype
         if slopes is not None:
             ctx.save_for_backward(slopes)
@@ -86,6 +87,12 @@ def _loss(x: Tensor, targets: Tensor, alpha: float, beta: float, slopes: Tensor 
         torch.mul(weights, inner, out=slopes)
         torch.where(is_peak, -slopes, slopes, out=slopes)
     return (weights * surprise).sum(dtype=torch.float64)
+
+
+def _laid_out_like(x: Tensor, targets: Tensor) -> Tensor:
+    """The targets in the memory layout of `x`: one slow pass in place of many, where a network is channels_last."""
+    same = targets.dtype == x.dtype and targets.stride() == x.stride()
+    return targets if same else torch.empty_like(x).copy_(targets)
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:

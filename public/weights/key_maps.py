@@ -64,7 +64,39 @@ def cifar_resnet_2020(key: str) -> str:
     return f"layer{int(block[1]) - 1}.{block[2]}.{name}.{block[5]}"
 
 
-_KEY_MAPS: tuple[Callable[[str], str], ...] = (timm_mobilenet_v2, cifar_resnet_2020)
+_DETECTOR_2020 = {  # patterns of whole beginnings of keys; no key fits two
+    r"backbone\.model": "backbone.body",
+    r"fpn\.P6": "backbone.fpn.extra_blocks.p6",
+    r"fpn\.P7\.1": "backbone.fpn.extra_blocks.p7",
+    r"cls_head\.cls_head\.8": "head.classification_head.cls_logits",
+    r"reg_head\.reg_head\.8": "head.regression_head.bbox_reg",
+    r"clsregcnt_head\.cls_head": "head.classification_head.conv",
+    r"clsregcnt_head\.reg_head": "head.regression_head.conv",
+    r"clsregcnt_head\.cls_out": "head.classification_head.cls_logits",
+    r"clsregcnt_head\.reg_out": "head.regression_head.bbox_reg",
+    r"clsregcnt_head\.center_out": "head.regression_head.bbox_ctrness",
+    r"centernet_head\.public_deconv_head": "upsample",
+    r"centernet_head\.(heatmap|offset|wh)_head": r"\1_head",
+}
+
+
+def detector_2020(key: str) -> str:
+    """RetinaNet, FCOS and CenterNet of 2020 -> ours: `fpn.P4_2.bias` -> `backbone.fpn.layer_blocks.1.0.bias`."""
+    lateral = re.fullmatch(r"fpn\.P([3-5])_([12])\.(\w+)", key)  # 1: the 1x1 from the backbone, 2: the 3x3 after it
+    if lateral:
+        blocks = "inner_blocks" if lateral[2] == "1" else "layer_blocks"
+        return f"backbone.fpn.{blocks}.{int(lateral[1]) - 3}.0.{lateral[3]}"
+    tower = re.fullmatch(r"(cls|reg)_head\.\1_head\.([0246])\.(\w+)", key)  # every other module is a ReLU
+    if tower:
+        head = "classification_head" if tower[1] == "cls" else "regression_head"
+        return f"head.{head}.conv.{int(tower[2]) // 2}.0.{tower[3]}"
+    for beginning, ours in _DETECTOR_2020.items():
+        if re.match(rf"{beginning}\.", key):
+            return re.sub(f"^{beginning}", ours, key)
+    return key
+
+
+_KEY_MAPS: tuple[Callable[[str], str], ...] = (timm_mobilenet_v2, cifar_resnet_2020, detector_2020)
 
 
 def rename_to_fit(weights: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:

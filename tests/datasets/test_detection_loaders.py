@@ -1,5 +1,6 @@
 """Images with boxes to batches: every box where its object is, whatever the number of processes and workers."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -142,36 +143,28 @@ def test_one_image_by_hand(split: DetectionAnnotations) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorder:
-    """Writes the draws that it was given into the labels, as whole numbers of 2^-40."""
+class Own2:
+    """Writes its two draws, of the image, into the labels, as whole numbers of 2^-40."""
 
-    num_draws: ClassVar[int]
+    num_draws: ClassVar[int] = 2
     per_batch: ClassVar[bool] = False
 
     def __call__(self, sample: DetectionSample, draws: np.ndarray) -> DetectionSample:
-        """Another sample of as many more objects as there are draws."""
+        """As many more labels as there are draws."""
         assert draws.shape == (self.num_draws,)
-        labels = np.concatenate((sample.labels, (draws * 2**40).astype(np.int64)))
-        return sample._replace(labels=labels, boxes=np.zeros((len(labels), 4), np.float32))
+        return sample._replace(labels=np.concatenate((sample.labels, (draws * 2**40).astype(np.int64))))
 
 
-class Own2(Recorder):
-    """Two draws an image."""
+class Own3(Own2):
+    """The same with three draws."""
 
-    num_draws = 2
-
-
-class Own3(Recorder):
-    """Three draws an image."""
-
-    num_draws = 3
+    num_draws: ClassVar[int] = 3
 
 
-class Shared2(Recorder):
-    """Two draws a batch."""
+class Shared2(Own2):
+    """The same with two draws of the step."""
 
-    num_draws = 2
-    per_batch = True
+    per_batch: ClassVar[bool] = True
 
 
 def draws_of(split: DetectionAnnotations, epoch: int, step: int, seed: int = 0) -> list[int]:
@@ -231,7 +224,7 @@ TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda stored: stored,
     3: lambda stored: np.rot90(stored, 2),
     6: lambda stored: np.rot90(stored, -1),
-    8: lambda stored: np.rot90(stored),
+    8: np.rot90,
 }
 
 
@@ -392,7 +385,9 @@ def test_epochs_and_seeds_differ(train_loader: Callable[..., DetectionTrainLoade
 
 def test_workers_resize_after_this_process_has(tmp_path: Path) -> None:
     """OpenCV's threads, once started here, are not there in a forked worker, which must not wait for them."""
+    cv2.setNumThreads(2)
     cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (3000, 3000))
+    time.sleep(0.2)  # until they sleep
     split = write_split(tmp_path, [(600, 800)] * 2, (1, 0))
     dataset = DetectionDataset(split, (SquareResize(size=900),), seed=0)
     (batch,) = DetectionEvalLoader(dataset, batch_size=2, num_workers=1)
@@ -456,8 +451,8 @@ def test_an_image_of_another_size_than_annotated(split: DetectionAnnotations) ->
     """Its boxes would lie elsewhere: the file and both sizes."""
     Image.new("RGB", (20, 15)).save(split.folder / "8.png")
     assert refusal(split, 0).startswith(
-        f"the image {split.folder}/8.png is not the one that its boxes were drawn on: it is 15 pixels high and 20 wide, "
-        "annotated as 10 and 12. Replace it or take it out of "
+        f"the image {split.folder}/8.png is not the one that its boxes were drawn on: it is 15 pixels high and 20 "
+        "wide, annotated as 10 and 12. Replace it or take it out of "
     )
 
 

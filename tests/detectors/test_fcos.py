@@ -451,9 +451,14 @@ def test_detections_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tens
     for image, wanted in enumerate(expected):
         count = len(wanted["scores"])
         assert count > 30
-        assert detections.labels[image].tolist() == wanted["labels"].tolist() + [PADDING] * (100 - count)
-        torch.testing.assert_close(detections.scores[image, :count], wanted["scores"], atol=1e-5, rtol=0)
-        torch.testing.assert_close(detections.boxes[image, :count], wanted["boxes"], atol=0.01, rtol=0)
+        assert (detections.labels[image] == PADDING).sum() == 100 - count
+        boxes, scores, labels = (x[image, :count] for x in detections)
+        torch.testing.assert_close(scores, wanted["scores"], atol=1e-5, rtol=0)
+        # Of equal scores, which the padding around the picture gives, either may come first.
+        same = (labels[:, None] == wanted["labels"]) & ((scores[:, None] - wanted["scores"]).abs() < 1e-5)
+        same &= (boxes[:, None] - wanted["boxes"]).abs().amax(dim=2) < 0.01  # [ours, theirs]
+        assert same.any(dim=0).all()
+        assert same.any(dim=1).all()
 
 
 def test_losses_and_gradients_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:

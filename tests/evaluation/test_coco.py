@@ -1,6 +1,7 @@
 """COCO's numbers against pycocotools, which reads the files that we write; and by hand where it has no opinion."""
 
 import contextlib
+import gc
 import io
 import json
 from collections.abc import Callable
@@ -253,6 +254,20 @@ def test_no_object_at_all(small: DetectionAnnotations, tmp_path: Path) -> None:
     result = CocoEvaluator(empty).evaluate(true_boxes(small))
     assert set(result.metrics.values()) == {-1.0}
     assert (result.per_class, result.absent) == ([], ["dog", "cat", "bird"])
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(small: DetectionAnnotations, enabled: bool) -> None:
+    """It rests during an evaluation, also one that fails."""
+    wrong = true_boxes(small)._replace(image_ids=np.array([13, 13, 13, 99]))
+    try:
+        (gc.enable if enabled else gc.disable)()
+        CocoEvaluator(small).evaluate(NONE)
+        with pytest.raises(AssertionError):
+            CocoEvaluator(small).evaluate(wrong)
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
 
 
 def test_predictions_of_another_split_are_a_bug(small: DetectionAnnotations) -> None:

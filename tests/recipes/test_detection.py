@@ -118,7 +118,7 @@ def test_the_loss_of_parts_is_that_of_the_whole(network: str) -> None:
     (fields,) = prepare([tuple(batch)])
     own = detector.loss(detector(batch.images), batch)
     given = detector.loss(detector(batch.images), batch, fields[-1][0])
-    assert {k: float(v) for k, v in own.items()} == pytest.approx({k: float(v) for k, v in given.items()}, rel=1e-6)
+    assert {k: v.item() for k, v in own.items()} == pytest.approx({k: v.item() for k, v in given.items()}, rel=1e-6)
     assert tuple(own) == detector.loss_names
 
 

@@ -79,17 +79,23 @@ def find_peaks(
     Returns:
         Images, classes, rows and columns, int64 [n] each.
     """
-    height, width = heatmap.shape[2:]
-    content = sizes.content.to(heatmap.device)[:, :, None]  # [B, 2, 1]
-    in_rows = torch.arange(height, device=heatmap.device) * stride < content[:, 0]  # [B, H]
-    in_columns = torch.arange(width, device=heatmap.device) * stride < content[:, 1]  # [B, W]
-    outside = ~(in_rows[:, :, None] & in_columns[:, None, :])  # [B, H, W]
     threshold = math.log(score_threshold / (1 - score_threshold)) if score_threshold > 0 else -math.inf
-    x = F.pad(heatmap.masked_fill(outside[:, None], -math.inf), (1, 1, 1, 1), value=-math.inf)  # [B, C, H + 2, W + 2]
-    highest = torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])  # [B, C, H + 2, W], of three in a row
-    x = x[:, :, 1:-1]
-    left, x, right = x[..., :-2], x[..., 1:-1], x[..., 2:]  # [B, C, H, W] each
-    above, below = highest[:, :, :-2], highest[:, :, 2:]
-    is_peak = (x > threshold) & (x > above) & (x > left) & (x >= right) & (x >= below)
-    images, labels, rows, columns = torch.nonzero(is_peak, as_tuple=True)
-    return images, labels, rows, columns
+    # In a trained network few classes are anywhere near: only their maps are looked at place by place.
+    images, labels = torch.nonzero(heatmap.amax(dim=(2, 3)) > threshold, as_tuple=True)  # [P] each
+    maps = heatmap[images, labels]  # [P, H, W]
+    height, width = maps.shape[1:]
+    content = sizes.content.to(maps.device)[images, :, None]  # [P, 2, 1]
+    in_rows = torch.arange(height, device=maps.device) * stride < content[:, 0]  # [P, H]
+    in_columns = torch.arange(width, device=maps.device) * stride < content[:, 1]  # [P, W]
+    maps = maps.masked_fill(~(in_rows[:, :, None] & in_columns[:, None, :]), -math.inf)
+    of_map, rows, columns = torch.nonzero(_is_peak(maps) & (maps > threshold), as_tuple=True)  # [n] each
+    return images[of_map], labels[of_map], rows, columns
+
+
+def _is_peak(maps: Tensor) -> Tensor:
+    """Which entries of [P, H, W] are above the four neighbours that come before them and not below the four after."""
+    x = F.pad(maps, (1, 1, 1, 1), value=-math.inf)  # [P, H + 2, W + 2]
+    highest = torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])  # [P, H + 2, W], of three in a row
+    left, right = x[:, 1:-1, :-2], x[:, 1:-1, 2:]  # [P, H, W] each
+    above, below = highest[:, :-2], highest[:, 2:]
+    return (maps > above) & (maps > left) & (maps >= right) & (maps >= below)

@@ -23,7 +23,7 @@ from public.datasets.batches import DetectionBatch, ImageSizes
 from public.detectors.centernet.decode import DecodeOptions, decode
 from public.detectors.centernet.targets import Centres, count, draw_heatmap, find_centres, leave_out_ignored
 from public.detectors.detector import Detections, Detector
-from public.detectors.targets import flat_objects
+from public.detectors.targets import flat_objects, not_compiled
 from public.layers.deform_conv import DeformConv
 from public.layers.frozen_batch_norm import freeze_batch_norm
 from public.losses.gaussian_focal import gaussian_focal_loss_sum
@@ -168,15 +168,19 @@ class CenterNet(Detector):
         canvas_size = (images.shape[-2], images.shape[-1])
         return CenterNetOutputs(self.heatmap_head(x), self.offset_head(x), self.wh_head(x), canvas_size)
 
+    @not_compiled
     def normalisers(self, batch: DetectionBatch) -> Tensor:
         """float32 [2]: the numbers of peaks and of objects."""
         map_size = self._map_size(batch)
         return count(self._centres(batch, map_size), self.num_classes, map_size)
 
+    @not_compiled
     def loss(
         self, outputs: CenterNetOutputs, batch: DetectionBatch, normalisers: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The focal loss of the heatmap by peak; the smooth L1 losses of offset and size by object. See `Detector.loss`.
+        """The focal loss of the heatmap by peak, the smooth L1 losses of offset and size by object.
+
+        See `Detector.loss`.
         """
         batch_size, _, *map_size = outputs.heatmap.shape
         height, width = map_size
@@ -194,6 +198,7 @@ class CenterNet(Detector):
             "size": _SIZE_WEIGHT * size / normalisers[1],
         }
 
+    @not_compiled
     def decode(self, outputs: CenterNetOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.centernet.decode`."""
         return decode(outputs.heatmap, outputs.offsets, outputs.sizes, self.stride, sizes, self.decode_options)

@@ -65,10 +65,18 @@ def num_groups(channels: int) -> int:
     return next((g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels > g), 1)
 
 
+class _GroupNorm(nn.GroupNorm):
+    """A group norm in float32: as autocast has it on a GPU, and on a CPU twice as fast as bf16 in NHWC."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same shape, type and memory layout."""
+        return super().forward(input.float()).to(input.dtype)
+
+
 def _tower(channels: int, num_convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(num_convs):
-        norm = nn.GroupNorm(num_groups(channels), channels)
+        norm = _GroupNorm(num_groups(channels), channels)
         layers += [nn.Conv2d(channels, channels, 3, padding=1), norm, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 

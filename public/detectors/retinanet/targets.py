@@ -19,7 +19,7 @@ from public.losses.focal import BACKGROUND, IGNORE
 IGNORED_COVERAGE = 0.5
 """An anchor that lies in an ignored region with at least this share of its area learns nothing from it."""
 
-_CPU_PAIRS = 2**18  # pairs at a time: a few arrays of float32 stay near the processor
+_CPU_PAIRS = 2**19  # pairs at a time: a few arrays of float32 stay near the processor
 _GPU_PAIRS = 2**25  # bounds the extra memory, at 128 MiB an array
 
 
@@ -43,7 +43,6 @@ class _Pairs(NamedTuple):
     are_best: Tensor  # bool: no anchor overlaps the object more
 
 
-@torch.compiler.disable  # shapes depend on the objects
 def match(
     anchors: Tensor,
     objects: FlatBoxes,
@@ -124,6 +123,6 @@ def _within(anchors: Tensor, ignored: FlatBoxes) -> Tensor:
 
 def _parts(boxes: Tensor, num_others: int) -> list[tuple[int, Tensor]]:
     """Boxes [n, 4] cut so that each part's pairs with the others are not too many, and where each part begins."""
-    num_pairs = _CPU_PAIRS * torch.get_num_threads() if boxes.device.type == "cpu" else _GPU_PAIRS
+    num_pairs = _CPU_PAIRS if boxes.device.type == "cpu" else _GPU_PAIRS
     size = max(1, num_pairs // max(1, num_others))
     return [(first, boxes[first : first + size]) for first in range(0, max(1, len(boxes)), size)]

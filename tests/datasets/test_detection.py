@@ -1,0 +1,307 @@
+"""From a detection config to loaders: what is checked, refused and logged between the two."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.datasets import detection
+from public.datasets.batches import IGNORED, PADDING, DataError
+from public.datasets.detection import build_eval_data, build_train_data
+from public.datasets.detection_loaders import DetectionTrainLoader
+from public.runtime.distributed import World
+from public.transforms.detection import RandomHorizontalFlip, SquareResize
+from tests.datasets.written import coco_content, voc_object, write_coco, write_voc
+
+BOXES = [(7, 90, 4, 6, 10, 12), (7, 3, 0, 0, 20, 30, 1), (7, 3, 5, 5, 0, 3), (7, 3, 1, 2, 3, 4)]
+"""Of image 7: a cat; a crowd of dogs; a dog without area; a dog. Image 2 has none."""
+
+
+def config_of(dataset: Any, folder: Path, train: Sequence[str], val: Sequence[str], **data: Any) -> DetectionConfig:
+    """A row with batches of 2 on canvases of 40 x 40."""
+    return DetectionConfig(
+        name="tiny",
+        network="retinanet",
+        canvas_size=(40, 40),
+        epochs=1,
+        batch_size=2,
+        best_metric="AP" if dataset == "coco" else "mAP50",
+        detector=DetectorConfig(backbone="resnet18"),
+        data=DetectionDataConfig(
+            dataset=dataset,
+            folder=str(folder),
+            train_splits=tuple(train),
+            val_splits=tuple(val),
+            train_transforms=(SquareResize(size=40),),
+            val_transforms=(SquareResize(size=40),),
+            **data,
+        ),
+        optimizer=OptimizerConfig(name="sgd", lr=0.1, weight_decay=1e-4),
+        schedule=ScheduleConfig(kind="constant"),
+        runtime=RuntimeConfig(num_workers=0),
+    )
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> DetectionConfig:
+    """Two images of 40 x 30 and 20 x 10 in train2017, the same in val2017; the classes are dog (id 3) and cat (90)."""
+    write_coco(tmp_path, coco_content(BOXES), "train2017")
+    write_coco(tmp_path, coco_content(BOXES[:1]), "val2017")
+    return config_of("coco", tmp_path, ["train2017"], ["val2017"])
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> DetectionConfig:
+    """Images a, b, c to train on and d to evaluate on, over three lists."""
+    write_voc(tmp_path, {"a": voc_object("wheel", 2, 3, 11, 22), "b": ""}, "Own/train")
+    write_voc(tmp_path, {"c": voc_object("door", 1, 1, 40, 30, "1")}, "More/train")
+    write_voc(tmp_path, {"d": voc_object("door", 1, 1, 4, 4)}, "Own/val")
+    (tmp_path / "classes.txt").write_text("door\nwheel\n")
+    return config_of("voc", tmp_path, ["Own/train", "More/train"], ["Own/val"])
+
+
+def test_coco(coco: DetectionConfig, world: World) -> None:
+    """Both loaders and what they were made from; one global batch of both images, whichever way round."""
+    data = build_train_data(coco, world)
+    assert isinstance(data.train, DetectionTrainLoader)
+    assert (data.train.steps_per_epoch, data.val.num_images, data.val.batch_size) == (1, 2, 2)
+    assert data.annotations.class_names == data.val_annotations.class_names == ["dog", "cat"]
+    assert (data.annotations.num_boxes, data.val_annotations.num_boxes) == (3, 1)
+    (batch,) = data.train.epoch(0)
+    row = batch.image_ids.tolist().index(7)
+    assert sorted(batch.image_ids.tolist()) == [2, 7]
+    assert batch.images.shape == (2, 3, 40, 40)
+    assert batch.labels[row].tolist() == [1, IGNORED, 0]
+    assert batch.boxes[row].tolist() == [[4, 6, 14, 18], [0, 0, 20, 30], [1, 2, 4, 6]]
+    assert batch.labels[1 - row].tolist() == [PADDING] * 3
+    assert batch.sizes.content[row].tolist() == [30, 40]
+
+
+def test_voc(voc: DetectionConfig, world: World) -> None:
+    """Several lists make one split; classes.txt numbers the classes; pixels that count from 1 are shifted."""
+    data = build_train_data(voc, world)
+    assert (data.annotations.num_images, data.val.num_images) == (3, 1)
+    assert data.annotations.class_names == ["door", "wheel"]
+    (batch,) = data.val
+    assert batch.boxes.tolist() == [[[0, 0, 4, 4]]]
+    assert batch.labels.tolist() == [[0]]
+    boxes, labels = data.annotations.of(0)
+    assert (boxes.tolist(), labels.tolist()) == ([[1, 2, 11, 22]], [1])
+
+
+def test_voc_classes_of_the_config(voc: DetectionConfig, world: World) -> None:
+    """Named in the config, or in a file that it names, they come before classes.txt."""
+    named = replace(voc.data, class_names=("wheel", "door"))
+    assert build_train_data(replace(voc, data=named), world).annotations.class_names == ["wheel", "door"]
+    (Path(voc.data.folder) / "more.txt").write_text("roof\nwheel\ndoor\n")
+    filed = replace(voc.data, class_file="more.txt")
+    assert build_train_data(replace(voc, data=filed), world).annotations.class_names == ["roof", "wheel", "door"]
+
+
+def test_the_validation_split_alone(coco: DetectionConfig, voc: DetectionConfig, world: World) -> None:
+    """Testing needs nothing of the training split: it is not there."""
+    (Path(coco.data.folder) / "annotations" / "instances_train2017.json").unlink()
+    (Path(voc.data.folder) / "Own" / "ImageSets" / "Main" / "train.txt").unlink()
+    for row, num_images in ((coco, 2), (voc, 1)):
+        data = build_eval_data(row.data, batch_size=3, num_workers=0, world=world)
+        assert (data.loader.num_images, data.loader.batch_size) == (num_images, 3)
+        assert data.annotations.num_images == num_images
+
+
+def test_each_process_has_its_share(coco: DetectionConfig) -> None:
+    """Of a global batch of 2 over two processes each trains on one image and evaluates on the other, or on the same."""
+    worlds = [World(rank=rank, size=2, device=torch.device("cpu")) for rank in range(2)]
+    found = [build_train_data(coco, world) for world in worlds]
+    for batches in ([list(data.train.epoch(0)) for data in found], [list(data.val) for data in found]):
+        assert sorted(batch.image_ids.tolist() for (batch,) in batches) == [[2], [7]]
+    assert [data.val.batch_size for data in found] == [1, 1]
+
+
+def test_accumulation_makes_smaller_evaluation_batches(coco: DetectionConfig, world: World) -> None:
+    """A training batch is cut by the recipe; evaluation's is what one forward pass of training sees."""
+    data = build_train_data(replace(coco, accumulation_steps=2), world)
+    assert [len(batch.images) for batch in data.train.epoch(0)] == [2]
+    assert [len(batch.images) for batch in data.val] == [1, 1]
+
+
+# ---- what is logged ----------------------------------------------------------------------------------------------
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    """Level and text of what this module logged."""
+    return [(record.levelno, record.getMessage()) for record in caplog.records if record.name == detection.__name__]
+
+
+def test_the_log(coco: DetectionConfig, world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A line for each split: how much there is, and how much was left out."""
+    build_train_data(coco, world)
+    where = f"{coco.data.folder}/annotations/instances"
+    assert messages(caplog) == [
+        (
+            logging.INFO,
+            "training: 2 images, 3 boxes (1 of them ignored), 2 classes (dog, cat) from "
+            f"{where}_train2017.json; left out: boxes without area: 1",
+        ),
+        (
+            logging.INFO,
+            f"evaluation: 2 images, 1 boxes (0 of them ignored), 2 classes (dog, cat) from {where}_val2017.json",
+        ),
+    ]
+
+
+def test_classes_that_are_never_seen(voc: DetectionConfig, world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The only door is a difficult one, to be ignored: a warning names it."""
+    build_train_data(voc, world)
+    warnings = [text for level, text in messages(caplog) if level == logging.WARNING]
+    assert warnings == [
+        f"{voc.data.folder} holds no training object of 1 of 2 classes (door): they will not be learnt."
+    ]
+
+
+def test_other_processes_log_nothing(voc: DetectionConfig, caplog: pytest.LogCaptureFixture) -> None:
+    """The main one has said it."""
+    build_train_data(voc, World(rank=1, size=2, device=torch.device("cpu")))
+    assert messages(caplog) == []
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------------
+
+
+def test_another_number_of_classes(coco: DetectionConfig, world: World) -> None:
+    """Both numbers; the right one passes."""
+    build_train_data(replace(coco, num_classes=2), world)
+    with pytest.raises(
+        DataError, match=r"^num_classes=80, and .*/instances_train2017\.json has 2 classes \(dog, cat\)\.$"
+    ):
+        build_train_data(replace(coco, num_classes=80), world)
+
+
+@pytest.mark.parametrize(
+    ("categories", "difference"),
+    [
+        ([{"id": 3, "name": "dog"}, {"id": 90, "name": "cow"}], r"\['cat', 'cow'\]"),
+        ([{"id": 3, "name": "dog"}], r"\['cat'\]"),
+        ([{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}], "their order"),
+    ],
+)
+def test_different_classes_in_train_and_val(
+    coco: DetectionConfig, world: World, categories: list[dict[str, Any]], difference: str
+) -> None:
+    """Labels are ranks of ids: the same names in another order would be learnt as one thing and judged as another."""
+    write_coco(Path(coco.data.folder), coco_content((), categories=categories), "val2017")
+    message = rf"_train2017\.json has 2 classes .* and .*_val2017\.json .* and differ in {difference}\.$"
+    with pytest.raises(DataError, match=message):
+        build_train_data(coco, world)
+
+
+@pytest.mark.parametrize(("boxes", "left_out"), [(BOXES[1:3], "boxes without area: 1"), ((), "nothing")])
+def test_nothing_to_learn(coco: DetectionConfig, world: World, boxes: Sequence[Sequence[float]], left_out: str) -> None:
+    """Crowds and boxes without area are no objects; evaluation on such a split is possible."""
+    write_coco(Path(coco.data.folder), coco_content(boxes), "train2017")
+    with pytest.raises(
+        DataError, match=rf"_train2017\.json holds no object to learn: 2 images, .*left out: {left_out}\.$"
+    ):
+        build_train_data(coco, world)
+    swapped = replace(coco.data, train_splits=("val2017",), val_splits=("train2017",))
+    assert build_train_data(replace(coco, data=swapped), world).val.num_images == 2
+
+
+def test_transforms_are_checked_before_anything_is_read(coco: DetectionConfig, world: World) -> None:
+    """With the name of the setting, and without a data set."""
+    data = replace(coco.data, folder="/nowhere")
+    with pytest.raises(DataError, match=r"^data\.train_transforms=\[\] must hold one resize"):
+        build_train_data(replace(coco, data=replace(data, train_transforms=())), world)
+    random = replace(data, val_transforms=(RandomHorizontalFlip(), SquareResize(size=8)))
+    message = r"^data\.val_transforms holds RandomHorizontalFlip\(probability=0\.5\), which is random"
+    with pytest.raises(DataError, match=message):
+        build_train_data(replace(coco, data=random), world)
+    with pytest.raises(DataError, match=message):
+        build_eval_data(random, batch_size=1, num_workers=0, world=world)
+
+
+def test_a_missing_data_set(coco: DetectionConfig, world: World) -> None:
+    """The file that was looked for."""
+    with pytest.raises(DataError, match=r"/nowhere/annotations/instances_train2017\.json"):
+        build_train_data(replace(coco, data=replace(coco.data, folder="/nowhere")), world)
+
+
+# ---- download ----------------------------------------------------------------------------------------------------
+
+Calls = list[tuple[str, Path, tuple[str, ...]]]
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What would have been fetched: function, folder, splits."""
+    calls: Calls = []
+
+    def recorder(name: str) -> Callable[[Path, Sequence[str]], None]:
+        return lambda folder, splits: calls.append((name, folder, tuple(splits)))
+
+    for name in ("download_coco", "download_voc"):
+        monkeypatch.setattr(detection, name, recorder(name))
+    return calls
+
+
+def test_download_is_asked_for_the_splits(
+    coco: DetectionConfig, voc: DetectionConfig, world: World, downloads: Calls
+) -> None:
+    """Only where the config says so: all of the splits for training, those of evaluation for testing."""
+    build_train_data(coco, world)
+    assert downloads == []
+    build_train_data(replace(coco, data=replace(coco.data, download=True)), world)
+    build_eval_data(replace(voc.data, download=True), batch_size=1, num_workers=0, world=world)
+    assert downloads == [
+        ("download_coco", Path(coco.data.folder), ("train2017", "val2017")),
+        ("download_voc", Path(voc.data.folder), ("Own/val",)),
+    ]
+
+
+def test_the_main_process_alone_downloads(
+    coco: DetectionConfig, downloads: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait, before they read."""
+    waited: list[int] = []
+    monkeypatch.setattr(World, "barrier", lambda world: waited.append(world.rank))
+    for rank in (1, 0):
+        world = World(rank=rank, size=2, device=torch.device("cpu"))
+        build_train_data(replace(coco, data=replace(coco.data, download=True)), world)
+    assert waited == [1, 0]
+    assert len(downloads) == 1
+
+
+# ---- real pictures -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dataset", "folder", "splits", "numbers"),
+    [
+        ("coco", "coco_mini", ("train2017", "val2017"), (160, 158, 80)),
+        ("voc", "bccd/VOCdevkit", ("BCCD/train", "BCCD/val"), (205, 87, 3)),
+    ],
+)
+def test_the_small_real_sets(
+    real_data: Path, world: World, dataset: str, folder: str, splits: tuple[str, str], numbers: tuple[int, int, int]
+) -> None:
+    """All images decode at their annotated size, and every box of a canvas lies on its picture."""
+    if not (real_data / folder).is_dir():
+        pytest.skip(f"no {real_data / folder}")
+    names = {"class_names": ("RBC", "WBC", "Platelets")} if dataset == "voc" else {}
+    config = config_of(dataset, real_data / folder, splits[:1], splits[1:], **names)
+    data = build_train_data(replace(config, batch_size=8), world)
+    assert (data.annotations.num_images, data.val.num_images, len(data.annotations.class_names)) == numbers
+    num_boxes = 0
+    for batch in data.val:
+        boxes, height_width = batch.boxes[batch.labels != PADDING], batch.content_sizes.flip(1).repeat(1, 2)
+        limits = height_width[:, None].expand(batch.boxes.shape)[batch.labels != PADDING]
+        assert (boxes >= 0).all()
+        assert (boxes <= limits).all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+        num_boxes += len(boxes)
+    assert num_boxes == data.val_annotations.num_boxes
