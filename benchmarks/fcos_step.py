@@ -98,9 +98,7 @@ Losses = Callable[[], dict[str, Tensor]]
 def build_theirs(batch: DetectionBatch, device: torch.device) -> tuple[nn.Module, Losses]:
     """torchvision's network, and what computes its losses."""
     generator = AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
-    network = TorchvisionFCOS(
-        TorchvisionPyramid(), NUM_CLASSES, anchor_generator=generator, **{"_skip_resize": True}
-    ).to(device)
+    network = TorchvisionFCOS(TorchvisionPyramid(), NUM_CLASSES, **options).to(device)
     images = list(batch.images / 255)
     rows = [labels >= 0 for labels in batch.labels]
     targets = [
@@ -124,9 +122,8 @@ def build_ours(
     detector = build_detector("fcos", NUM_CLASSES, **options, **TORCHVISION)
     load_weights(detector, {key.replace("body.", "body.features."): value for key, value in weights.items()})
     dtype = choose_precision("auto", device)
-    whole = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype, channels_last=channels_last).to(
-        device=device, memory_format=memory_format(channels_last)
-    )
+    whole = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype, channels_last=channels_last)
+    whole.to(device=device, memory_format=memory_format(channels_last))  # pyright: ignore[reportCallIssue]
     return detector, lambda: detector.loss(whole.outputs(batch.images), batch)
 
 

@@ -41,7 +41,7 @@ def map_sizes(canvas_size: tuple[int, int], strides: tuple[int, ...]) -> list[tu
     return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
 
 
-@torch.compiler.disable
+@torch.compiler.disable()
 def point_grid(
     canvas_size: tuple[int, int], strides: tuple[int, ...], device: torch.device, convention: Convention = "centred"
 ) -> PointGrid:

@@ -6,7 +6,7 @@ are.
 
 torchvision's operator is made for CUDA; on a CPU it is one thread and many scattered additions, and other devices lack
 it. There the taps are read by `embedding_bag`, which adds up weighted rows of a table, with the map's pixels as the
-rows; a matrix product does the rest. Forward and backward together take about an eighth of the time.
+rows; a matrix product does the rest. Forward and backward together take about a seventh of the time.
 """
 
 import math

@@ -68,7 +68,9 @@ class _SigmoidFocalLossSums(torch.autograd.Function):
         background = torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
         in_memory_order = _by_stride(logits).flatten(1)  # [B, n]
         for piece in _pieces(in_memory_order):
-            background[piece[0]] += _background_loss(_computable(in_memory_order[piece]), gamma).sum(1)
+            background[piece[0]] += _background_loss(_computable(in_memory_order[piece]), gamma).sum(
+                1, dtype=torch.float64
+            )
         x = _computable(logits[positive])  # [P]
         background.index_add_(0, positive[0], -_background_loss(x, gamma).double())
         of_ignored = _background_loss(_computable(logits[ignored]), gamma)  # [I, C]

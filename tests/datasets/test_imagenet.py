@@ -210,7 +210,9 @@ def test_a_sample_is_transformed_and_labelled(image_folder: Path, decoder: str) 
     transforms = (v2.Resize((6, 6)), v2.CenterCrop(4))
     dataset = ImageFolderDataset(list_images(image_folder, "val"), transforms, decoder=decoder, seed=0)
     assert len(dataset) == 7
-    image, label = dataset[0, 5]
+    sample = dataset[0, 5]
+    assert not isinstance(sample, UnreadableImage)
+    image, label = sample
     assert isinstance(image, Tensor)
     assert (image.shape, image.dtype, label) == ((3, 4, 4), torch.uint8, 1)
 

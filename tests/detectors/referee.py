@@ -45,12 +45,24 @@ def images_of(batch: DetectionBatch) -> Tensor:
     return batch.images / 127.5 - 1
 
 
-def perturb_heads(referee: nn.Module, seed: int) -> None:
-    """Random weights and biases for the heads: new ones give every class the same probability everywhere."""
+@torch.no_grad()
+def perturb_heads(referee: Any, seed: int) -> None:
+    """Random weights for the heads, of a size that gives all sorts of scores and moderate boxes.
+
+    New ones give every class the same probability everywhere; random ones of any size give scores that are all 0 or 1.
+    """
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in referee.named_parameters():
-        if "head" in name:
-            nn.init.normal_(parameter, std=0.5 if name.endswith("bias") else 0.03, generator=generator)
+    for name, parameter in referee.head.named_parameters():
+        nn.init.normal_(parameter, std=0.1 if name.endswith("bias") else 0.03, generator=generator)
+    images, _ = referee.eval().transform(noise())
+    outputs = referee.head(list(referee.backbone(images.tensors).values()))
+    heads = referee.head.classification_head.cls_logits, referee.head.regression_head.bbox_reg
+    for head, values, spread in zip(
+        heads, (outputs["cls_logits"], outputs["bbox_regression"]), (2.0, 0.3), strict=True
+    ):
+        head.weight *= spread / values.std()
+        head.bias *= spread / values.std()
+    heads[0].bias -= 4.0
 
 
 def noise() -> list[Tensor]:

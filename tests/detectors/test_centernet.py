@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from public.backbones.catalog import list_backbones
 from public.datasets.batches import IGNORED, PADDING, DetectionBatch, ImageSizes
@@ -20,22 +21,9 @@ from public.detectors.targets import flat_objects
 from public.layers.deform_conv import DeformConv
 from public.losses.gaussian_focal import IGNORE
 from public.weights.loading import load_weights
+from tests.detectors.referee import Objects, batch_of, images_of
 
-Objects = Sequence[tuple[Sequence[float], int]]
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v2", "upsample_channels": (32, 24, 16), "head_channels": 8}
-
-
-def batch_of(images: Sequence[Objects], canvas_size: tuple[int, int] = (64, 64)) -> DetectionBatch:
-    """A batch of noise with these objects; one filling row more than needed."""
-    num_rows = max(len(objects) for objects in images) + 1
-    boxes = torch.zeros(len(images), num_rows, 4)
-    labels = torch.full((len(images), num_rows), PADDING)
-    for i, objects in enumerate(images):
-        for j, (box, label) in enumerate(objects):
-            boxes[i, j], labels[i, j] = torch.tensor(box), label
-    pixels = torch.randint(0, 256, (len(images), 3, *canvas_size), dtype=torch.uint8)
-    sizes = torch.tensor(canvas_size).expand(len(images), 2)
-    return DetectionBatch(pixels, boxes, labels, sizes, sizes, torch.arange(len(images)))
 
 
 def random_objects(number: int, canvas_size: tuple[int, int], num_classes: int, largest: float) -> Objects:
@@ -52,20 +40,19 @@ def heatmap_of(batch: DetectionBatch, num_classes: int, map_size: tuple[int, int
     return targets.draw_heatmap(centres, (len(batch.images), num_classes, *map_size))
 
 
-def images_of(batch: DetectionBatch) -> Tensor:
-    return batch.images / 127.5 - 1
-
-
 # ---- the network ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("backbone", "params_m"), [("resnet18", 14.437349), ("resnet101", 49.673189)])
-def test_parameters_of_2020(backbone: str, params_m: float) -> None:
-    """14.437 M and 49.67 M in its table."""
-    with torch.device("meta"):
+@pytest.mark.parametrize(
+    ("backbone", "params_m", "macs_g"), [("resnet18", 14.437349, 13.3), ("resnet101", 49.673189, 45.6)]
+)
+def test_parameters_and_macs_of_2020(backbone: str, params_m: float, macs_g: float) -> None:
+    """14.437 M and 49.67 M in its table, and the deformable convolutions counted with those of their offsets."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
         detector = build_detector("centernet", num_classes=80, backbone=backbone)
         assert detector(torch.zeros(1, 3, 512, 512)).heatmap.shape == (1, 80, 128, 128)
     assert sum(p.numel() for p in detector.parameters()) == round(params_m * 1e6)
+    assert round(counter.get_total_flops() / 2e9, 1) == macs_g
 
 
 def test_initial_values() -> None:

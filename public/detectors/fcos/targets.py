@@ -50,7 +50,6 @@ def size_ranges(strides: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.pad(limits, (1, 0)), torch.nn.functional.pad(limits, (0, 1), value=torch.inf)
 
 
-@torch.compiler.disable  # shapes depend on the objects
 def assign(
     grid: PointGrid, objects: FlatBoxes, ignored: FlatBoxes, *, batch_size: int, centre_sampling: CentreSampling
 ) -> PointTargets:

@@ -1,0 +1,206 @@
+"""Targets and losses of RetinaNet and FCOS, forward and backward to the network's outputs, against torchvision's.
+
+    python -m benchmarks.detection_losses
+
+The networks themselves do not run: both sides get the same random outputs, each in the layout in which its own heads
+give them (torchvision's joined and copied already, which is not counted), the same anchors and the same objects, and
+both come to the same losses, which is checked. Ours computes the targets twice, as the recipe does: once for the
+normalisers, once for the losses.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.models.detection.image_list import ImageList
+
+from benchmarks.compare import alternate, benchmark_device, report
+from public.datasets.batches import PADDING, DetectionBatch
+from public.datasets.coco import read_coco
+from public.datasets.locations import REPOSITORY
+from public.detectors.catalog import build_detector
+from public.detectors.fcos.network import TORCHVISION as FCOS_OPTIONS
+from public.detectors.fcos.network import FCOSOutputs
+from public.detectors.retinanet.network import TORCHVISION as RETINANET_OPTIONS
+from public.detectors.retinanet.network import RetinaNetOutputs
+from public.geometry.points import map_sizes
+from public.runtime.device import synchronize
+
+STRIDES = (8, 16, 32, 64, 128)
+NUM_CLASSES = 80
+CLAIMED = 2.0
+"""How many times as fast as torchvision's."""
+
+Losses = Callable[[], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line can set."""
+
+    detectors: tuple[Literal["retinanet", "fcos"], ...] = ("retinanet", "fcos")
+    """Which to measure."""
+    rounds: int = 5
+    """Counted rounds."""
+    batch_size: int = 8
+    """Images."""
+    canvas: int = 672
+    """Height and width in pixels, a multiple of 32 as torchvision makes it; its maps are those of 667 pixels."""
+    seed: int = 0
+    """Of outputs, and of objects where there is no real data."""
+
+
+def real_objects(options: Options) -> list[tuple[Tensor, Tensor]] | None:
+    """Boxes on the canvas and labels of coco_mini's first images that have any; None where that is absent."""
+    folder = Path(environ.get("REAL_DATA") or REPOSITORY / "../shared/data") / "coco_mini"
+    if not folder.is_dir():
+        return None
+    annotations, found = read_coco(folder, "val2017"), []
+    for index in np.flatnonzero(np.diff(annotations.offsets))[: options.batch_size].tolist():
+        boxes, labels = annotations.of(index)
+        real = labels >= 0  # torchvision knows no ignored regions
+        scale = options.canvas / annotations.sizes[index].max()
+        found.append((torch.from_numpy(boxes[real] * scale).float(), torch.from_numpy(labels[real])))
+    return found
+
+
+def random_objects(options: Options) -> list[tuple[Tensor, Tensor]]:
+    """Seven objects an image, from 10 pixels to 300."""
+    found = []
+    for _ in range(options.batch_size):
+        halves = 5 * 30 ** torch.rand(7, 2)
+        middles = torch.rand(7, 2) * options.canvas
+        boxes = torch.cat([middles - halves, middles + halves], dim=1).clamp(0, options.canvas)
+        found.append((boxes, torch.randint(0, NUM_CLASSES, (7,))))
+    return found
+
+
+def to_batch(objects: Sequence[tuple[Tensor, Tensor]], canvas: int) -> DetectionBatch:
+    """Our form of the objects; the images are empty."""
+    shape = (len(objects), max(len(labels) for _, labels in objects))
+    all_boxes, all_labels = torch.zeros(*shape, 4), torch.full(shape, PADDING)
+    for i, (boxes, labels) in enumerate(objects):
+        all_boxes[i, : len(boxes)], all_labels[i, : len(labels)] = boxes, labels
+    sizes = torch.full((len(objects), 2), canvas)
+    images = torch.zeros(len(objects), 3, canvas, canvas, dtype=torch.uint8)
+    return DetectionBatch(images, all_boxes, all_labels, sizes, sizes, torch.arange(len(objects)))
+
+
+def random_maps(channels: int, options: Options, device: torch.device, mean: float) -> list[Tensor]:
+    """What a head's last convolution might give: [B, channels, H, W] of each level."""
+    sizes = map_sizes((options.canvas, options.canvas), STRIDES)
+    return [(torch.randn(options.batch_size, channels, *size) + mean).to(device) for size in sizes]
+
+
+def joined(maps: Sequence[Tensor], num_values: int) -> Tensor:
+    """[B, A * K, H, W] of each level -> torchvision's [B, H * W * A, K]."""
+    levels = [x.unflatten(1, (-1, num_values)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in maps]
+    return torch.cat(levels, dim=1).requires_grad_()
+
+
+def retinanet(options: Options, batch: DetectionBatch, targets: Any, device: torch.device) -> tuple[Losses, Losses]:
+    """What computes our losses, and what computes torchvision's."""
+    logits = random_maps(9 * NUM_CLASSES, options, device, mean=-5.0)
+    codes = random_maps(9 * 4, options, device, mean=0.0)
+    detector = build_detector("retinanet", NUM_CLASSES, backbone="resnet18", **RETINANET_OPTIONS)
+    referee: Any = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
+    head_outputs = {"cls_logits": joined(logits, NUM_CLASSES), "bbox_regression": joined(codes, 4)}
+    canvas_size = (options.canvas, options.canvas)
+    leaves = [[x.requires_grad_() for x in maps] for maps in (logits, codes)]
+
+    def ours() -> dict[str, Tensor]:
+        views = [tuple(x.unflatten(1, (9, -1)).permute(0, 3, 4, 1, 2) for x in maps) for maps in leaves]
+        outputs = RetinaNetOutputs(views[0], views[1], canvas_size)
+        return detector.loss(outputs, batch, detector.normalisers(batch).clamp(min=1))
+
+    def theirs() -> dict[str, Tensor]:
+        anchors = referee.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
+        return referee.compute_loss(targets, head_outputs, anchors)
+
+    return _with_backward(ours, [*leaves[0], *leaves[1]]), _with_backward(theirs, list(head_outputs.values()))
+
+
+def fcos(options: Options, batch: DetectionBatch, targets: Any, device: torch.device) -> tuple[Losses, Losses]:
+    """What computes our losses, and what computes torchvision's."""
+    logits = random_maps(NUM_CLASSES, options, device, mean=-5.0)
+    boxes = [x.abs() for x in random_maps(5, options, device, mean=4.0)]
+    detector = build_detector("fcos", NUM_CLASSES, backbone="resnet18", **FCOS_OPTIONS)
+    referee: Any = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
+    head_outputs = {
+        "cls_logits": joined(logits, NUM_CLASSES),
+        "bbox_regression": joined([x[:, :4] for x in boxes], 4),
+        "bbox_ctrness": joined([x[:, 4:] for x in boxes], 1),
+    }
+    canvas_size = (options.canvas, options.canvas)
+    leaves = [[x.requires_grad_() for x in maps] for maps in (logits, boxes)]
+    num_points = [x.shape[2] * x.shape[3] for x in logits]
+
+    def ours() -> dict[str, Tensor]:
+        outputs = FCOSOutputs(tuple(leaves[0]), tuple(leaves[1]), canvas_size)
+        return detector.loss(outputs, batch, detector.normalisers(batch).clamp(min=1))
+
+    def theirs() -> dict[str, Tensor]:
+        anchors = referee.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
+        return referee.compute_loss(targets, head_outputs, anchors, num_points)
+
+    return _with_backward(ours, [*leaves[0], *leaves[1]]), _with_backward(theirs, list(head_outputs.values()))
+
+
+def _with_backward(losses: Losses, leaves: Sequence[Tensor]) -> Losses:
+    def run() -> dict[str, Tensor]:
+        for leaf in leaves:
+            leaf.grad = None
+        values = losses()
+        torch.stack(list(values.values())).sum().backward()
+        return {name: value.detach() for name, value in values.items()}
+
+    return run
+
+
+def check_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Raises AssertionError unless both computed the same losses, in whatever names."""
+    for value, expected in zip(ours.values(), theirs.values(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=0)
+
+
+def speed(losses: Losses, num_images: int, device: torch.device) -> float:
+    """Images per second."""
+    synchronize(device)
+    start = time.perf_counter()
+    losses()
+    synchronize(device)
+    return num_images / (time.perf_counter() - start)
+
+
+def main(options: Options) -> None:
+    """Measures, prints and appends to results.jsonl."""
+    torch.manual_seed(options.seed)
+    device = benchmark_device()
+    real = real_objects(options)
+    objects = random_objects(options) if real is None else real
+    data = "random objects" if real is None else "coco_mini (REAL_DATA)"
+    batch = DetectionBatch(*(x.to(device) for x in to_batch(objects, options.canvas)))
+    targets = [{"boxes": boxes.to(device), "labels": labels.to(device)} for boxes, labels in objects]
+    for name in options.detectors:
+        build = {"retinanet": retinanet, "fcos": fcos}[name]
+        ours, theirs = build(options, batch, targets, device)
+        check_equal(ours(), theirs())
+        ways = {
+            "ours": lambda ours=ours: speed(ours, len(objects), device),
+            "torchvision": lambda theirs=theirs: speed(theirs, len(objects), device),
+        }
+        comparison = alternate(ways, options.rounds, "images/s")
+        words = f"{data}, batch {len(objects)}, canvas {options.canvas}, {torch.get_num_threads()} threads"
+        report(f"detection_losses_{name}", comparison, CLAIMED, device, words)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

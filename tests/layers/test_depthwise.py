@@ -1,0 +1,50 @@
+"""The strided depthwise convolution against torch's own."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from public.layers.depthwise import DepthwiseConv2d
+
+
+def _gradients(layer: nn.Conv2d, x: Tensor, slopes: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    x = x.to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        y = layer(x)
+    y.backward(slopes.to(dtype))
+    assert x.grad is not None
+    assert layer.weight.grad is not None
+    return y.detach(), x.grad, layer.weight.grad
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("size", [(12, 16), (11, 7), (1, 2), (5, 1)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_and_gradients_are_torchs(
+    dtype: torch.dtype, stride: int, size: tuple[int, int], channels_last: bool
+) -> None:
+    """The same numbers: bf16 rounds only what comes out."""
+    torch.manual_seed(0)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    ours = DepthwiseConv2d(6, stride).to(memory_format=layout)
+    torchs = nn.Conv2d(6, 6, 3, stride, padding=1, groups=6, bias=False).to(memory_format=layout)
+    torchs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 6, *size).contiguous(memory_format=layout)
+    slopes = torch.randn(2, 6, *(-(-n // stride) for n in size)).contiguous(memory_format=layout)
+    results = _gradients(ours, x, slopes, dtype)
+    for actual, expected in zip(results, _gradients(torchs, x, slopes, dtype), strict=True):
+        assert actual.dtype == expected.dtype
+        torch.testing.assert_close(actual, expected, rtol=0.01 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+    assert results[1].is_contiguous(memory_format=layout)
+
+
+def test_frozen_weights_and_inference() -> None:
+    """Nothing is computed for what needs no gradient."""
+    layer = DepthwiseConv2d(4, 2).bfloat16().requires_grad_(False)
+    x = torch.randn(1, 4, 8, 8).bfloat16().requires_grad_()
+    layer(x).sum().backward()
+    assert x.grad is not None
+    assert layer.weight.grad is None
+    with torch.inference_mode():
+        assert layer(x).shape == (1, 4, 4, 4)
