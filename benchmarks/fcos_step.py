@@ -98,6 +98,7 @@ Losses = Callable[[], dict[str, Tensor]]
 def build_theirs(batch: DetectionBatch, device: torch.device) -> tuple[nn.Module, Losses]:
     """torchvision's network, and what computes its losses."""
     generator = AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
+    options: dict[str, Any] = {"anchor_generator": generator, "_skip_resize": True}
     network = TorchvisionFCOS(TorchvisionPyramid(), NUM_CLASSES, **options).to(device)
     images = list(batch.images / 255)
     rows = [labels >= 0 for labels in batch.labels]

@@ -11,7 +11,8 @@ class list: red cells (RBC), white cells (WBC), Platelets. From the repository:
 The check names two boxes without area, which training leaves out. A data set of your own takes three things here: the
 `folder`, the lists in `train_splits` and `val_splits`, and its class names.
 
-Expected: EXPECTED
+No number has been measured with this recipe yet; torchvision's own FCOS of the same network and canvas reaches a VOC
+mAP50 (area) of 0.81 on `val` after 40 epochs.
 """
 
 from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig

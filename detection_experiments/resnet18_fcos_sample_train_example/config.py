@@ -1,13 +1,13 @@
-"""Ten kinds of generated shapes with FCOS on ResNet-18: a whole detection run on two CPU cores, in about three minutes.
+"""Ten kinds of generated shapes with FCOS on ResNet-18: a whole detection run that two CPU cores can do.
 
-`quickstart.sh` runs it, after the classification run whose weights it starts from; by hand, from the repository:
+It starts from the weights of the classification run on the same shapes. From the repository:
 
     python -m public.datasets.sample --root data/sample
     (cd imagenet_experiments/resnet_sample_train_example && DATA_ROOT=data/sample python train.py)
     cd detection_experiments/resnet18_fcos_sample_train_example
     DATA_ROOT=data/sample python train.py
 
-Expected: AP50 of at least 0.80 on the validation images. The images are drawn by public/datasets/sample.py.
+No number has been measured with this recipe yet. The images are drawn by public/datasets/sample.py.
 """
 
 from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig

@@ -82,10 +82,15 @@ class DetectorConfig:
     """retinanet: the square root of an anchor's area at each level, pixels."""
     box_loss: Literal["smooth_l1", "l1", "giou"] | None = None
     """retinanet: the loss of the boxes."""
+    deformable: bool | None = None
+    """centernet: whether the convolutions of the upsampling are deformable (yes)."""
+    upsample_channels: tuple[int, ...] | None = None
+    """centernet: channels of each doubling of the map (256 128 64)."""
     score_threshold: float | None = None
     """Detections with a lower score are left out."""
     iou_threshold: float | None = None
-    """retinanet, fcos: of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression)."""
+    """Of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression); centernet: only if
+    given."""
     max_detections: int | None = None
     """The largest number of detections of an image (100)."""
 

@@ -69,8 +69,9 @@ def clip_to_content(boxes: Tensor, images: Tensor, sizes: ImageSizes) -> Tensor:
 
 def to_original(boxes: Tensor, images: Tensor, sizes: ImageSizes) -> Tensor:
     """Boxes [n, 4] from the canvas to the original images; `images` [n] says to which."""
-    ratios = sizes.original.to(boxes.dtype) / sizes.content.to(boxes.dtype)  # [B, 2], height width
-    return boxes * ratios.flip(1).repeat(1, 2)[images]
+    original = sizes.original.to(boxes.dtype).flip(1).repeat(1, 2)  # [B, 4], w h w h
+    content = sizes.content.to(boxes.dtype).flip(1).repeat(1, 2)
+    return torch.minimum(boxes * (original / content)[images], original[images])  # rounding may lead 1e-4 px outside
 
 
 def pack(

@@ -1,7 +1,6 @@
 """CenterNet against hand-worked numbers and against targets and decoding in plain loops."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,8 +20,9 @@ from public.detectors.targets import flat_objects
 from public.layers.deform_conv import DeformConv
 from public.losses.gaussian_focal import IGNORE
 from public.weights.loading import load_weights
-from tests.detectors.referee import Objects, batch_of, images_of
+from tests.detectors.referee import HARD, Objects, batch_of, images_of
 
+CANVAS = (64, 64)
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v2", "upsample_channels": (32, 24, 16), "head_channels": 8}
 
 
@@ -183,15 +183,15 @@ def test_heatmaps_equal_loops(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -
 
 def test_centres_by_hand() -> None:
     """A box from (10, 20) to (32, 50): centre (21, 35), so cell (5, 8) and a quarter, three quarters of a cell."""
-    centres = targets.find_centres(flat_objects(batch_of([[], [((10, 20, 32, 50), 2)]])), 4, (16, 16))
+    centres = targets.find_centres(flat_objects(batch_of([[], [((10, 20, 32, 50), 2)]], CANVAS)), 4, (16, 16))
     assert [x.tolist() for x in centres] == [[1], [2], [8], [5], [[0.25, 0.75]], [[5.5, 7.5]]]
-    on_the_edge = targets.find_centres(flat_objects(batch_of([[((64, 64, 64, 64), 0)]])), 4, (16, 16))
+    on_the_edge = targets.find_centres(flat_objects(batch_of([[((64, 64, 64, 64), 0)]], CANVAS)), 4, (16, 16))
     assert (on_the_edge.rows.tolist(), on_the_edge.columns.tolist()) == ([15], [15])
 
 
 def test_one_cell_is_one_peak_of_a_class() -> None:
     """Two of class 0 in one cell, one of class 1 there, one on another image: 3 peaks of 4 objects."""
-    batch = batch_of([[((8, 8, 16, 16), 0), ((4, 4, 22, 22), 0), ((8, 8, 16, 16), 1)], [((8, 8, 16, 16), 0)]])
+    batch = batch_of([[((8, 8, 16, 16), 0), ((4, 4, 22, 22), 0), ((8, 8, 16, 16), 1)], [((8, 8, 16, 16), 0)]], CANVAS)
     assert CenterNet(2, **SMALL).normalisers(batch).tolist() == [3, 4]
     assert int((heatmap_of(batch, 2, (16, 16)) == 1).sum()) == 3
 
@@ -230,7 +230,7 @@ def test_losses_by_hand() -> None:
     detector = CenterNet(2, **SMALL)
     zeros = torch.zeros(1, 2, 16, 16)
     outputs = CenterNetOutputs(zeros, zeros, zeros, (64, 64))
-    batch = batch_of([[((10, 20, 32, 50), 1)]])
+    batch = batch_of([[((10, 20, 32, 50), 1)]], CANVAS)
     losses = detector.loss(outputs, batch)
     slopes = 4 * (1 - math.exp(-2)) ** 4 + 4 * (1 - math.exp(-4)) ** 4
     assert losses["heatmap"].item() == pytest.approx((1 + slopes + 512 - 9) * math.log(2) / 4)
@@ -244,7 +244,7 @@ def test_parts_of_a_batch_add_up() -> None:
     """Divided by the whole's normalisers, which are the parts' sums; and so do the gradients."""
     torch.manual_seed(0)
     detector = CenterNet(3, **SMALL)
-    batch = batch_of([random_objects(n, (64, 64), 3, 60) for n in (5, 0, 9)])
+    batch = batch_of([random_objects(n, (64, 64), 3, 60) for n in (5, 0, 9)], CANVAS)
     outputs = outputs_for(batch, 3)
     whole = detector.loss(outputs, batch)
     expected = torch.autograd.grad(torch.stack(list(whole.values())).sum(), outputs[:3])
@@ -260,29 +260,19 @@ def test_parts_of_a_batch_add_up() -> None:
     torch.testing.assert_close(torch.autograd.grad(total.sum(), outputs[:3]), expected)
 
 
-HARD: dict[str, Sequence[Objects]] = {
-    "no objects": [[], []],
-    "300 objects": [[((i % 20 * 3, i // 20 * 4, i % 20 * 3 + 5, i // 20 * 4 + 3), i % 3) for i in range(300)], []],
-    "1 pixel": [[((7, 9, 8, 10), 0), ((63, 63, 64, 64), 1)], []],
-    "whole canvas": [[((0, 0, 64, 64), 2)], [((0, 0, 64, 64), 0)]],
-    "identical": [[((8, 8, 24, 24), 1)] * 5, []],
-    "all ignored": [[((0, 0, 64, 64), IGNORED)], [((0, 0, 64, 64), IGNORED), ((4, 4, 20, 20), 1)]],
-}
-
-
 @pytest.mark.parametrize("deformable", [True, False])
 @pytest.mark.parametrize("case", HARD)
 def test_hard_batches_are_finite(case: str, deformable: bool) -> None:
     """Through the network in bf16: losses, and the gradient of every parameter."""
     torch.manual_seed(0)
     detector = CenterNet(3, deformable=deformable, **SMALL)
-    batch = batch_of(HARD[case])
+    batch = batch_of(HARD[case], (96, 96))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = detector(images_of(batch))
     assert outputs.heatmap.dtype == torch.bfloat16
     losses = detector.loss(outputs, batch)
     assert all(loss.isfinite() for loss in losses.values())
-    assert (losses["heatmap"] > 0) == (case != "all ignored" or bool((batch.labels >= 0).any()))
+    assert losses["heatmap"] > 0
     torch.stack(list(losses.values())).sum().backward()
     assert not [n for n, p in detector.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
 

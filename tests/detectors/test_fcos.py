@@ -304,7 +304,8 @@ def pictures(request: pytest.FixtureRequest) -> list[Tensor]:
 
 def test_raw_outputs_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
     referee, ours = pair
-    referee.eval(), ours.eval()
+    referee.eval()
+    ours.eval()
     with torch.inference_mode():
         images, _ = referee.transform(pictures)
         expected = referee.head(list(referee.backbone(images.tensors).values()))
@@ -317,7 +318,8 @@ def test_raw_outputs_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Ten
 
 def test_detections_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
     referee, ours = pair
-    referee.eval(), ours.eval()
+    referee.eval()
+    ours.eval()
     with torch.inference_mode():
         expected = referee(pictures)
         images, _ = referee.transform(pictures)
@@ -327,7 +329,8 @@ def test_detections_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tens
 
 def test_losses_and_gradients_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
     referee, ours = pair
-    referee.train(), ours.train()
+    referee.train()
+    ours.train()
     found = random_targets(pictures, 91)
     images, targets = referee.transform(pictures, [dict(x) for x in found])
     height, width = images.tensors.shape[-2:]

@@ -100,15 +100,20 @@ def decode(
 
 def _candidates(logits: Tensor, centerness: Tensor, options: DecodeOptions) -> _Candidates:
     """The best pairs of one level in each image: logits [B, C, H, W], centerness [B, H * W]."""
+    threshold, top_k = options.score_threshold, options.top_k
     best = _scores(logits.amax(dim=1).flatten(1), centerness)  # [B, H * W]
-    images, points = torch.nonzero(best > options.score_threshold, as_tuple=True)
-    chosen = best_of_group(best[images, points], images, options.top_k)
+    images, points = torch.nonzero(best > threshold, as_tuple=True)
+    chosen = best_of_group(best[images, points], images, top_k)
     images, points = images[chosen], points[chosen]  # [m]
     width = logits.shape[3]
     at_points = logits[images, :, points // width, points % width]  # [m, C]
     scores = _scores(at_points, centerness[images, points][:, None])  # [m, C]
-    pairs, classes = torch.nonzero(scores > options.score_threshold, as_tuple=True)
-    chosen = best_of_group(scores[pairs, classes], images[pairs], options.top_k)
+    # k points have k pairs at least as good as the last of them, so no pair below it is among the best k.
+    enough = torch.bincount(images, minlength=len(logits)) == top_k  # [B]
+    last = best.new_full((len(logits),), torch.inf).scatter_reduce(0, images, best[images, points], "amin")  # [B]
+    limits = torch.where(enough, last, threshold)[images]  # [m]
+    pairs, classes = torch.nonzero((scores > threshold) & (scores >= limits[:, None]), as_tuple=True)
+    chosen = best_of_group(scores[pairs, classes], images[pairs], top_k)
     pairs, classes = pairs[chosen], classes[chosen]  # [n]
     return _Candidates(images[pairs], points[pairs], classes, scores[pairs, classes])
 

@@ -226,6 +226,7 @@ class FCOS(Detector):
         """float32 [1]: the number of positive points."""
         return _count(self._targets(batch))
 
+    @not_compiled
     def loss(self, outputs: FCOSOutputs, batch: DetectionBatch, normalisers: Tensor | None = None) -> dict[str, Tensor]:
         """The focal loss of the classes, the GIoU loss of the boxes, and the cross-entropy of the centerness.
 
