@@ -11,6 +11,9 @@ from torchvision.ops import nms
 from public.datasets.batches import PADDING, ImageSizes
 from public.detectors.detector import Detections
 
+_CPU_PIECE, _GPU_PIECE = 2**9, 2**14
+"""Boxes that are compared with one another: the work of one call of `nms` grows with the square."""
+
 
 def rank_in_group(groups: Tensor) -> Tensor:
     """How many earlier entries are of the same group: int64 [n] -> int64 [n]. (7, 3, 7, 7) -> (0, 0, 1, 2)."""
@@ -39,10 +42,10 @@ def best_of_group(scores: Tensor, groups: Tensor, limit: int) -> Tensor:
 
 
 def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression within each group, in one call.
+    """Non-maximum suppression within each group, for pieces of a few groups at a time.
 
-    Groups are moved so far apart that their boxes cannot overlap; in float64, because the far ones of a large batch
-    would lose a quarter of a pixel in float32.
+    The groups of a piece are moved so far apart that their boxes cannot overlap; in float64, because the far ones
+    would lose some of a pixel in float32.
 
     Args:
         boxes: float32 [n, 4], x1 y1 x2 y2.
@@ -55,10 +58,15 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
     """
     if len(boxes) == 0:
         return torch.empty(0, dtype=torch.int64, device=boxes.device)
-    boxes = boxes.double()
-    low, high = boxes.min(), boxes.max()
-    apart = groups.double() * (high - low + 1)  # [n]
-    return nms(boxes + apart[:, None], scores.double(), iou_threshold)
+    by_group = torch.argsort(groups, stable=True)  # [n]
+    _, number, counts = torch.unique_consecutive(groups[by_group], return_inverse=True, return_counts=True)
+    boxes, ordered = boxes[by_group].double(), scores[by_group].double()
+    boxes += (number * (boxes.max() - boxes.min() + 1))[:, None]
+    limit = _CPU_PIECE if boxes.device.type == "cpu" else _GPU_PIECE
+    sizes = torch.bincount(counts.cumsum(0) // limit, weights=counts).long().tolist()  # whole groups
+    pieces = zip(boxes.split(sizes), ordered.split(sizes), by_group.split(sizes), strict=True)
+    kept = torch.cat([indices[nms(x, s, iou_threshold)] for x, s, indices in pieces])
+    return kept[scores[kept].argsort(descending=True, stable=True)]
 
 
 def clip_to_content(boxes: Tensor, images: Tensor, sizes: ImageSizes) -> Tensor:

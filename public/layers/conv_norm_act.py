@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import nn
 
+from public.layers.depthwise import DepthwiseConv2d
+
 
 class ConvNormAct(nn.Sequential):
     """A convolution without bias, its batch norm and its activation.
@@ -23,5 +25,8 @@ class ConvNormAct(nn.Sequential):
     ) -> None:
         """Pads by half the (odd) kernel, so that only the stride changes the height and the width."""
         padding = kernel_size // 2
-        conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+        if kernel_size == 3 and groups == in_channels == out_channels:
+            conv = DepthwiseConv2d(in_channels, stride)
+        else:
+            conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
         super().__init__(conv, nn.BatchNorm2d(out_channels), activation())
