@@ -91,7 +91,8 @@ def to_batch(objects: Sequence[tuple[Tensor, Tensor]], canvas: int) -> Detection
         all_boxes[i, : len(boxes)], all_labels[i, : len(labels)] = boxes, labels
     sizes = torch.full((len(objects), 2), canvas)
     images = torch.zeros(len(objects), 3, canvas, canvas, dtype=torch.uint8)
-    return DetectionBatch(images, all_boxes, all_labels, sizes, sizes, torch.arange(len(objects)))
+    numbers = torch.arange(len(objects))
+    return DetectionBatch(images, all_boxes, all_labels, sizes, sizes, image_ids=numbers, seeds=numbers)
 
 
 def random_maps(channels: int, options: Options, device: torch.device, mean: float) -> list[Tensor]:

@@ -88,7 +88,8 @@ def random_batch(options: Options, device: torch.device) -> DetectionBatch:
     labels[::2, -2:] = PADDING  # not all images have as many
     images = torch.randint(0, 256, (options.batch_size, 3, options.height, options.width), dtype=torch.uint8)
     sizes = size.flip(0).expand(options.batch_size, 2)
-    batch = DetectionBatch(images, boxes, labels, sizes, sizes, torch.arange(options.batch_size))
+    numbers = torch.arange(options.batch_size)
+    batch = DetectionBatch(images, boxes, labels, sizes, sizes, image_ids=numbers, seeds=numbers)
     return DetectionBatch(*(x.to(device) for x in batch))
 
 

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 
 from benchmarks.compare import alternate, benchmark_device, find_data, report
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
-from public.datasets.imagenet import ImageFolderDataset, ImageList, list_images
+from public.datasets.imagenet import ImageFolderDataset, ImageList, Images, list_images
 from public.datasets.loaders import ImageFolderTrainLoader
 from public.layers.normalize import Normalize
 from public.runtime.device import synchronize
@@ -65,7 +65,7 @@ def speed(batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.de
 class OurBatches:
     """Passes over our loader, each with the augmentation of another epoch."""
 
-    def __init__(self, images: ImageList, options: Options, device: torch.device) -> None:
+    def __init__(self, images: Images, options: Options, device: torch.device) -> None:
         transforms = (RandomResizedCrop(SIZE), v2.RandomHorizontalFlip())
         self.loader = ImageFolderTrainLoader(
             ImageFolderDataset(images, transforms, decoder="opencv", seed=0),

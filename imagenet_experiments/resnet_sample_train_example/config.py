@@ -21,7 +21,7 @@ CONFIGS = {
         network="resnet18",
         num_classes=10,
         input_size=64,
-        epochs=14,
+        epochs=10,
         batch_size=64,
         data=ClassificationDataConfig(
             dataset="imagenet",
@@ -30,7 +30,6 @@ CONFIGS = {
                 v2.Resize((64, 64)),
                 v2.RandomCrop(64, padding=6, padding_mode="edge"),
                 v2.RandomHorizontalFlip(),
-                v2.RandomVerticalFlip(),
             ),
             val_transforms=(v2.Resize((64, 64)),),
         ),

@@ -3,6 +3,8 @@
     build_backbone("resnet50", num_classes=10)                # images [B, 3, H, W] -> logits [B, 10]
     build_features("resnet50", ("c3", "c4", "c5"))            # images -> {"c3": [B, 512, H/8, W/8], ...}
 
+    python -m public.backbones.catalog                        # prints all of them as a table
+
 A family is imported when one of its networks is built, and torch not before that: the list costs nothing.
 """
 
@@ -11,6 +13,7 @@ from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, get_args
 
+from public.backbones.cards import CARDS, Card
 from public.config.names import nearest_names
 
 if TYPE_CHECKING:
@@ -26,7 +29,18 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "resnet50",
         "resnet101",
         "resnet152",
+        "resnext50_32x4d",
+        "resnext101_32x8d",
+        "wide_resnet50_2",
+        "wide_resnet101_2",
     ),
+    "public.backbones.resnet_v2": ("resnet18_v2", "resnet34_v2", "resnet50_v2", "resnet101_v2", "resnet152_v2"),
+    "public.backbones.resnest": ("resnest50",),
+    "public.backbones.oct_resnet": ("oct_resnet50_alpha0125", "oct_resnet50_alpha0250"),
+    "public.backbones.detnet": ("detnet59",),
+    "public.backbones.lambda_resnet": ("lambda_resnet50",),
+    "public.backbones.evonorm_resnet": ("evonorm_resnet50",),
+    "public.backbones.lip_resnet": ("lip_resnet50",),
     "public.backbones.cifar_resnet": (
         "resnet18cifar",
         "resnet34cifar",
@@ -35,6 +49,59 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "resnet152cifar",
     ),
     "public.backbones.mobilenet_v2": ("mobilenet_v2",),
+    "public.backbones.regnet": (
+        "regnet_x_200mf",
+        "regnet_x_400mf",
+        "regnet_x_400mf_tv",
+        "regnet_x_600mf",
+        "regnet_x_800mf",
+        "regnet_x_1_6gf",
+        "regnet_x_3_2gf",
+        "regnet_x_4gf",
+        "regnet_x_6_4gf",
+        "regnet_x_8gf",
+        "regnet_x_12gf",
+        "regnet_x_16gf",
+        "regnet_x_32gf",
+        "regnet_y_200mf",
+        "regnet_y_400mf",
+        "regnet_y_600mf",
+        "regnet_y_800mf",
+        "regnet_y_800mf_tv",
+        "regnet_y_1_6gf",
+        "regnet_y_3_2gf",
+        "regnet_y_4gf",
+        "regnet_y_6_4gf",
+        "regnet_y_8gf",
+        "regnet_y_8gf_tv",
+        "regnet_y_12gf",
+        "regnet_y_16gf",
+        "regnet_y_32gf",
+    ),
+    "public.backbones.efficientnet": (
+        "efficientnet_b0",
+        "efficientnet_b1",
+        "efficientnet_b2",
+        "efficientnet_b3",
+        "efficientnet_b4",
+        "efficientnet_b5",
+        "efficientnet_b6",
+        "efficientnet_b7",
+    ),
+    "public.backbones.darknet": ("darknet19", "darknet53", "darknet_tiny"),
+    "public.backbones.vovnet": (
+        "vovnet19_slim_dw_se",
+        "vovnet19_dw_se",
+        "vovnet19_slim_se",
+        "vovnet19_se",
+        "vovnet39_se",
+        "vovnet57_se",
+        "vovnet99_se",
+    ),
+    "public.backbones.mobilenet_v1": ("mobilenet_v1",),
+    "public.backbones.mobilenet_v3": ("mobilenet_v3_large", "mobilenet_v3_small"),
+    "public.backbones.ghostnet": ("ghostnet_100", "ghostnet_130"),
+    "public.backbones.proxylessnas": ("proxylessnas_gpu", "proxylessnas_cpu", "proxylessnas_mobile"),
 }
 _FAMILY_OF = {name: module for module, names in _FAMILIES.items() for name in names}
 
@@ -97,3 +164,31 @@ def check_backbone_name(name: str) -> None:
 def _builder(name: str) -> "Callable[..., Backbone]":
     check_backbone_name(name)
     return getattr(import_module(_FAMILY_OF[name]), name)
+
+
+def table() -> str:
+    """The cards of all networks as a table in GitHub's markdown; the same text is in the README."""
+    header = "network | parameters | MACs | input | channels | strides | referee | top-1 | source of top-1"
+    rows = [header, " | ".join(["---"] * (header.count("|") + 1))]
+    rows += [f"`{name}` | {_row(CARDS[name])}" for name in list_backbones()]
+    return "\n".join(f"| {row} |" for row in rows)
+
+
+def _row(card: Card) -> str:
+    levels = f"{card.levels[0]}-{card.levels[-1]}"
+    return " | ".join(
+        (
+            f"{card.parameters / 1e6:.3f} M",
+            f"{card.macs / 1e9:.3f} G",
+            str(card.input_size),
+            f"{levels}: {', '.join(map(str, card.channels))}",
+            ", ".join(map(str, card.strides)),
+            card.referee,
+            "-" if card.top1 is None else f"{card.top1:.2f}",
+            card.source,
+        )
+    )
+
+
+if __name__ == "__main__":
+    print(table())

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
-from public.layers.residual import BasicBlock, Block, Bottleneck, residual_layers, zero_last_norms_
+from public.layers.drop_path import linear_drop_path_
+from public.layers.residual import BasicBlock, BlockMaker, Bottleneck, residual_layers, zero_last_norms_
 
 
 class CifarResNetOptions(TypedDict, total=False):
@@ -23,6 +24,8 @@ class CifarResNetOptions(TypedDict, total=False):
 
     zero_init_residual: bool
     """Start every block as its shortcut (zero gamma); default False."""
+    drop_path: float
+    """Share of the training images that skip the last block; it grows linearly with depth. Default 0."""
 
 
 class CifarResNet(Backbone):
@@ -32,19 +35,21 @@ class CifarResNet(Backbone):
 
     def __init__(
         self,
-        block: Block,
+        block: BlockMaker,
         depths: Sequence[int],
         *,
         num_classes: int = 100,
         zero_init_residual: bool = False,
+        drop_path: float = 0.0,
     ) -> None:
         """Takes the kind of block, the number in each of four layers and the options."""
         super().__init__()
-        c0, c1, c2, c3 = (64 * 2**index * block.expansion for index in range(4))
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1, self.layer2, self.layer3, self.layer4 = residual_layers(block, depths, 64)
+        layers = residual_layers(block, depths, 64)
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        c0, c1, c2, c3 = (layer.out_channels for layer in layers)
         self.fc = nn.Linear(c3, num_classes)
         self.levels = {
             "c0": Level(1, c0, ("conv1", "bn1", "relu", "layer1")),
@@ -52,6 +57,7 @@ class CifarResNet(Backbone):
             "c2": Level(4, c2, ("layer3",)),
             "c3": Level(8, c3, ("layer4",)),
         }
+        linear_drop_path_(self, drop_path)
         if zero_init_residual:
             zero_last_norms_(self)
 

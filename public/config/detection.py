@@ -22,6 +22,9 @@ class DetectionDataConfig:
 
     dataset: Literal["coco", "voc"]
     """coco: annotations/instances_<split>.json and images/<split>/; voc: Pascal VOC's XML files and lists."""
+    metrics: Literal["coco", "voc"] | None = None
+    """By whose rules the detections are judged: coco gives COCO's 12 numbers, voc VOC's mAP; None: those of `dataset`.
+    Crowds and difficult objects count as the same: they need not be found."""
     folder: str
     """Where the data set lies: an absolute path, or one below DATA_ROOT."""
     train_splits: tuple[str, ...]
@@ -41,11 +44,21 @@ class DetectionDataConfig:
     """Subtracted on the device from pixels scaled to 0..1, red green blue."""
     std: tuple[float, float, float] = IMAGENET_STD
     """Divided by on the device."""
+    group_by_aspect: int | None = None
+    """Training batches hold images of similar shape, so that little of a canvas is padding: with k, images of 2k + 2
+    groups of width / height, k for each doubling between 1/2 and 2 (0: upright or not). None: whatever comes."""
     download: bool = False
     """Fetch the published archives (and verify them) if the folder does not hold the splits."""
 
+    @property
+    def rules(self) -> Literal["coco", "voc"]:
+        """By whose rules the detections are judged."""
+        return self.metrics or self.dataset
+
     def __post_init__(self) -> None:
         require(all(s > 0 for s in self.std), f"data.std={self.std} must be above 0.")
+        groups = self.group_by_aspect
+        require(groups is None or groups >= 0, f"data.group_by_aspect={groups} must be 0 or more (None: no groups).")
         for name in ("train_splits", "val_splits"):
             require(bool(getattr(self, name)), f"data.{name} must name at least one split.")
         if self.dataset == "coco":
@@ -68,20 +81,53 @@ class DetectorConfig:
     """Levels of the backbone, from the stem on, whose weights do not train: 0 none, 1 the stem, 2 also c2, ..."""
     frozen_batch_norm: bool = False
     """Whether the backbone's batch norms keep the statistics and weights they came with."""
+    batch_norm_eps: float | None = None
+    """retinanet: what the backbone's batch norms add to a variance (1e-5); torchvision's detectors trained on COCO were
+    trained with 0."""
     channels: int | None = None
     """Channels of the pyramid and the heads (256)."""
     num_convs: int | None = None
     """3x3 convolutions in each head tower (4)."""
     levels: tuple[str, ...] | None = None
-    """retinanet, fcos: the pyramid's levels, such as p3 p4 p5 p6 p7."""
+    """The pyramid's levels. retinanet, fcos: such as p3 p4 p5 p6 p7. faster_rcnn, cascade_rcnn: such as p2 p3 p4 p5
+    p6."""
+    pyramid: Literal["standard", "detnet"] | None = None
+    """faster_rcnn, cascade_rcnn: how the levels are joined (standard)."""
     focal_alpha: float | None = None
     """retinanet, fcos: weight of the positives in the focal loss (0.25)."""
     focal_gamma: float | None = None
     """retinanet, fcos: exponent of the focal loss (2)."""
     anchor_sizes: tuple[float, ...] | None = None
-    """retinanet: the square root of an anchor's area at each level, pixels."""
+    """retinanet, faster_rcnn, cascade_rcnn: the square root of an anchor's area at each level, pixels."""
+    anchors: Literal["centred", "torchvision"] | None = None
+    """retinanet, faster_rcnn, cascade_rcnn: whether anchors lie around the middles of their cells (centred) or where
+    torchvision's lie."""
+    p6_from: Literal["c5", "p5"] | None = None
+    """retinanet: what P6 comes from, the backbone's deepest map (c5) or the pyramid's."""
     box_loss: Literal["smooth_l1", "l1", "giou"] | None = None
     """retinanet: the loss of the boxes."""
+    box_weights: tuple[float, float, float, float] | None = None
+    """retinanet: what the numbers of a box's code, x y width height, are multiplied by (10 10 5 5)."""
+    normalise: Literal["batch", "image"] | None = None
+    """retinanet: whether losses are divided by the positives of the whole batch (batch) or image by image."""
+    smooth_l1_beta: float | None = None
+    """faster_rcnn, cascade_rcnn: error from which on the losses of boxes grow linearly (1/9)."""
+    rpn_samples: int | None = None
+    """faster_rcnn, cascade_rcnn: anchors of an image that a step learns from (256)."""
+    num_candidates: tuple[int, int] | None = None
+    """faster_rcnn, cascade_rcnn: boxes of a level before suppression, in training and afterwards (2000 1000)."""
+    num_proposals: tuple[int, int] | None = None
+    """faster_rcnn, cascade_rcnn: proposals of an image after it, in training and afterwards (2000 1000)."""
+    roi_samples: int | None = None
+    """faster_rcnn, cascade_rcnn: regions of an image that a step learns from (512)."""
+    pool_size: int | None = None
+    """faster_rcnn, cascade_rcnn: rows and columns that are cut out for each region (7)."""
+    sampling_ratio: int | None = None
+    """faster_rcnn, cascade_rcnn: samples of each of their cells in each direction; 0: by the region's size (2)."""
+    head_channels: int | None = None
+    """faster_rcnn, cascade_rcnn: channels of the hidden layers of the heads (1024); centernet: the same (64)."""
+    class_agnostic: bool | None = None
+    """faster_rcnn: one box for a region instead of one for each class (no); cascade_rcnn: always."""
     deformable: bool | None = None
     """centernet: whether the convolutions of the upsampling are deformable (yes)."""
     upsample_channels: tuple[int, ...] | None = None
@@ -91,6 +137,10 @@ class DetectorConfig:
     iou_threshold: float | None = None
     """Of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression); centernet: only if
     given."""
+    soft_nms: Literal["linear", "gaussian"] | None = None
+    """faster_rcnn, cascade_rcnn: the weaker box only loses some of its score (it goes)."""
+    soft_nms_sigma: float | None = None
+    """faster_rcnn, cascade_rcnn: how slowly it does with soft_nms=gaussian (0.5)."""
     max_detections: int | None = None
     """The largest number of detections of an image (100)."""
 
@@ -122,10 +172,11 @@ class DetectionConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = METRICS[self.data.dataset]
+        given = METRICS[self.data.rules]
+        setting = "dataset" if self.data.metrics is None else "metrics"
         require(
             self.best_metric in given,
-            f"best_metric={self.best_metric!r} is not among the metrics of data.dataset={self.data.dataset!r}: "
+            f"best_metric={self.best_metric!r} is not among the metrics of data.{setting}={self.data.rules!r}: "
             f"{', '.join(given)}.",
         )
         require(

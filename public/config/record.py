@@ -24,12 +24,15 @@ def to_record(value: Any) -> Any:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """One line 'section.field: old -> new' for every field in which two records differ."""
+    """One line 'section.field: old -> new' for every field in which two records differ.
+
+    A field that is absent counts as None: a checkpoint from before a setting existed is one that left it unset.
+    """
     lines: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         before, now = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(now, dict):
-            lines += differences(before, now, f"{prefix}{key}.")
+        if isinstance(before, dict | None) and isinstance(now, dict | None):
+            lines += differences(before or {}, now or {}, f"{prefix}{key}.")
         elif before != now:
             lines.append(f"{prefix}{key}: {before!r} -> {now!r}")
     return lines

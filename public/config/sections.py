@@ -43,6 +43,12 @@ class OptimizerConfig:
     """sgd only: Nesterov momentum; None means off."""
     betas: tuple[float, float] | None = None
     """adamw only: decay rates of the two moments; None means (0.9, 0.999)."""
+    gradient_centralization: bool | None = None
+    """Whether the mean over all but the output channels is taken from each weight's gradient; None means no."""
+    lookahead_steps: int | None = None
+    """Steps after which the weights return to slow ones that follow them (Lookahead, usually 5); None: never."""
+    lookahead_alpha: float | None = None
+    """Share of the way that the slow weights then go; None means 0.5."""
 
     def __post_init__(self) -> None:
         require(0 < self.lr < math.inf, f"optimizer.lr={self.lr} must be greater than 0 and finite.")
@@ -57,6 +63,19 @@ class OptimizerConfig:
         require(
             self.betas is None or all(0 <= beta < 1 for beta in self.betas),
             f"optimizer.betas={self.betas} must lie within [0, 1).",
+        )
+        self._check_lookahead()
+
+    def _check_lookahead(self) -> None:
+        steps, alpha = self.lookahead_steps, self.lookahead_alpha
+        require(
+            steps is None or steps >= 2,
+            f"optimizer.lookahead_steps={steps} must be 2 or more (None: no Lookahead); with 1 it is a smaller lr.",
+        )
+        require(alpha is None or 0 < alpha < 1, f"optimizer.lookahead_alpha={alpha} must lie within (0, 1).")
+        require(
+            alpha is None or steps is not None,
+            f"optimizer.lookahead_alpha={alpha} has no effect without optimizer.lookahead_steps.",
         )
 
 

@@ -49,6 +49,8 @@ class DetectionBatch(NamedTuple):
     """int64 [B, 2], see `ImageSizes`."""
     image_ids: torch.Tensor
     """int64 [B], the data set's own."""
+    seeds: torch.Tensor
+    """int64 [B], for whatever is drawn for an image on the device: each its own in each epoch."""
 
     @property
     def sizes(self) -> ImageSizes:

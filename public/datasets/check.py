@@ -32,8 +32,9 @@ from public.datasets.batches import DataError, steps_per_epoch
 from public.datasets.classification import build_train_data
 from public.datasets.coco import scan_coco
 from public.datasets.detection_loaders import decode_annotated
-from public.datasets.imagenet import ImageFolderDataset, ImageList, UnreadableImage, list_images
+from public.datasets.imagenet import ImageFolderDataset, ImageList, UnreadableImage
 from public.datasets.locations import dataset_folder
+from public.datasets.packed import find_images
 from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems, num_usable
 from public.datasets.voc import scan_voc, voc_class_names
 from public.runtime.distributed import World
@@ -157,12 +158,12 @@ def _scan(config: DetectionConfig, folder: Path, splits: tuple[str, ...]) -> Raw
 
 
 def _check_image_folder(config: ClassificationConfig) -> Iterator[SplitReport]:
-    """Folders of images: every file must decode."""
+    """Folders of images, or packed ones: every one must decode."""
     folder, expected = dataset_folder(config.data.folder), None
     for split in ("train", "val"):
         title = str(folder / split)
         try:
-            images = list_images(folder, split)
+            images = find_images(folder, split)
         except DataError as error:
             yield _unusable(title, error)
             continue

@@ -18,7 +18,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 
 from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
 from public.datasets.locations import where_to_get
-from public.runtime.seeding import epoch_order, uniforms
+from public.runtime.seeding import batch_of_step, epoch_order, uniforms
 from public.transforms.batch import BatchTransform
 
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
@@ -142,6 +142,7 @@ class CifarTrainLoader:
         rank: this process.
         num_processes: all of them.
         device: where the images are kept and augmented.
+        repeats: how many times each image is in its batch, see `batch_of_step`.
     """
 
     def __init__(
@@ -155,9 +156,10 @@ class CifarTrainLoader:
         num_processes: int = 1,
         device: torch.device | str = "cpu",
         where: object = "CIFAR-100",
+        repeats: int = 1,
     ) -> None:
         self.images, self.labels = data.images.to(device), data.labels.to(device)
-        self.transforms, self.seed = transforms, seed
+        self.transforms, self.seed, self.repeats = transforms, seed, repeats
         self.batch_size, self.local_size = batch_size, batch_size // num_processes
         self.offset = rank * self.local_size
         self.steps_per_epoch = steps_per_epoch(len(data.images), batch_size, where)
@@ -166,15 +168,16 @@ class CifarTrainLoader:
         """The batches of one epoch from `first_step` on."""
         order = epoch_order(self.seed, epoch, len(self.images))
         for step in range(first_step, self.steps_per_epoch):
-            begin = step * self.batch_size + self.offset
-            yield self._batch(epoch, order[begin : begin + self.local_size])
+            epochs, indices = batch_of_step(order, epoch, step, self.batch_size, self.repeats)
+            own = slice(self.offset, self.offset + self.local_size)
+            yield self._batch(epochs[own], indices[own])
 
-    def _batch(self, epoch: int, indices: np.ndarray) -> ClassificationBatch:
+    def _batch(self, epochs: np.ndarray, indices: np.ndarray) -> ClassificationBatch:
         device = self.images.device
         chosen = torch.from_numpy(indices).to(device)
         images = self.images.index_select(0, chosen)  # [B, 3, 32, 32]
         num_draws = sum(t.num_draws for t in self.transforms)
-        draws = torch.from_numpy(uniforms(self.seed, epoch, indices, num_draws)).to(device)  # [B, num_draws]
+        draws = torch.from_numpy(uniforms(self.seed, epochs, indices, num_draws)).to(device)  # [B, num_draws]
         for transform in self.transforms:
             images = transform(images, draws[:, : transform.num_draws])
             draws = draws[:, transform.num_draws :]

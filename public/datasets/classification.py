@@ -6,9 +6,10 @@ from public.config.classification import ClassificationConfig, ClassificationDat
 from public.config.record import class_summary
 from public.datasets.batches import DataError, EvalLoader, TrainLoader
 from public.datasets.cifar100 import Cifar100, CifarEvalLoader, CifarTrainLoader, read_cifar100
-from public.datasets.imagenet import ImageFolderDataset, ImageList, check_same_classes, list_images
+from public.datasets.imagenet import ImageFolderDataset, Images, check_same_classes
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
 from public.datasets.locations import dataset_folder, is_generated_sample
+from public.datasets.packed import find_images
 from public.runtime.distributed import World
 from public.transforms.batch import BatchTransform
 
@@ -50,7 +51,7 @@ def build_eval_data(data: ClassificationDataConfig, *, batch_size: int, num_work
             split, batch_size=batch_size, rank=world.rank, num_processes=world.size, device=world.device
         )
         return EvalData(loader, split.class_names)
-    images = list_images(dataset_folder(data.folder), "val")
+    images = find_images(dataset_folder(data.folder), "val")
     return EvalData(_imagenet_eval_loader(data, images, batch_size, num_workers, world), images.class_names)
 
 
@@ -65,7 +66,7 @@ def check_num_classes(config: ClassificationConfig, class_names: list[str]) -> N
 
 def _imagenet_train_data(config: ClassificationConfig, world: World) -> TrainData:
     folder = dataset_folder(config.data.folder)
-    images, val_images = list_images(folder, "train"), list_images(folder, "val")
+    images, val_images = find_images(folder, "train"), find_images(folder, "val")
     check_same_classes(images, val_images)
     dataset = ImageFolderDataset(
         images, config.data.train_transforms, decoder=config.data.decoder or "opencv", seed=config.seed
@@ -77,6 +78,7 @@ def _imagenet_train_data(config: ClassificationConfig, world: World) -> TrainDat
         rank=world.rank,
         num_processes=world.size,
         pin_memory=world.device.type == "cuda",
+        repeats=config.data.repeated_augmentation or 1,
     )
     val = _imagenet_eval_loader(
         config.data, val_images, config.local_batch_size(world.size), config.runtime.num_workers, world
@@ -85,7 +87,7 @@ def _imagenet_train_data(config: ClassificationConfig, world: World) -> TrainDat
 
 
 def _imagenet_eval_loader(
-    data: ClassificationDataConfig, images: ImageList, batch_size: int, num_workers: int, world: World
+    data: ClassificationDataConfig, images: Images, batch_size: int, num_workers: int, world: World
 ) -> EvalLoader:
     dataset = ImageFolderDataset(images, data.val_transforms, decoder=data.decoder or "opencv", seed=0)
     return ImageFolderEvalLoader(
@@ -132,6 +134,7 @@ def _cifar_train_data(config: ClassificationConfig, world: World) -> TrainData:
         num_processes=world.size,
         device=world.device,
         where=dataset_folder(config.data.folder),
+        repeats=config.data.repeated_augmentation or 1,
     )
     val = build_eval_data(config.data, batch_size=config.local_batch_size(world.size), num_workers=0, world=world)
     return TrainData(train, val.loader, split.class_names, len(split.images))

@@ -62,6 +62,7 @@ def build_train_data(config: DetectionConfig, world: World) -> DetectionTrainDat
         rank=world.rank,
         num_processes=world.size,
         pin_memory=world.device.type == "cuda",
+        group_by_aspect=data.group_by_aspect,
     )
     local_batch_size = config.local_batch_size(world.size)
     val = _eval_loader(data, val_annotations, local_batch_size, config.runtime.num_workers, world)

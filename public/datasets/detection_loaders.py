@@ -21,7 +21,7 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import PADDING, DataError, DetectionBatch, steps_per_epoch
 from public.datasets.imagenet import UnreadableImage, decode_pixels
 from public.datasets.loaders import ShareOfEpoch, ShareOfSplit, WithSteps, checked, read_ahead
-from public.runtime.seeding import sample_seed, uniforms
+from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.detection import FILL, DetectionSample, DetectionTransform
 
 _STEPS = 2**63  # in the place of an epoch, which never gets there: the seed of steps is no sample's
@@ -36,6 +36,8 @@ class LoadedImage(NamedTuple):
     """Height and width of the image file."""
     image_id: int
     """The data set's own."""
+    seed: int = 0
+    """For what is drawn for it on the device; only training draws anything."""
 
 
 def checked_transforms(name: str, transforms: Sequence[Any], *, random: bool = True) -> list[DetectionTransform]:
@@ -98,7 +100,7 @@ class DetectionDataset(Dataset[Any]):
         sample = DetectionSample(image, *self.annotations.of(index), size)
         for transform, draws in zip(self.transforms, self._draws(epoch, index, step), strict=True):
             sample = transform(sample, draws)
-        return LoadedImage(sample, size, int(self.annotations.image_ids[index]))
+        return LoadedImage(sample, size, int(self.annotations.image_ids[index]), sample_seed(self.seed, epoch, index))
 
     def _draws(self, epoch: int, index: int, step: int) -> Iterator[np.ndarray]:
         """Each transform's own: float64 [num_draws], of the image or, where a batch has to agree, of the step."""
@@ -169,6 +171,7 @@ def collate(samples: Sequence[LoadedImage | UnreadableImage], *, canvas_multiple
         content_sizes=torch.tensor([one.sample.content_size for one in loaded]),
         original_sizes=torch.tensor([one.original_size for one in loaded]),
         image_ids=torch.tensor([one.image_id for one in loaded]),
+        seeds=torch.tensor([one.seed for one in loaded]),
     )
 
 
@@ -190,6 +193,57 @@ def _extended(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=FILL)
 
 
+def aspect_groups(sizes: np.ndarray, groups_per_doubling: int) -> np.ndarray:
+    """Puts images into groups of similar width / height, as torchvision's detection references do.
+
+    Args:
+        sizes: [N, 2], height and width of each.
+        groups_per_doubling: k, of width / height between 1/2 and 2; what is beyond on either side is one more group.
+
+    Returns:
+        int64 [N], from 0 (upright) to 2k + 1 (wide).
+    """
+    edges = 2.0 ** np.linspace(-1, 1, 2 * groups_per_doubling + 1) if groups_per_doubling else np.ones(1)
+    return np.searchsorted(edges, sizes[:, 1] / sizes[:, 0], side="right")
+
+
+def grouped_order(order: np.ndarray, groups: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Sorts the images of an epoch so that a batch holds images of one group, and the batches come in random order.
+
+    Deviation from torchvision, which takes some images twice and leaves others out to fill each group's last batch: an
+    epoch has the images that it has without groups, each once, and at most (number of groups - 1) of its batches hold
+    images of neighbouring groups.
+
+    Args:
+        order: int64 [N], the images as they come without groups.
+        groups: [N], the group of each image.
+        batch_size: B, of all processes together.
+        seed: of the order of the batches.
+        epoch: 0-based.
+
+    Returns:
+        int64 [N // B * B].
+    """
+    whole = order[: len(order) // batch_size * batch_size]
+    sorted_batches = whole[np.argsort(groups[whole], kind="stable")].reshape(-1, batch_size)
+    return sorted_batches[epoch_order(seed, epoch, len(sorted_batches))].reshape(-1)
+
+
+class GroupedShareOfEpoch(ShareOfEpoch):
+    """A `ShareOfEpoch` whose global batches hold images of one group, see `grouped_order`; `groups` is [N]."""
+
+    def __init__(self, groups: np.ndarray, batch_size: int, seed: int, rank: int, num_processes: int) -> None:
+        super().__init__(len(groups), batch_size, seed, rank, num_processes)
+        self.groups = groups
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = epoch_order(self.seed, self.epoch, self.num_images)
+        order = grouped_order(order, self.groups, self.batch_size, self.seed, self.epoch)
+        for begin in range(self.first_step * self.batch_size, len(order), self.batch_size):
+            own = order[begin + self.offset : begin + self.offset + self.local_size]
+            yield [(self.epoch, index) for index in own.tolist()]
+
+
 class DetectionTrainLoader:
     """Training batches of one process: its part of every global batch.
 
@@ -200,6 +254,7 @@ class DetectionTrainLoader:
         rank: this process.
         num_processes: all of them.
         pin_memory: whether batches lie where a GPU fetches them fastest.
+        group_by_aspect: groups for each doubling of width / height, see `aspect_groups`; None: no groups.
 
     Raises:
         DataError: there is not even one global batch.
@@ -214,9 +269,14 @@ class DetectionTrainLoader:
         rank: int = 0,
         num_processes: int = 1,
         pin_memory: bool = False,
+        group_by_aspect: int | None = None,
     ) -> None:
         self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.annotations.source)
-        self.share = ShareOfEpoch(len(dataset), batch_size, dataset.seed, rank, num_processes)
+        place = batch_size, dataset.seed, rank, num_processes
+        if group_by_aspect is None:
+            self.share = ShareOfEpoch(len(dataset), *place)
+        else:
+            self.share = GroupedShareOfEpoch(aspect_groups(dataset.annotations.sizes, group_by_aspect), *place)
         to_batch = partial(collate, canvas_multiple=dataset.canvas_multiple)
         self.loader = read_ahead(dataset, WithSteps(self.share), to_batch, num_workers, pin_memory)
 

@@ -1,12 +1,14 @@
 """ImageNet (ILSVRC2012) and any data set of the same shape: train/<class>/ and val/<class>/ folders of image files.
 
-Classes are numbered by their sorted folder names, as torchvision's ImageFolder numbers them.
+Classes are numbered by their sorted folder names, as torchvision's ImageFolder numbers them. `packed.py` reads the same
+images from one file a split.
 """
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -23,17 +25,70 @@ from public.runtime.seeding import drawing_for
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
 
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError)
+"""What reading and decoding an image can raise."""
+
+
+class UnreadableImage(NamedTuple):
+    """Takes the place of a sample whose file cannot be used; the loader turns it into one clear error."""
+
+    path: str
+    reason: str
+    problem: str = "cannot be decoded"
+    remedy: str = "Replace or remove it"
+
+
+class Images(Protocol):
+    """The images of one split: files of a folder (`ImageList`) or records of one file (`packed.PackedImages`)."""
+
+    @property
+    def folder(self) -> Path:
+        """The split's folder, or its packed file."""
+        ...
+
+    @property
+    def files(self) -> np.ndarray:
+        """Paths below the split's folder as fixed-width bytes [N]: one block of memory, which workers share."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [N]."""
+        ...
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes' folder names, sorted."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """The encoded image. Raises OSError, with the reason, where it cannot be read."""
+        ...
+
+    def unreadable(self, index: int, reason: str) -> UnreadableImage:
+        """Names an image that cannot be used."""
+        ...
+
+
 class ImageList(NamedTuple):
-    """The files of one split."""
+    """The files of one split, as `Images`."""
 
     folder: Path
-    """The split's folder."""
     files: np.ndarray
-    """Paths below it as fixed-width bytes [N]: one block of memory, which workers share instead of copying."""
     labels: np.ndarray
-    """int64 [N]."""
     class_names: list[str]
-    """The classes' folder names, sorted."""
+
+    def path(self, index: int) -> Path:
+        """Where an image lies."""
+        return self.folder / os.fsdecode(self.files[index])
+
+    def read(self, index: int) -> bytes:
+        """The file's content."""
+        return self.path(index).read_bytes()
+
+    def unreadable(self, index: int, reason: str) -> UnreadableImage:
+        """Names the file."""
+        return UnreadableImage(str(self.path(index)), reason)
 
 
 def list_images(root: Path, split: str) -> ImageList:
@@ -69,7 +124,7 @@ def _image_files(folder: Path) -> list[str]:
     ]
 
 
-def check_same_classes(train: ImageList, val: ImageList) -> None:
+def check_same_classes(train: Images, val: Images) -> None:
     """Raises DataError unless both splits have the same classes: labels are the numbers of sorted folder names."""
     if train.class_names == val.class_names:
         return
@@ -81,27 +136,18 @@ def check_same_classes(train: ImageList, val: ImageList) -> None:
     )
 
 
-class UnreadableImage(NamedTuple):
-    """Takes the place of a sample whose file cannot be used; the loader turns it into one clear error."""
-
-    path: str
-    reason: str
-    problem: str = "cannot be decoded"
-    remedy: str = "Replace or remove it"
-
-
 class ImageFolderDataset(Dataset[Any]):
     """Decoded and transformed images of one split.
 
     Args:
-        images: the files.
+        images: the files, or the records of a packed file: the samples are the same.
         transforms: torchvision v2 transforms, applied in order to a uint8 tensor [3, H, W] ('opencv') or to a PIL
             image ('pil'); the result must be uint8 [3, H', W'] or a PIL image.
         decoder: 'opencv' or 'pil'. They decode to the same pixels; resizing then rounds a little differently.
         seed: of the augmentation.
     """
 
-    def __init__(self, images: ImageList, transforms: Sequence[Callable[..., Any]], *, decoder: str, seed: int) -> None:
+    def __init__(self, images: Images, transforms: Sequence[Callable[..., Any]], *, decoder: str, seed: int) -> None:
         self.images, self.transforms, self.seed = images, transforms, seed
         self.decode = {"opencv": decode_opencv, "pil": decode_pil}[decoder]
 
@@ -111,11 +157,10 @@ class ImageFolderDataset(Dataset[Any]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int] | UnreadableImage:
         """The sample of (epoch, index): uint8 [3, H', W'] and its label; every random draw depends on these alone."""
         epoch, index = key
-        path = self.images.folder / os.fsdecode(self.images.files[index])
         try:
-            image = self.decode(path)
-        except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError) as error:
-            return UnreadableImage(str(path), first_line(error))
+            image = self.decode(self.images.read(index))
+        except DECODING_ERRORS as error:
+            return self.images.unreadable(index, first_line(error))
         with drawing_for(self.seed, epoch, index):
             for transform in self.transforms:
                 image = transform(image)
@@ -123,31 +168,40 @@ class ImageFolderDataset(Dataset[Any]):
         return tensor, int(self.images.labels[index])
 
 
-def decode_opencv(path: Path) -> torch.Tensor:
+def decode_opencv(encoded: bytes) -> torch.Tensor:
     """uint8 [3, H, W] red green blue, turned upright by its EXIF orientation.
 
     The memory is that of the decoded [H, W, 3] picture: torch resizes such tensors twice as fast as planar ones.
     """
-    return torch.from_numpy(decode_pixels(path)).permute(2, 0, 1)
+    return torch.from_numpy(decode_encoded(encoded)).permute(2, 0, 1)
 
 
 def decode_pixels(path: Path, *, upright: bool = True) -> np.ndarray:
+    """`decode_encoded` of a file; an OSError where there is none."""
+    return decode_encoded(path.read_bytes(), upright=upright)
+
+
+def decode_encoded(encoded: bytes, *, upright: bool = True) -> np.ndarray:
     """uint8 [H, W, 3] red green blue: turned upright by its EXIF orientation, or as the pixels are stored.
 
+    Args:
+        encoded: an image file's content.
+        upright: whether to turn it.
+
     Raises:
-        OSError: there is no such file, or it is no whole image.
+        OSError: it is no whole image.
         cv2.error: it is empty.
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), flags)
+    image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
     if image is None:
         raise OSError("it is truncated, damaged or not an image")
     return image
 
 
-def decode_pil(path: Path) -> Image.Image:
+def decode_pil(encoded: bytes) -> Image.Image:
     """The RGB PIL image, turned upright by its EXIF orientation."""
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(encoded)) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):  # PIL would cut at 255 what reaches to 65535
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))

@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
 from public.datasets.imagenet import ImageFolderDataset, UnreadableImage
 from public.runtime.interruption import ignore_signals_in_worker
-from public.runtime.seeding import epoch_order
+from public.runtime.seeding import batch_of_step, epoch_order
 
 
 class ShareOfEpoch(Sampler[list[tuple[int, int]]]):
     """Gives one process its part of each global batch of an epoch, as (epoch, index) keys.
+
+    With repeated augmentation the copies of an image have epochs of their own, see `batch_of_step`.
 
     Args:
         num_images: of the data set.
@@ -25,10 +27,13 @@ class ShareOfEpoch(Sampler[list[tuple[int, int]]]):
         seed: of the order.
         rank: this process.
         num_processes: all of them.
+        repeats: how many times each image is in its batch.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int, num_processes: int) -> None:
-        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
+    def __init__(
+        self, num_images: int, batch_size: int, seed: int, rank: int, num_processes: int, repeats: int = 1
+    ) -> None:
+        self.num_images, self.batch_size, self.seed, self.repeats = num_images, batch_size, seed, repeats
         self.local_size = batch_size // num_processes
         self.offset = rank * self.local_size
         self.epoch = self.first_step = 0
@@ -39,8 +44,9 @@ class ShareOfEpoch(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = epoch_order(self.seed, self.epoch, self.num_images)
         for step in range(self.first_step, self.num_images // self.batch_size):
-            begin = step * self.batch_size + self.offset
-            yield [(self.epoch, int(i)) for i in order[begin : begin + self.local_size]]
+            epochs, indices = batch_of_step(order, self.epoch, step, self.batch_size, self.repeats)
+            own = slice(self.offset, self.offset + self.local_size)
+            yield list(zip(epochs[own].tolist(), indices[own].tolist(), strict=True))
 
 
 class ShareOfSplit(Sampler[list[tuple[int, int]]]):
@@ -149,9 +155,10 @@ class ImageFolderTrainLoader:
         rank: int = 0,
         num_processes: int = 1,
         pin_memory: bool = False,
+        repeats: int = 1,
     ) -> None:
         self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.images.folder)
-        self.sampler = ShareOfEpoch(len(dataset), batch_size, dataset.seed, rank, num_processes)
+        self.sampler = ShareOfEpoch(len(dataset), batch_size, dataset.seed, rank, num_processes, repeats)
         self.loader = read_ahead(dataset, self.sampler, collate, num_workers, pin_memory)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:

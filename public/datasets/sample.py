@@ -29,7 +29,7 @@ DATA_SETS: tuple[str, ...] = ("ILSVRC2012", "CIFAR100", "COCO2017", "VOCdataset"
 """Folders under the root."""
 
 _MADE_BY = "public.datasets.sample"
-_VERSION = 1  # raise it whenever the files of equal settings change
+_VERSION = 2  # raise it whenever the files of equal settings change
 _PARTIAL = "sample.partial"
 
 
@@ -45,7 +45,7 @@ class SampleSizes:
     """CIFAR100 training images over all 100 classes."""
     cifar100_test: int = 500
     """CIFAR100 test images over all 100 classes."""
-    coco_train: int = 240
+    coco_train: int = 960
     """COCO2017 training images."""
     coco_val: int = 80
     """COCO2017 validation images."""

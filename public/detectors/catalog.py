@@ -22,6 +22,8 @@ _DETECTORS = {
     "retinanet": ("public.detectors.retinanet.network", "RetinaNet"),
     "fcos": ("public.detectors.fcos.network", "FCOS"),
     "centernet": ("public.detectors.centernet.network", "CenterNet"),
+    "faster_rcnn": ("public.detectors.faster_rcnn.network", "FasterRCNN"),
+    "cascade_rcnn": ("public.detectors.cascade_rcnn.network", "CascadeRCNN"),
 }
 
 

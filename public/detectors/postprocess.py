@@ -4,12 +4,19 @@ Candidates of all images, levels and classes lie in one flat list; a group numbe
 nothing loops over images or classes, and nothing is padded before the very end.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
 from public.datasets.batches import PADDING, ImageSizes
 from public.detectors.detector import Detections
+from public.geometry.boxes import pairwise_iou
+
+SoftNMS = Literal["linear", "gaussian"]
+SOFT_NMS_FLOOR = 0.001
+"""A score that soft suppression leaves below this is no detection any more."""
 
 _CPU_PIECE, _GPU_PIECE = 2**9, 2**14
 """Boxes that are compared with one another: the work of one call of `nms` grows with the square."""
@@ -67,6 +74,55 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
     pieces = zip(boxes.split(sizes), ordered.split(sizes), by_group.split(sizes), strict=True)
     kept = torch.cat([indices[nms(x, s, iou_threshold)] for x, s, indices in pieces])
     return kept[scores[kept].argsort(descending=True, stable=True)]
+
+
+def soft_suppress(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    *,
+    method: SoftNMS,
+    iou_threshold: float,
+    sigma: float,
+    limit: int,
+) -> tuple[Tensor, Tensor]:
+    """Soft non-maximum suppression within each group: a box keeps the less of its score the more it overlaps others.
+
+    Paper: Bodla et al. 2017, https://arxiv.org/abs/1704.04503. Again and again the best box that is left is taken, and
+    the scores of the others are multiplied by 1 - IoU where the IoU with it is above the threshold ("linear"), or by
+    exp(-IoU^2 / sigma) ("gaussian"). All groups take their turn at once.
+
+    Args:
+        boxes: float32 [n, 4], x1 y1 x2 y2, of some area.
+        scores: float32 [n], above 0.
+        groups: int64 [n].
+        method: see above.
+        iou_threshold: of "linear".
+        sigma: of "gaussian".
+        limit: how many of each group stay.
+
+    Returns:
+        int64 [m], indices of those that stay, and their new scores, float32 [m], falling.
+    """
+    if len(boxes) == 0:
+        return torch.empty(0, dtype=torch.int64, device=boxes.device), scores
+    rows, columns = torch.unique(groups, return_inverse=True)[1], rank_in_group(groups)  # [n] each
+    size = (int(rows.max()) + 1, int(columns.max()) + 1)  # G, K
+    left, rivals = scores.new_zeros(size), boxes.new_zeros(*size, 4)
+    left[rows, columns], rivals[rows, columns] = scores, boxes
+    kept = torch.zeros_like(left)
+    for _ in range(min(limit, size[1])):
+        best, place = left.max(dim=1, keepdim=True)  # [G, 1]
+        kept.scatter_(1, place, torch.where(best >= SOFT_NMS_FLOOR, best, kept.gather(1, place)))
+        taken = rivals.gather(1, place[..., None].expand(-1, -1, 4))  # [G, 1, 4]
+        overlaps = pairwise_iou(taken, rivals).squeeze(1).nan_to_num()  # [G, K], not a number in the filling
+        linear = torch.where(overlaps > iou_threshold, 1 - overlaps, 1)
+        left *= linear if method == "linear" else torch.exp(-overlaps.square() / sigma)
+        left.scatter_(1, place, 0)
+    new_scores = kept[rows, columns]  # [n]
+    order = new_scores.argsort(descending=True, stable=True)
+    order = order[new_scores[order] > 0]
+    return order, new_scores[order]
 
 
 def clip_to_content(boxes: Tensor, images: Tensor, sizes: ImageSizes) -> Tensor:

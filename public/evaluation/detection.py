@@ -10,7 +10,7 @@ from public.config.names import nearest_names
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import PADDING, DetectionBatch, ImageSizes
 from public.detectors.detector import Detections
-from public.evaluation.coco import CocoEvaluator
+from public.evaluation.coco import METRICS, CocoEvaluator
 from public.evaluation.predictions import DetectionResult, Predictions, gather_predictions
 from public.evaluation.voc import VocEvaluator
 from public.runtime.distributed import World
@@ -25,18 +25,18 @@ class Evaluator(Protocol):
 
 
 EVALUATORS: dict[str, Callable[[DetectionAnnotations], Evaluator]] = {"coco": CocoEvaluator, "voc": VocEvaluator}
-"""The rules of each kind of data set."""
+"""By name; each judges a split of any data set, in whatever layout it lies."""
 
 
-def metrics_evaluator(dataset: str) -> Callable[[DetectionAnnotations], Evaluator]:
+def metrics_evaluator(rules: str) -> Callable[[DetectionAnnotations], Evaluator]:
     """The rules of "coco" or "voc", to be called with the annotations of a split.
 
     Raises:
         ValueError: there are no others.
     """
-    if dataset not in EVALUATORS:
-        raise ValueError(f"no evaluation is called {dataset!r}; {nearest_names(dataset, EVALUATORS)}.")
-    return EVALUATORS[dataset]
+    if rules not in EVALUATORS:
+        raise ValueError(f"no evaluation is called {rules!r}; {nearest_names(rules, EVALUATORS)}.")
+    return EVALUATORS[rules]
 
 
 @torch.inference_mode()
@@ -106,4 +106,25 @@ def format_table(result: DetectionResult) -> str:
     if result.absent:
         counts = f"{len(result.absent)} of {len(result.class_names)} classes"
         lines += ["", f"no object of {counts}, in no mean: {', '.join(result.absent)}"]
+    return "\n".join(lines) + "\n"
+
+
+def format_coco_record(result: DetectionResult) -> str:
+    """COCO's twelve numbers in the words of its own tools, then the AP at IoU 0.5 of each class that has objects.
+
+    Raises:
+        KeyError: the result is not by COCO's rules.
+    """
+    kinds = {"AP": "Average Precision", "AR": "Average Recall"}
+    lines = ["COCO results:"]
+    for name in METRICS:
+        kind, _, condition = name.partition("_")
+        iou = f"0.{kind[2:]}" if kind[2:] else "0.50:0.95"
+        area = "all" if condition in ("", "1", "10", "100") else condition
+        most = condition if condition.isdigit() else "100"
+        where = f"IoU={iou:<9} | area={area:>6} | maxDets={most:>3}"
+        lines.append(f"{kinds[kind[:2]]:<18} ({kind[:2]}) @[ {where} ] = {result.metrics[name]:.3f}")
+    lines += ["", "mAP(IoU=0.5) for each category:"]
+    width = max((len(row["class"]) for row in result.per_class), default=0)
+    lines += [f"{row['class']:<{width}}: {row['AP50']:.4f}" for row in result.per_class]
     return "\n".join(lines) + "\n"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from public.datasets.annotations import DetectionAnnotations
-from public.evaluation.detection import format_table
+from public.evaluation.detection import format_coco_record, format_table
 from public.evaluation.pictures import draw_grid, draw_precision_recall, grid_entries
 from public.evaluation.predictions import DetectionResult, Predictions, write_coco_json, write_voc_files
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
@@ -16,6 +16,7 @@ def write_report(
     annotations: DetectionAnnotations,
     *,
     dataset: str,
+    rules: str,
     picture: str = "pictures.jpg",
 ) -> None:
     """Writes everything; a full disk is one warning for each kind of file.
@@ -26,11 +27,16 @@ def write_report(
         predictions: for the split.
         annotations: of the split.
         dataset: 'coco' writes predictions.json, 'voc' comp4_det_test_<class>.txt.
+        rules: those of the evaluator: 'coco' writes record_mAP.txt.
         picture: name of the picture grid.
     """
-    with going_on_when_disk_is_full(folder.name):
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_text(folder / "table.txt", format_table(result))
+    texts = {"table.txt": format_table(result)}
+    if rules == "coco":
+        texts["record_mAP.txt"] = format_coco_record(result)
+    for name, text in texts.items():
+        with going_on_when_disk_is_full(name):
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_text(folder / name, text)
     draw_precision_recall(folder / "precision_recall.png", result)
     draw_grid(folder / picture, grid_entries(annotations, predictions), annotations.class_names)
     if dataset == "coco":

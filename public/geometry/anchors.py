@@ -16,7 +16,7 @@ RATIOS = (0.5, 1.0, 2.0)
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 """What a level's size is multiplied by."""
 NUM_SHAPES = len(RATIOS) * len(SCALES)
-"""Anchors at each cell."""
+"""Anchors at each cell, with all scales."""
 
 
 def pyramid_anchors(
@@ -25,6 +25,7 @@ def pyramid_anchors(
     sizes: Sequence[float],
     device: torch.device,
     layout: AnchorLayout = "centred",
+    scales: Sequence[float] = SCALES,
 ) -> Tensor:
     """The anchors of a canvas, kept for the next call with the same arguments.
 
@@ -33,17 +34,18 @@ def pyramid_anchors(
     Args:
         canvas_size: height and width in pixels.
         strides: of each level.
-        sizes: of each level: the square root of the area of its smallest anchors, pixels.
+        sizes: of each level: the square root of the area of its anchors of scale 1, pixels.
         device: of the anchors.
         layout: "centred": around the middle (i + 0.5) * stride of each cell, to the last digit. "torchvision": around
             i * (canvas // cells), with scaled sizes cut to whole pixels, corners rounded to whole pixels, and the
             tall shapes' place taken by the wide ones.
+        scales: what the sizes are multiplied by, one shape for each.
 
     Returns:
         float32 [N, 4], x1 y1 x2 y2: level after level, row after row; in a cell ratio by ratio (tall, square, wide),
-        each in three scales. None is left out or cut at the border.
+        each in all scales. None is left out or cut at the border.
     """
-    return _pyramid_anchors(tuple(canvas_size), tuple(strides), tuple(sizes), device, layout)
+    return _pyramid_anchors(tuple(canvas_size), tuple(strides), tuple(sizes), device, layout, tuple(scales))
 
 
 @lru_cache(maxsize=32)  # multi-scale training has as many canvas sizes
@@ -53,15 +55,16 @@ def _pyramid_anchors(
     sizes: tuple[float, ...],
     device: torch.device,
     layout: AnchorLayout,
+    scales: tuple[float, ...],
 ) -> Tensor:
     levels = []
     with torch.inference_mode(False):  # made while decoding, they may serve the next training step
         for stride, size, (rows, columns) in zip(strides, sizes, map_sizes(canvas_size, strides), strict=True):
             if layout == "centred":
-                shapes, offset, steps = _shapes(size), 0.5, (stride, stride)
+                shapes, offset, steps = _shapes(size, scales), 0.5, (stride, stride)
             else:
                 shapes, offset, steps = (
-                    _torchvision_shapes(size),
+                    _torchvision_shapes(size, scales),
                     0.0,
                     (canvas_size[0] // rows, canvas_size[1] // columns),
                 )
@@ -72,18 +75,18 @@ def _pyramid_anchors(
         return torch.cat(levels).float().to(device)
 
 
-def _shapes(size: float) -> Tensor:
+def _shapes(size: float, scales: Sequence[float]) -> Tensor:
     """Anchors around the origin: float64 [A, 4], because most numbers are roots and are rounded once, at the end."""
-    scales = size * torch.tensor(SCALES, dtype=torch.float64)
+    sides = size * torch.tensor(scales, dtype=torch.float64)
     roots = torch.tensor(RATIOS, dtype=torch.float64).sqrt()
-    return _around_origin(roots[:, None] * scales, scales / roots[:, None])
+    return _around_origin(roots[:, None] * sides, sides / roots[:, None])
 
 
-def _torchvision_shapes(size: float) -> Tensor:
+def _torchvision_shapes(size: float, scales: Sequence[float]) -> Tensor:
     """Anchors around the origin as torchvision has them, to the same roundings: float32 [A, 4]."""
-    scales = torch.tensor([int(size * scale) for scale in SCALES], dtype=torch.float32)
+    sides = torch.tensor([int(size * scale) for scale in scales], dtype=torch.float32)
     roots = torch.tensor(RATIOS).sqrt()  # of height to width
-    return _around_origin((1 / roots)[:, None] * scales, roots[:, None] * scales).round()
+    return _around_origin((1 / roots)[:, None] * sides, roots[:, None] * sides).round()
 
 
 def _around_origin(widths: Tensor, heights: Tensor) -> Tensor:

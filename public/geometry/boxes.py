@@ -13,30 +13,31 @@ LARGEST_LOG_RATIO = math.log(1000 / 16)
 
 
 def pairwise_intersections(a: Tensor, b: Tensor) -> Tensor:
-    """The common area of every pair: float [n, 4], float [m, 4] -> [n, m]."""
-    ax1, ay1, ax2, ay2 = a[:, :, None].unbind(1)  # [n, 1] each
-    bx1, by1, bx2, by2 = b.t().contiguous().unbind(0)  # [m] each
+    """The common area of every pair: float [..., n, 4], float [..., m, 4] -> [..., n, m]."""
+    ax1, ay1, ax2, ay2 = a[..., None].unbind(-2)  # [..., n, 1] each
+    bx1, by1, bx2, by2 = b.mT.contiguous()[..., None, :].unbind(-3)  # [..., 1, m] each
     # In place: of all that is computed here, these arrays are the only large ones.
-    widths = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)  # [n, m]
-    heights = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)  # [n, m]
+    widths = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)  # [..., n, m]
+    heights = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)  # [..., n, m]
     return widths.mul_(heights)
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of every pair: float [n, 4], float [m, 4] -> [n, m]; NaN for two boxes of no area."""
+    """Intersection over union of every pair: float [..., n, 4], float [..., m, 4] -> [..., n, m]; NaN for two boxes
+    of no area."""
     intersections = pairwise_intersections(a, b)
-    unions = (areas(a)[:, None] + areas(b)).sub_(intersections)  # [n, m]
+    unions = (areas(a)[..., None] + areas(b)[..., None, :]).sub_(intersections)  # [..., n, m]
     return intersections.div_(unions)
 
 
 def pairwise_coverage(a: Tensor, b: Tensor) -> Tensor:
-    """The share of each b that each a covers: float [n, 4], float [m, 4] -> [n, m], 0 to 1."""
-    return pairwise_intersections(a, b).div_(areas(b))
+    """The share of each b that each a covers: float [..., n, 4], float [..., m, 4] -> [..., n, m], 0 to 1."""
+    return pairwise_intersections(a, b).div_(areas(b)[..., None, :])
 
 
 def areas(boxes: Tensor) -> Tensor:
-    """Float [n, 4] -> [n]."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    """Float [..., 4] -> [...]."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:

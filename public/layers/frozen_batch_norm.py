@@ -23,3 +23,10 @@ def freeze_batch_norm(module: nn.Module) -> None:
         if isinstance(layer, nn.BatchNorm2d):
             layer.__class__ = FrozenBatchNorm2d  # the same state and arithmetic, another behaviour of train()
             layer.eval().requires_grad_(False)
+
+
+def set_batch_norm_eps(module: nn.Module, eps: float) -> None:
+    """Makes every batch norm within `module` add `eps` to its variances: what the weights that it gets trained with."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps = eps

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from public.config.sections import OptimizerConfig
+from public.optim.lookahead import Lookahead
 
 FUSED_DEVICES = ("cpu", "cuda")
 
@@ -26,10 +27,37 @@ def parameter_groups(module: nn.Module, weight_decay: float, decay_norm_and_bias
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of a module that already lies on its device."""
+    """The optimizer of a module that already lies on its device, with what the config attaches to it."""
     groups = parameter_groups(module, config.weight_decay, config.decay_norm_and_bias)
     fused = next(module.parameters()).device.type in FUSED_DEVICES
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas or (0.9, 0.999), fused=fused)
-    momentum = 0.9 if config.momentum is None else config.momentum
-    return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=bool(config.nesterov), fused=fused)
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas or (0.9, 0.999), fused=fused)
+    else:
+        momentum = 0.9 if config.momentum is None else config.momentum
+        nesterov = bool(config.nesterov)
+        optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    if config.gradient_centralization:
+        decays_in_gradient = config.name == "sgd"
+        optimizer.register_step_pre_hook(lambda *_: centralize_gradients_(optimizer, decays_in_gradient))
+    if config.lookahead_steps is not None:
+        Lookahead(optimizer, config.lookahead_steps, 0.5 if config.lookahead_alpha is None else config.lookahead_alpha)
+    return optimizer
+
+
+@torch.no_grad()
+def centralize_gradients_(optimizer: torch.optim.Optimizer, decays_in_gradient: bool) -> None:
+    """Takes from each weight's gradient the mean over all its dimensions but the first (the output channels), in place.
+
+    Yong et al. 2020, https://arxiv.org/abs/2004.01461, equation 1: of weights with more than one dimension. Where the
+    optimizer adds weight decay to the gradient, both are centralized, as in the paper's section 3.3.
+
+    Args:
+        optimizer: about to take a step.
+        decays_in_gradient: whether it adds weight_decay x weight to the gradient itself.
+    """
+    for group in optimizer.param_groups:
+        decay = group["weight_decay"] if decays_in_gradient else 0.0
+        for weight in group["params"]:
+            if weight.grad is not None and weight.ndim > 1:
+                total = weight.grad.add(weight, alpha=decay) if decay else weight.grad
+                weight.grad.sub_(total.mean(dim=tuple(range(1, weight.ndim)), keepdim=True))

@@ -30,8 +30,8 @@ class Updater:
         dtype: of the task's matrix products and convolutions; float16 gets a loss scale.
         clip_grad_norm: largest norm of the whole gradient, or None.
         ema: averaged weights to update, or None.
-        prepare: turns the parts of a batch, on the device, into what the task takes, where that depends on the whole
-            global batch; every process calls it once a step.
+        prepare: turns the parts of a batch, on the device, into what the task takes, given the number of the step;
+            every process calls it once a step.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Updater:
         dtype: torch.dtype,
         clip_grad_norm: float | None = None,
         ema: AveragedWeights | None = None,
-        prepare: Callable[[Parts], Parts] = lambda parts: parts,
+        prepare: Callable[[Parts, int], Parts] = lambda parts, step: parts,
     ) -> None:
         self.task, self.network, self.optimizer, self.world = task, network, optimizer, world
         self.clip_grad_norm, self.ema, self.prepare = clip_grad_norm, ema, prepare
@@ -62,15 +62,15 @@ class Updater:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        values = self._backward(self.prepare(batches))
+        values = self._backward(self.prepare(batches, step))
         if not all(math.isfinite(v) for v in values.values()):
             named = ", ".join(f"{name}={value}" for name, value in values.items())
             raise NonFiniteLossError(
                 f"the loss is not finite at step {step} (lr {lr:.4g}): {named}. The weights are those before this "
                 "step. Usual causes: too high a learning rate, no warm-up, fp16 overflow (try bf16 or fp32)."
             )
+        self.scaler.unscale_(self.optimizer)  # for clipping, and for what is attached to the optimizer's step
         if self.clip_grad_norm is not None:
-            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()

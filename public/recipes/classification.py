@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from public.backbones.catalog import build_backbone, check_backbone_name
+from public.backbones.build import build_network
+from public.backbones.catalog import check_backbone_name
 from public.backbones.classifier import ImageClassifier
 from public.config.classification import ClassificationConfig
 from public.config.command_line import parse_config
@@ -23,10 +23,12 @@ from public.datasets.batches import EvalLoader
 from public.datasets.classification import build_train_data
 from public.evaluation.classification import evaluate
 from public.evaluation.complexity import count
+from public.losses.classification import cross_entropy
 from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
 from public.optim.update import Updater
+from public.recipes.preparation import preparation
 from public.recipes.run import Run, evaluation_batches, log_start, run_epochs
 from public.runtime.device import choose_precision, device_name
 from public.runtime.distributed import World
@@ -59,13 +61,14 @@ def main(configs: Mapping[str, ClassificationConfig], script: str, argv: Sequenc
 class ClassificationTask(nn.Module):
     """Network and loss in one module: what DDP, nn.DataParallel and torch.compile wrap."""
 
-    def __init__(self, classifier: ImageClassifier) -> None:
+    def __init__(self, classifier: ImageClassifier, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.classifier, self.label_smoothing = classifier, label_smoothing
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """uint8 [B, 3, H, W], int64 [B] -> the named losses, each a mean over the batch."""
-        return {"cross_entropy": F.cross_entropy(self.classifier(images), labels)}
+    def forward(self, images: torch.Tensor, *labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Images [B, 3, H, W], 0..255; int64 [B], or three tensors of mixed images -> the named losses, batch means."""
+        loss = cross_entropy(self.classifier(images), *labels, label_smoothing=self.label_smoothing)
+        return {"cross_entropy": loss}
 
 
 def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool = False) -> int:
@@ -94,12 +97,12 @@ def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool
 
     # ---- network and optimizer --------------------------------------------------------------------------------------
     seed_everything(config.seed)
-    network = build_backbone(config.network, num_classes=len(data.class_names))
+    network = build_network(config.network, num_classes=len(data.class_names), **config.network_options.options())
     if config.initial_weights is not None:
         report = load_weights(network, config.initial_weights, allow_mismatched=network.classifier_prefix)
         logger.info(f"initial weights {config.initial_weights}: {report}")
     dtype = choose_precision(config.precision, world.device)
-    task = ClassificationTask(classifier_of(network, config, dtype))
+    task = ClassificationTask(classifier_of(network, config, dtype), config.label_smoothing or 0.0)
     wrapped = wrap(
         task,
         world,
@@ -108,9 +111,19 @@ def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool
         compiled=config.compile,
         channels_last=config.channels_last,
     )
+    prepare = preparation(config, network, data.train.steps_per_epoch)
     optimizer = build_optimizer(network, config.optimizer)
     ema = AveragedWeights(network, config.ema_decay) if config.ema_decay is not None else None
-    updater = Updater(wrapped, network, optimizer, world, dtype=dtype, clip_grad_norm=config.clip_grad_norm, ema=ema)
+    updater = Updater(
+        wrapped,
+        network,
+        optimizer,
+        world,
+        dtype=dtype,
+        clip_grad_norm=config.clip_grad_norm,
+        ema=ema,
+        prepare=prepare,
+    )
     evaluated = task.classifier if ema is None else classifier_of(ema.network, config, dtype).to(world.device)
 
     # ---- resume -----------------------------------------------------------------------------------------------------

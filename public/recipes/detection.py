@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from public.backbones.catalog import check_backbone_name
 from public.config.command_line import parse_config
-from public.config.detection import DetectionConfig
+from public.config.detection import DetectionConfig, DetectionDataConfig
 from public.config.record import environment_record, to_record
 from public.datasets.batches import DetectionBatch
 from public.datasets.detection import DetectionTrainData, build_train_data
@@ -117,6 +117,7 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
     )
     optimizer = build_optimizer(detector, config.optimizer)
     ema = AveragedWeights(detector, config.ema_decay) if config.ema_decay is not None else None
+    add_normalisers = with_normalisers(detector, world, num_replicas(config.parallel, world))
     updater = Updater(
         wrapped,
         detector,
@@ -125,7 +126,7 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
         dtype=dtype,
         clip_grad_norm=config.clip_grad_norm,
         ema=ema,
-        prepare=with_normalisers(detector, world, num_replicas(config.parallel, world)),
+        prepare=lambda parts, _step: add_normalisers(parts),
     )
     evaluated = task.image_detector if ema is None else image_detector_of(ema.network, config, dtype).to(world.device)
 
@@ -141,7 +142,7 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
         state=TrainState(detector, optimizer, updater.scaler, ema),
         interruption=Interruption(world, config.runtime.save_every_minutes),
         best_metric=config.best_metric,
-        panels=(("loss", loss_columns(detector)), ("learning rate", ("lr",)), *PANELS[config.data.dataset]),
+        panels=(("loss", loss_columns(detector)), ("learning rate", ("lr",)), *PANELS[config.data.rules]),
         category_ids=data.annotations.category_ids,
     )
     resumed = run.state.resume(folder.latest, world, run.identity)
@@ -155,9 +156,8 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
         log_start(run, summary, data.val_annotations.num_images, str(dtype).removeprefix("torch."), resumed)
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
-    evaluator = metrics_evaluator(config.data.dataset)(data.val_annotations)
-    kind = config.data.dataset
-    return run_epochs(run, wrapped, updater, lambda: evaluate_epoch(run, evaluated, data, evaluator, kind))
+    evaluator = metrics_evaluator(config.data.rules)(data.val_annotations)
+    return run_epochs(run, wrapped, updater, lambda: evaluate_epoch(run, evaluated, data, evaluator, config.data))
 
 
 def load_initial_weights(detector: Detector, config: DetectionConfig) -> None:
@@ -201,7 +201,11 @@ def loss_columns(detector: Detector) -> tuple[str, ...]:
 
 
 def evaluate_epoch(
-    run: Run, image_detector: ImageDetector, data: DetectionTrainData, evaluator: Evaluator, dataset: str
+    run: Run,
+    image_detector: ImageDetector,
+    data: DetectionTrainData,
+    evaluator: Evaluator,
+    config: DetectionDataConfig,
 ) -> dict[str, float]:
     """Evaluates over all processes, and writes pictures, curves and the table by class."""
     run.world.broadcast_buffers(image_detector)
@@ -214,7 +218,8 @@ def evaluate_epoch(
             result,
             predictions,
             data.val_annotations,
-            dataset=dataset,
+            dataset=config.dataset,
+            rules=config.rules,
             picture=f"epoch_{run.state.epoch + 1:03d}.jpg",
         )
         logger.info("\n" + format_table(result).rstrip())

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -11,6 +12,11 @@ import torch.distributed as dist
 from torch import nn
 
 from public.runtime.device import choose_device
+
+LONGEST_WAIT = timedelta(hours=12)
+"""How long a process waits for the others at a barrier. The main one may be downloading and unpacking a data set:
+COCO's 18 GB take ten hours at 500 kB/s, and gloo's own limit of 30 minutes would end the run. A process that dies is
+noticed at once all the same: its connections close."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,9 @@ def join_world(device: str, parallel: str = "distributed") -> Iterator[World]:
         return
     own_device = choose_device(device, int(os.environ["LOCAL_RANK"]))
     on_gpu = own_device.type == "cuda"
+    # This group keeps the backend's own minutes: it adds up gradients, which all processes have at about the same time.
     dist.init_process_group("nccl" if on_gpu else "gloo", device_id=own_device if on_gpu else None)
-    yield World(rank=dist.get_rank(), size=size, device=own_device, control=dist.new_group(backend="gloo"))
+    control = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    yield World(rank=dist.get_rank(), size=size, device=own_device, control=control)
     # Not after an error: the others would still be waiting for this process, and it for them.
     dist.destroy_process_group()

@@ -26,23 +26,23 @@ def _splitmix64(state: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def sample_hashes(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+def sample_hashes(seed: int, epoch: int | np.ndarray, indices: np.ndarray) -> np.ndarray:
     """A 64-bit hash for each sample of an epoch.
 
     Args:
         seed: the run's seed.
-        epoch: the epoch, 0-based.
+        epoch: the epoch, 0-based, or integers [B] for samples of several.
         indices: integers [B], each sample's number in its data set.
 
     Returns:
         uint64 [B].
     """
     key = np.array([seed % 2**64], dtype=np.uint64)
-    key = _splitmix64(_splitmix64(key) ^ np.uint64(epoch))  # [1]
+    key = _splitmix64(_splitmix64(key) ^ np.asarray(epoch).astype(np.uint64))  # [1] or [B]
     return _splitmix64(key ^ _splitmix64(np.asarray(indices).astype(np.uint64)))  # [B]
 
 
-def uniforms(seed: int, epoch: int, indices: np.ndarray, count: int) -> np.ndarray:
+def uniforms(seed: int, epoch: int | np.ndarray, indices: np.ndarray, count: int) -> np.ndarray:
     """`count` independent draws from [0, 1) for each sample: float64 [B, count]."""
     counters = np.arange(count, dtype=np.uint64) * _STEP  # [count]
     bits = _splitmix64(sample_hashes(seed, epoch, indices)[:, None] + counters)  # [B, count]
@@ -73,6 +73,32 @@ def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     """The order of an epoch: a permutation of 0 .. num_samples - 1, int64."""
     generator = torch.Generator().manual_seed(sample_seed(seed, epoch, num_samples))
     return torch.randperm(num_samples, generator=generator).numpy()
+
+
+def batch_of_step(
+    order: np.ndarray, epoch: int, step: int, batch_size: int, repeats: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """The samples of one step, and in the place of the epoch a number from which each makes its draws.
+
+    Repeated augmentation, Berman et al. 2019 (MultiGrain), https://arxiv.org/abs/1902.05509, section 3.2, and Hoffer et
+    al. 2019, https://arxiv.org/abs/1901.09335: a batch holds each of its batch_size / repeats samples several times,
+    augmented differently. An epoch keeps its number of steps and sees 1 / repeats of the data set (as in the former
+    paper). The copies lie batch_size / repeats places apart, so that several processes have different ones.
+
+    Args:
+        order: from `epoch_order`.
+        epoch: the epoch, 0-based.
+        step: of the epoch, 0-based.
+        batch_size: of all processes together, a multiple of `repeats`.
+        repeats: how many times each sample is in the batch.
+
+    Returns:
+        int64 [batch_size]: epoch * repeats + the number of the copy, which is the epoch itself without repeats.
+        int64 [batch_size]: the samples.
+    """
+    distinct = batch_size // repeats
+    samples = order[step * distinct : (step + 1) * distinct]
+    return epoch * repeats + np.repeat(np.arange(repeats), distinct), np.tile(samples, repeats)
 
 
 def seed_everything(seed: int) -> None:

@@ -8,7 +8,7 @@ python -m public.test_scripts.test_on_imagenet --network mobilenet_v2 --weights 
 import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +16,9 @@ import torch
 import tyro
 from torchvision.transforms import v2
 
-from public.backbones.catalog import build_backbone
+from public.backbones.build import build_network
 from public.backbones.classifier import ImageClassifier
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.classification import ClassificationConfig, ClassificationDataConfig, NetworkConfig
 from public.config.command_line import choose_row, fail
 from public.config.experiment import load_configs
 from public.config.record import class_summary
@@ -63,6 +63,8 @@ class TestOptions:
     """auto: what training takes."""
     channels_last: bool = False
     """NHWC memory layout."""
+    network_options: NetworkConfig = field(default_factory=NetworkConfig)
+    """How the network differs from what its family gives; the checkpoint of a run of ours brings its own."""
 
 
 def main(data: ClassificationDataConfig, input_size: int, argv: Sequence[str] | None = None) -> None:
@@ -106,6 +108,7 @@ def options_of(row: ClassificationConfig, folder: Path) -> TestOptions:
         num_workers=row.runtime.num_workers,
         precision=row.precision,
         channels_last=row.channels_last,
+        network_options=row.network_options,
     )
 
 
@@ -140,8 +143,12 @@ def build_classifier(
         ValueError: the weights do not fit, or were trained on other classes.
         FileNotFoundError: there are no weights.
     """
-    network = build_backbone(options.network, num_classes=len(class_names))
-    load_weights(network, _own_checkpoint(options.weights, class_names) or options.weights)
+    checkpoint = _own_checkpoint(options.weights, class_names)
+    network_options = options.network_options
+    if checkpoint is not None and "network_options" in checkpoint["config"]:
+        network_options = NetworkConfig(**checkpoint["config"]["network_options"])
+    network = build_network(options.network, num_classes=len(class_names), **network_options.options())
+    load_weights(network, checkpoint or options.weights)
     classifier = ImageClassifier(
         network,
         mean=data.mean,

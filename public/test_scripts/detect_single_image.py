@@ -13,6 +13,7 @@ A checkpoint of ours knows its network, canvas and classes. No display is needed
 """
 
 import glob
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -20,18 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import tyro
 
 from public.config.command_line import fail
 from public.config.names import first_line
-from public.datasets.imagenet import EXTENSIONS, decode_pixels
+from public.datasets.imagenet import EXTENSIONS
 from public.datasets.locations import REPOSITORY, dataset_folder
 from public.evaluation.pictures import draw_boxes, write_image
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import replace_text
-from public.weights.trained_detector import TrainedDetector, load_detector
+from public.weights.trained_detector import TrainedDetector, load_detector, read_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,9 @@ class DetectOptions:
     images: str | None = None
     """An image, a folder of images, or a glob in quotes; None: the first validation images of the checkpoint's data."""
     output: str = "detected"
-    """Folder for the drawn images and detections.json; made if missing."""
+    """Folder for the drawn images (<name>.jpg) and detections.json; made if missing."""
     score_threshold: float = 0.3
-    """Weaker detections are neither drawn nor written."""
+    """0..1: weaker detections are neither drawn nor written."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
@@ -68,39 +68,69 @@ def run(options: DetectOptions) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there are no weights or no images.
-        ValueError: the weights are no detector's, or not one image could be read.
+        ValueError: the weights are no detector's, an option is out of range, or not one image could be read.
     """
     weights = newest_checkpoint() if options.weights is None else Path(options.weights)
-    paths = images_of_run(weights) if options.images is None else find_images(options.images)
     detect = load_detector(weights, device=options.device, precision=options.precision)
+    paths = images_of_run(weights) if options.images is None else find_images(options.images)
     folder = Path(options.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    drawn = drawn_files(paths, folder)
+    make_folder(folder)
     rows: list[dict[str, Any]] = []
-    for path in paths:
+    for path, target in zip(paths, drawn, strict=True):
         try:
-            rows.append(detect_file(detect, path, folder, options.score_threshold))
-        except (OSError, cv2.error) as error:
-            print(f"{path}: left out, {first_line(error)}", file=sys.stderr)
+            rows.append(detect_file(detect, path, target, options.score_threshold))
+        except OSError as error:
+            print(f"left out: {first_line(error)}", file=sys.stderr)
     if not rows:
-        raise ValueError(f"none of the {len(paths)} files of {options.images} could be read as an image.")
+        raise ValueError(f"not one of {len(paths)} files could be read as an image; the first is {paths[0]}.")
     replace_text(folder / "detections.json", json.dumps(rows, indent=1) + "\n")
     print(f"{len(rows)} drawn images and detections.json are in {folder.resolve()} (weights {weights})")
     return rows
 
 
-def detect_file(detect: TrainedDetector, path: Path, folder: Path, score_threshold: float) -> dict[str, Any]:
+def detect_file(detect: TrainedDetector, path: Path, target: Path, score_threshold: float) -> dict[str, Any]:
     """Detects in one file, writes the drawn image, and gives the detections as plain values."""
-    pixels = decode_pixels(path)
+    pixels = read_pixels(path)
     found = detect(pixels, score_threshold)
-    drawn = draw_boxes(pixels, found.boxes, found.labels, found.scores, detect.class_names)
-    write_image(folder / f"{path.stem}.jpg", drawn)
+    write_image(target, draw_boxes(pixels, found.boxes, found.labels, found.scores, detect.class_names))
     detections = [
         {"class": name, "score": round(float(score), 4), "box": [round(float(x), 2) for x in box]}
         for name, score, box in zip(found.names, found.scores, found.boxes, strict=True)
     ]
     summary = ", ".join(f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True))
     print(f"{path}: {summary or 'nothing'}")
-    return {"image": str(path), "height": pixels.shape[0], "width": pixels.shape[1], "detections": detections}
+    height, width, _ = pixels.shape
+    return {"image": str(path), "drawn": target.name, "height": height, "width": width, "detections": detections}
+
+
+def drawn_files(images: Sequence[Path], folder: Path) -> list[Path]:
+    """Where each drawn image goes: <name>.jpg in the folder, <name>_2.jpg and so on where several have one name.
+
+    Raises:
+        ValueError: a drawn image would replace one of the images.
+    """
+    names: dict[str, None] = {}  # in their order
+    for path in images:
+        candidates = itertools.chain([path.stem], (f"{path.stem}_{number}" for number in itertools.count(2)))
+        names[next(name for name in candidates if name not in names)] = None
+    targets = [folder / f"{name}.jpg" for name in names]
+    replaced = {path.resolve() for path in images}.intersection(target.resolve() for target in targets)
+    if replaced:
+        raise ValueError(f"output={str(folder)!r} would replace the image {min(replaced)}: give another folder.")
+    return targets
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder for the results, unless it is there.
+
+    Raises:
+        ValueError: something else is there, or it may not be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output={str(folder)!r} cannot be made a folder: {error.strerror}.") from error
 
 
 def find_images(pattern: str) -> list[Path]:
@@ -137,19 +167,26 @@ def newest_checkpoint() -> Path:
 
 
 def images_of_run(weights: Path, num_images: int = 4) -> list[Path]:
-    """A few images of the data set that a checkpoint was trained on.
+    """The first validation images, by name, of the data set that a detector's checkpoint was trained on.
 
     Raises:
         FileNotFoundError: they are not there.
-        ValueError: the file is no checkpoint.
     """
     data = load_checkpoint(weights)["config"]["data"]
-    folder = dataset_folder(data["folder"])
-    split = data["val_splits"][0] if "val_splits" in data else ""
-    images = folder / "images" / split if data["dataset"] == "coco" else folder / Path(split).parts[0] / "JPEGImages"
-    if not images.is_dir():
-        raise FileNotFoundError(f"the checkpoint's own images are not at {images}; give --images FILE, FOLDER or GLOB.")
-    return find_images(str(images))[:num_images]
+    folder, split = dataset_folder(data["folder"]), data["val_splits"][0]
+    try:
+        if data["dataset"] == "coco":
+            return find_images(str(folder / "images" / split))[:num_images]
+        subfolder, _, name = split.rpartition("/")
+        text = (folder / subfolder / "ImageSets" / "Main" / f"{name}.txt").read_text(encoding="utf-8-sig")
+        listed = {line.strip() for line in text.splitlines()}
+        found = find_images(str(folder / subfolder / "JPEGImages"))
+        return [path for path in found if path.stem in listed][:num_images]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the validation images of the checkpoint's data are not there: {first_line(error)}. Give --images FILE, "
+            "FOLDER or GLOB."
+        ) from error
 
 
 if __name__ == "__main__":

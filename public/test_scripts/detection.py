@@ -19,6 +19,7 @@ from public.config.command_line import choose_row, fail
 from public.config.detection import DetectionConfig, DetectionDataConfig
 from public.config.experiment import load_configs
 from public.config.record import class_summary, to_record
+from public.config.sections import require
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.detection import build_eval_data
@@ -56,6 +57,10 @@ class TestOptions:
     """With --network: height and width of the square canvas in pixels."""
     output: str | None = None
     """Folder for pictures, curves, table and predictions; with a row its run folder's test/. None: not written."""
+    metrics: Literal["coco", "voc"] | None = None
+    """By whose rules the detections are judged; None: the row's, or those of the data set's layout."""
+    soft_nms: Literal["linear", "gaussian"] | None = None
+    """faster_rcnn, cascade_rcnn: overlapped boxes lose some of their score; None: what happens to them in training."""
     batch_size: int = 8
     """Images a batch in each process, while evaluating."""
     time_batches: tuple[int, ...] = (1, 4, 8, 16, 32)
@@ -68,6 +73,11 @@ class TestOptions:
     """auto: the GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     """auto: what training takes."""
+
+    def __post_init__(self) -> None:
+        for name, lowest in {"canvas_size": 1, "batch_size": 1, "time_steps": 0, "num_workers": 0}.items():
+            require(getattr(self, name) >= lowest, f"{name}={getattr(self, name)} must be {lowest} or more.")
+        require(all(size >= 1 for size in self.time_batches), f"time_batches={self.time_batches} must be 1 or more.")
 
 
 def main(data: DetectionDataConfig, argv: Sequence[str] | None = None) -> None:
@@ -85,8 +95,8 @@ def main(data: DetectionDataConfig, argv: Sequence[str] | None = None) -> None:
         folder = Path(args[0]).resolve()
         chosen, args = choose_row(load_configs(folder), args[1:])
         row, data, defaults = chosen, chosen.data, options_of(chosen, folder)
-    options = tyro.cli(TestOptions, args=args, default=defaults)
     try:
+        options = tyro.cli(TestOptions, args=args, default=defaults)
         with join_world(options.device) as world:
             log_to_console(world.is_main)
             run(options, data, world, row)
@@ -120,7 +130,10 @@ def run(
     """
     folder = Path(options.data)
     data = replace(data, folder=str(folder.resolve()) if folder.is_dir() else options.data)
+    data = replace(data, metrics=options.metrics or data.metrics)
     record, checkpoint = _record_of(options, row)
+    if options.soft_nms is not None:
+        record = {**record, "detector": {**record["detector"], "soft_nms": options.soft_nms}}
     # The canvas is the weights' own, whatever the script's default says.
     data = replace(data, val_transforms=transforms_from_text(record["data"]["val_transforms"]))
     eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, world=world)
@@ -135,12 +148,13 @@ def run(
         device=options.device,
         precision=options.precision,
     )
-    evaluator = metrics_evaluator(data.dataset)(annotations)
+    evaluator = metrics_evaluator(data.rules)(annotations)
     result, predictions = evaluate_detector(trained.image_detector, eval_data.loader, evaluator, world)
     if world.is_main:
         _print_result(options, record, trained, result, world)
         if options.output is not None:
-            write_report(Path(options.output), result, predictions, annotations, dataset=data.dataset)
+            output = Path(options.output)
+            write_report(output, result, predictions, annotations, dataset=data.dataset, rules=data.rules)
             print(f"written    {options.output}: pictures, precision over recall, table, predictions")
         _print_timings(options, trained, annotations)
     return result
@@ -149,11 +163,12 @@ def run(
 def _record_of(options: TestOptions, row: DetectionConfig | None) -> tuple[Mapping[str, Any], dict[str, Any] | None]:
     """What says how the detector is built, and the checkpoint where the weights are one of ours, which then says it."""
     path = Path(options.weights)
-    if path.name == "best.pth" and not path.exists():
-        raise FileNotFoundError(f"there is no {path} yet: train the row first, or give --weights FILE.")
+    if not path.is_file() and not options.weights.startswith(("torchvision:", "timm:")):
+        remedy = " yet: train the row first, or give --weights FILE" if path.name == "best.pth" else ""
+        raise FileNotFoundError(f"there is no {path}{remedy}.")
     try:
         checkpoint = load_checkpoint(path)
-    except (ValueError, FileNotFoundError):
+    except (ValueError, FileNotFoundError):  # published weights are no file
         checkpoint = None  # load_weights reads the other kinds, and says what is wrong with a file that is none of them
     if checkpoint is not None and "detector" in checkpoint["config"]:
         return checkpoint["config"], checkpoint

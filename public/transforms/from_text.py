@@ -21,6 +21,7 @@ def _from_text(text: str) -> DetectionTransform:
         call = ast.parse(text, mode="eval").body
         assert isinstance(call, ast.Call)
         assert isinstance(call.func, ast.Name)
+        assert not call.args  # a repr names every value
         kind = vars(detection)[call.func.id]
         assert hasattr(kind, "num_draws")
         values = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

@@ -10,6 +10,10 @@ from itertools import accumulate
 
 from torch import Tensor
 
+from public.weights.key_maps_mobile import KEY_MAPS_MOBILE
+from public.weights.key_maps_residual import KEY_MAPS_RESIDUAL
+from public.weights.key_maps_torchvision import KEY_MAPS_TORCHVISION
+
 # blocks in each of timm's seven stages: torchvision counts them through, behind its stem
 _MOBILENET_V2_DEPTHS = (1, 2, 3, 4, 3, 3, 1)
 _MOBILENET_V2_OUTER = {
@@ -96,7 +100,14 @@ def detector_2020(key: str) -> str:
     return key
 
 
-_KEY_MAPS: tuple[Callable[[str], str], ...] = (timm_mobilenet_v2, cifar_resnet_2020, detector_2020)
+_KEY_MAPS: tuple[Callable[[str], str], ...] = (
+    timm_mobilenet_v2,
+    cifar_resnet_2020,
+    detector_2020,
+    *KEY_MAPS_MOBILE,
+    *KEY_MAPS_RESIDUAL,
+    *KEY_MAPS_TORCHVISION,
+)
 
 
 def rename_to_fit(weights: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:

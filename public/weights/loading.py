@@ -59,7 +59,7 @@ def load_weights(
         ValueError: see `read_weights`; or any key differs that is not allowed to; or no key fits at all.
     """
     own = model.state_dict()
-    weights = rename_to_fit(read_weights(source), own.keys())
+    weights = _as_linear_layers(rename_to_fit(read_weights(source), own.keys()), own)
     report = _compare(weights, own)
     refused = LoadReport(
         report.loaded,
@@ -70,6 +70,14 @@ def load_weights(
     _check(refused, f"{describe_source(source)} into {type(model).__name__}", weights, own)
     model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
     return report
+
+
+def _as_linear_layers(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A 1x1 convolution [O, I, 1, 1] as [O, I] where that is expected: behind global pooling both are the same."""
+    return {
+        key: tensor.flatten(1) if key in own and tensor.shape == (*own[key].shape, 1, 1) else tensor
+        for key, tensor in weights.items()
+    }
 
 
 def _compare(weights: dict[str, Tensor], own: dict[str, Tensor]) -> LoadReport:

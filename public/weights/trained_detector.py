@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 
+from public.config.names import first_line
+from public.config.sections import require
 from public.datasets.batches import PADDING, DetectionBatch
 from public.datasets.detection_loaders import LoadedImage, collate
 from public.datasets.imagenet import decode_pixels
@@ -69,13 +72,14 @@ class TrainedDetector:
 
         Args:
             image: a file, or uint8 [H, W, 3] red green blue.
-            score_threshold: weaker detections are left out (beside those that the network leaves out itself).
+            score_threshold: 0..1; weaker detections are left out (beside those that the network leaves out itself).
 
         Raises:
             OSError: the file is missing, or no image.
+            ValueError: the array is not of this kind, or the threshold no score.
         """
-        pixels = image if isinstance(image, np.ndarray) else decode_pixels(Path(image))
-        batch = self._batch_of(pixels)
+        require(0 <= score_threshold <= 1, f"score_threshold={score_threshold} must lie in 0..1.")
+        batch = self._batch_of(_checked_pixels(image) if isinstance(image, np.ndarray) else read_pixels(Path(image)))
         found = self.image_detector(batch.images.to(self.device), batch.sizes)
         boxes, scores, labels = (field[0].cpu().numpy() for field in found)
         shown = (labels != PADDING) & (scores >= score_threshold)
@@ -91,6 +95,28 @@ class TrainedDetector:
         batch: DetectionBatch = collate([LoadedImage(sample, size, 0)], canvas_multiple=multiple)
         sizes = {name: getattr(batch, name).to(self.device) for name in ("content_sizes", "original_sizes")}
         return batch._replace(**sizes)
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """An image file as uint8 [H, W, 3] red green blue, turned upright by its EXIF orientation.
+
+    Raises:
+        OSError: there is no such file (FileNotFoundError), or it is no image; the message names it.
+    """
+    try:
+        return decode_pixels(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no image {path}.") from None
+    except (OSError, cv2.error) as error:
+        raise OSError(f"{path} cannot be read as an image: {first_line(error)}.") from error
+
+
+def _checked_pixels(image: np.ndarray) -> np.ndarray:
+    """The array, if it is an image."""
+    is_image = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
+    kind = f"{image.dtype} {list(image.shape)}"
+    require(is_image, f"an image was given as {kind}; expected is uint8 [height, width, 3], red green blue.")
+    return np.ascontiguousarray(image)
 
 
 def load_detector(path: str | Path, *, device: str = "auto", precision: str = "fp32") -> TrainedDetector:

@@ -11,18 +11,31 @@ from public.backbones import resnet
 from public.layers.residual import BasicBlock, Bottleneck
 from tests.backbones.referee import largest_difference
 
+IN_TORCHVISION = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+]
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+
+@pytest.mark.parametrize("name", IN_TORCHVISION)
 def test_logits_are_torchvisions(name: str) -> None:
     """Same state dict, same logits: at an even and an odd size, in evaluation and in training mode."""
     ours, referee = getattr(resnet, name)(), torchvision.models.get_model(name)
     assert largest_difference(ours, referee, [(64, 64), (49, 75)]) < 1e-5
 
 
-def test_logits_are_timms() -> None:
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
+def test_logits_are_timms(name: str) -> None:
     timm = pytest.importorskip("timm")
-    referee = timm.create_model("resnet18")
-    assert largest_difference(resnet.resnet18(), referee, [(64, 64), (49, 75)]) < 1e-5
+    referee = timm.create_model(name)
+    assert largest_difference(getattr(resnet, name)(), referee, [(64, 64), (49, 75)]) < 1e-5
 
 
 def test_initialisation_is_torchvisions() -> None:

@@ -49,6 +49,15 @@ def test_differences_see_keys_of_one_side_only() -> None:
     assert differences({"a": 1, "b": {"c": 2}}, {"b": {}, "d": 3}) == ["a: 1 -> None", "b.c: 2 -> None", "d: None -> 3"]
 
 
+def test_a_section_that_a_checkpoint_does_not_know_yet_counts_as_unset() -> None:
+    """Of a new section only what is set differs."""
+    unset = {"network_options": {"dropout": None, "activation": None}}
+    assert differences({}, unset) == []
+    assert differences(unset, {"network_options": None}) == []
+    used = {"network_options": {"dropout": 0.3, "activation": None}}
+    assert differences({}, used) == ["network_options.dropout: None -> 0.3"]
+
+
 def test_result_record_leaves_out_what_changes_no_result(config: ClassificationConfig) -> None:
     """Workers, devices and the folder's name may differ between a checkpoint and the run that goes on from it."""
     other = replace(config, name="other", runtime=RuntimeConfig(num_workers=0, device="cpu", processes=2))

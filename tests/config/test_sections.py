@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from public.config import classification, sections
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.classification import (
+    ClassificationConfig,
+    ClassificationDataConfig,
+    MixingConfig,
+    NetworkConfig,
+)
 from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig, require
 
 
@@ -160,7 +165,7 @@ def test_configs_are_frozen_and_keyword_only(config: ClassificationConfig) -> No
         RuntimeConfig("cpu")  # pyright: ignore[reportCallIssue]
 
 
-@pytest.mark.parametrize(("module", "num_classes", "num_fields"), [(sections, 4, 36), (classification, 2, 12)])
+@pytest.mark.parametrize(("module", "num_classes", "num_fields"), [(sections, 4, 39), (classification, 4, 27)])
 def test_every_field_has_a_docstring(module: Any, num_classes: int, num_fields: int) -> None:
     """Each annotated field of each config class is followed by a string: --help shows it."""
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
@@ -186,6 +191,99 @@ def test_optimizer_refuses_too(fields: dict[str, Any], message: str) -> None:
     """What torch would refuse later, with a traceback, after the data was read."""
     with pytest.raises(ValueError, match=message):
         OptimizerConfig(**{"name": "sgd", "lr": 0.1, "weight_decay": 0.0} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lookahead_steps": 1}, r"optimizer\.lookahead_steps=1 must be 2 or more"),
+        ({"lookahead_steps": 5, "lookahead_alpha": 1.0}, r"optimizer\.lookahead_alpha=1\.0 must lie within \(0, 1\)"),
+        ({"lookahead_alpha": 0.5}, r"lookahead_alpha=0\.5 has no effect without optimizer\.lookahead_steps"),
+    ],
+)
+def test_lookahead_refuses(fields: dict[str, Any], message: str) -> None:
+    """Numbers out of range, and a share of no steps."""
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**{"name": "sgd", "lr": 0.1, "weight_decay": 0.0} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"label_smoothing": 1.0}, r"label_smoothing=1\.0 must lie within \(0, 1\)"),
+        ({"drop_block": 0.0}, r"drop_block=0\.0 must lie within \(0, 1\)"),
+        ({"drop_block": 0.1, "drop_block_size": 0}, r"drop_block_size=0 must be 1 or more"),
+        ({"drop_block_size": 7}, r"drop_block_size=7 has no effect without drop_block"),
+        (
+            {"sync_batch_norm": True, "network_options": NetworkConfig(norm="switch")},
+            r"sync_batch_norm=True has no effect with network_options\.norm='switch': no batch norm is left",
+        ),
+        (
+            {"mixing": MixingConfig(mixup_alpha=0.2), "accumulation_steps": 16},
+            r"mixing pairs the images of each forward pass, .* 16 accumulation_steps gives an odd number, 1",
+        ),
+        ({"start_size": 32}, r"start_size=32 must be 32 or more and a multiple of 32 below input_size=32"),
+        ({"start_size": 16, "input_size": 64}, r"start_size=16 must be 32 or more"),
+        ({"start_size": 48, "input_size": 64}, r"start_size=48 must be .* a multiple of 32 below input_size=64"),
+    ],
+)
+def test_tricks_refuse(config: ClassificationConfig, fields: dict[str, Any], message: str) -> None:
+    """What is out of range, without effect, or does not go together."""
+    with pytest.raises(ValueError, match=message):
+        replace(config, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mixup_alpha": 0.0}, r"mixing\.mixup_alpha=0\.0 must be greater than 0 \(None: off\)"),
+        ({"cutmix_alpha": -1.0}, r"mixing\.cutmix_alpha=-1\.0 must be greater than 0"),
+        ({"cutmix_alpha": 1.0, "probability": 0.0}, r"mixing\.probability=0\.0 must lie within \(0, 1\]"),
+        ({"probability": 0.5}, r"mixing\.probability=0\.5 has no effect without mixing\.mixup_alpha or"),
+    ],
+)
+def test_mixing_refuses(fields: dict[str, Any], message: str) -> None:
+    """Numbers out of range, and a share of steps that would do nothing."""
+    with pytest.raises(ValueError, match=message):
+        MixingConfig(**fields)
+
+
+@pytest.mark.parametrize("name", ["dropout", "drop_path"])
+def test_network_options_refuse(name: str) -> None:
+    """A share of 1 would leave nothing; only what is given is passed on."""
+    with pytest.raises(ValueError, match=rf"network_options\.{name}=1\.0 must lie within \[0, 1\)"):
+        replace(NetworkConfig(), **{name: 1.0})
+    given: Any = {name: 0.0, "activation": "swish"}
+    assert NetworkConfig(**given).options() == given
+
+
+def test_repeated_augmentation_refuses(config: ClassificationConfig) -> None:
+    """Once is None; a batch holds each image equally often."""
+    with pytest.raises(ValueError, match=r"data\.repeated_augmentation=1 must be 2 or more"):
+        replace(config.data, repeated_augmentation=1)
+    with pytest.raises(ValueError, match=r"batch_size=16 must be divisible by data\.repeated_augmentation=3"):
+        replace(config, data=replace(config.data, repeated_augmentation=3))
+
+
+def test_mixing_needs_an_even_number_of_images_in_each_process(config: ClassificationConfig) -> None:
+    """16 images over 8 processes are 2 each; over 16 one, which has no partner."""
+    mixing = replace(config, mixing=MixingConfig(cutmix_alpha=1.0))
+    assert mixing.local_batch_size(8) == 2
+    assert config.local_batch_size(16) == 1
+    with pytest.raises(ValueError, match=r"over 16 processes x 1 accumulation_steps gives an odd number, 1"):
+        mixing.local_batch_size(16)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "sizes"),
+    [(8, [128, 128, 160, 160, 192, 192, 224, 224]), (6, [128, 160, 160, 192, 224, 224]), (2, [160, 224]), (1, [224])],
+)
+def test_progressive_sizes_by_hand(config: ClassificationConfig, epochs: int, sizes: list[int]) -> None:
+    """128, 160, 192 and 224, each for a quarter of the epochs: number ceil(4 (epoch + 1) / epochs); 224 at last."""
+    schedule = ScheduleConfig(kind="constant")
+    growing = replace(config, schedule=schedule, epochs=epochs, input_size=224, start_size=128)
+    assert [growing.train_size(epoch) for epoch in range(epochs)] == sizes
+    assert {replace(growing, start_size=None).train_size(epoch) for epoch in range(epochs)} == {224}
 
 
 def test_schedule_refuses_negative_factors() -> None:

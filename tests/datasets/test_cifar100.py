@@ -276,6 +276,19 @@ def test_epochs_and_seeds_differ_and_the_data_stays() -> None:
     assert torch.equal(loader.images, data_of(30).images)
 
 
+def test_repeated_augmentation() -> None:
+    """Batches of 8 hold 4 images twice, with draws of their own; two processes' batches side by side are one's."""
+    loader = loader_of(repeats=2)
+    batches = list(loader.epoch(1))
+    assert len(batches) == loader.steps_per_epoch == 3
+    for batch, samples in zip(batches, epoch_order(0, 1, 30)[:12].reshape(3, 4), strict=True):
+        assert batch.labels.tolist() == [*samples.tolist(), *samples.tolist()]
+        assert not torch.equal(batch.images[:4], batch.images[4:])
+    halves = [list(loader_of(repeats=2, rank=rank, num_processes=2).epoch(1)) for rank in (0, 1)]
+    together = [ClassificationBatch(*map(torch.cat, zip(a, b, strict=True))) for a, b in zip(*halves, strict=True)]
+    assert all_same(together, batches)
+
+
 def test_without_transforms() -> None:
     """The images themselves, in the epoch's order."""
     data = data_of(10)

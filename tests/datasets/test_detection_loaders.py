@@ -21,12 +21,14 @@ from public.datasets.detection_loaders import (
     DetectionEvalLoader,
     DetectionTrainLoader,
     LoadedImage,
+    aspect_groups,
     checked_transforms,
     collate,
     decode_annotated,
+    grouped_order,
 )
 from public.datasets.imagenet import UnreadableImage
-from public.runtime.seeding import epoch_order, uniforms
+from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.batch import BatchRandomHorizontalFlip
 from public.transforms.detection import (
     FILL,
@@ -105,13 +107,16 @@ def rows(batches: list[DetectionBatch]) -> list[tuple[Any, ...]]:
     """Each image with its own objects alone and everything else, comparable whatever its neighbours were."""
     return [
         (image_id, image.tolist(), boxes[labels != PADDING].tolist(), labels[labels != PADDING].tolist(), *more)
-        for images, box_rows, label_rows, content, original, ids in (
-            (b.images, b.boxes, b.labels, b.content_sizes.tolist(), b.original_sizes.tolist(), b.image_ids.tolist())
+        for images, box_rows, label_rows, *others, ids in (
+            (
+                b.images,
+                b.boxes,
+                b.labels,
+                *(x.tolist() for x in (b.content_sizes, b.original_sizes, b.seeds, b.image_ids)),
+            )
             for b in batches
         )
-        for image, boxes, labels, *more, image_id in zip(
-            images, box_rows, label_rows, content, original, ids, strict=True
-        )
+        for image, boxes, labels, *more, image_id in zip(images, box_rows, label_rows, *others, ids, strict=True)
     ]
 
 
@@ -133,7 +138,7 @@ def loaded(dataset: DetectionDataset, *key: int) -> LoadedImage:
 
 def test_one_image_by_hand(split: DetectionAnnotations) -> None:
     """Image 3 is 12 high and 10 wide: onto 24 x 24 it becomes 24 high and 20 wide, its boxes twice as large."""
-    sample, original_size, image_id = loaded(DetectionDataset(split, (SquareResize(size=24),), seed=0), 0, 3, 0)
+    sample, original_size, image_id, _ = loaded(DetectionDataset(split, (SquareResize(size=24),), seed=0), 0, 3, 0)
     assert (original_size, image_id, sample.content_size) == ((12, 10), 121, (24, 20))
     assert sample.boxes.tolist() == [[0, 2, 4, 8], [2, 2, 8, 10], [4, 2, 12, 12]]
     assert sample.labels.tolist() == [0, IGNORED, 2]
@@ -269,6 +274,7 @@ def test_collate_by_hand() -> None:
         ((2, 2), torch.int64),
         ((2, 2), torch.int64),
         ((2,), torch.int64),
+        ((2,), torch.int64),
     ]
     for image, (height, width) in zip(batch.images, [(5, 4), (3, 6)], strict=True):
         assert (image[:, :height, :width] == 200).all()
@@ -280,6 +286,7 @@ def test_collate_by_hand() -> None:
     assert batch.content_sizes.tolist() == [[5, 4], [3, 5]]
     assert batch.original_sizes.tolist() == [[50, 60]] * 2
     assert batch.image_ids.tolist() == [18, 19]
+    assert batch.seeds.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("multiple", "shape"), [(1, (33, 40)), (8, (40, 40)), (32, (64, 64))])
@@ -315,6 +322,20 @@ def test_the_short_side_resize_pads_to_32(split: DetectionAnnotations) -> None:
     assert batch.content_sizes.tolist() == [[40, 48], [48, 40]]
     assert batch.labels.tolist() == [[PADDING] * 2, [0, IGNORED]]
     assert batch.boxes[1].tolist() == [[0, 4, 8, 16], [4, 4, 16, 20]]
+
+
+def test_every_image_has_its_own_seed_in_every_epoch(train_loader: Callable[..., DetectionTrainLoader]) -> None:
+    """For what is drawn on the device: from (seed, epoch, image) alone."""
+    found = {
+        (seed, epoch, int(image_id)): int(image_seed)
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for batch in train_loader(seed=seed).epoch(epoch)
+        for image_id, image_seed in zip(batch.image_ids, batch.seeds, strict=True)
+    }
+    assert len(found) == len(set(found.values())) == 2 * 2 * 8
+    for (seed, epoch, image_id), image_seed in found.items():
+        assert image_seed == sample_seed(seed, epoch, (image_id - 100) // 7)
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])
@@ -392,6 +413,69 @@ def test_workers_resize_after_this_process_has(tmp_path: Path) -> None:
     dataset = DetectionDataset(split, (SquareResize(size=900),), seed=0)
     (batch,) = DetectionEvalLoader(dataset, batch_size=2, num_workers=1)
     assert batch.images.shape == (2, 3, 900, 900)
+
+
+# ---- groups of similar shape -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("groups_per_doubling", "expected"),
+    [(0, [0, 0, 0, 0, 1, 1, 1, 1]), (1, [0, 1, 1, 1, 2, 2, 3, 3]), (3, [0, 1, 2, 3, 4, 5, 7, 7])],
+)
+def test_groups_by_hand(groups_per_doubling: int, expected: list[int]) -> None:
+    """Three for a doubling meet at 0.5, 0.63, 0.79, 1, 1.26, 1.59, 2; what lies on an edge belongs above it."""
+    sizes = np.array([(100, width) for width in (40, 50, 70, 90, 100, 130, 200, 900)])
+    assert aspect_groups(sizes, groups_per_doubling).tolist() == expected
+
+
+@pytest.mark.parametrize(("num_images", "batch_size"), [(101, 4), (64, 8), (9, 9), (7, 1)])
+def test_grouped_batches(num_images: int, batch_size: int) -> None:
+    """The images of the epoch without groups, each once; no more than 4 of 5 borders lie within a batch."""
+    groups = np.random.default_rng(0).integers(0, 5, num_images)
+    order = epoch_order(0, 3, num_images)
+    grouped = grouped_order(order, groups, batch_size, 0, 3)
+    assert sorted(grouped) == sorted(order[: num_images // batch_size * batch_size])
+    batches = groups[grouped].reshape(-1, batch_size)
+    present = [sorted(set(batch.tolist())) for batch in batches]
+    assert sum(len(of_batch) - 1 for of_batch in present) <= 4
+    assert all(of_batch == list(range(of_batch[0], of_batch[-1] + 1)) for of_batch in present)
+    if len(batches) > 4:
+        assert present != sorted(present), "the groups come one after another"
+    assert not np.array_equal(grouped, grouped_order(order, groups, batch_size, 0, 4)) or len(batches) == 1
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> DetectionAnnotations:
+    """25 images, every fifth upright."""
+    return write_split(tmp_path, [(12, 8) if number % 5 == 0 else (8, 12) for number in range(25)], (1,) * 25)
+
+
+def test_a_grouped_loader(shapes: DetectionAnnotations) -> None:
+    """Of 6 batches of 4 one may be mixed; all others keep their own shape instead of a square of both."""
+    dataset = DetectionDataset(shapes, (RandomHorizontalFlip(), ShortSideResize(short=32, long_cap=48)), seed=0)
+    build = partial(DetectionTrainLoader, dataset, batch_size=4, num_workers=0)
+    sizes = [tuple(batch.images.shape[2:]) for epoch in range(4) for batch in build(group_by_aspect=3).epoch(epoch)]
+    assert len(sizes) == 24
+    assert sizes.count((64, 64)) <= 4
+    assert sizes.count((64, 32)) >= 3
+    assert sizes.count((32, 64)) >= 12
+    plain = [tuple(batch.images.shape[2:]) for epoch in range(4) for batch in build().epoch(epoch)]
+    assert plain.count((64, 64)) > 8
+
+
+def test_a_grouped_epoch_depends_on_nothing_else(shapes: DetectionAnnotations) -> None:
+    """The shares of two processes make up the global batch; it goes on from any step; epochs differ."""
+    dataset = DetectionDataset(shapes, AUGMENTED, seed=0)
+    build = partial(DetectionTrainLoader, dataset, batch_size=4, num_workers=0, group_by_aspect=0)
+    whole = list(build().epoch(1))
+    assert len(whole) == 6
+    parts = [list(build(rank=rank, num_processes=2).epoch(1)) for rank in range(2)]
+    for step, batch in enumerate(whole):
+        assert rows([batch]) == rows([part[step] for part in parts])
+    loader = build()
+    list(islice(loader.epoch(0), 2))  # begun and left
+    assert all_same(list(loader.epoch(1, first_step=4)), whole[4:])
+    assert [b.image_ids.tolist() for b in loader.epoch(2)] != [b.image_ids.tolist() for b in whole]
 
 
 def test_too_few_images(split: DetectionAnnotations) -> None:

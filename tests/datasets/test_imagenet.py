@@ -113,7 +113,7 @@ def scene() -> Image.Image:
 
 def decoded(path: Path) -> tuple[Tensor, Tensor]:
     """By both decoders: uint8 [3, H, W]."""
-    return decode_opencv(path), F.pil_to_tensor(decode_pil(path))
+    return decode_opencv(path.read_bytes()), F.pil_to_tensor(decode_pil(path.read_bytes()))
 
 
 def largest_difference(a: Tensor, b: Tensor) -> int:
@@ -172,7 +172,7 @@ def test_sixteen_bit_png(tmp_path: Path) -> None:
     """Values 257 k are k in 8 bits; the batch's type stays uint8."""
     grey = np.array(scene())[..., 0]
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "x.png")
-    by_opencv = decode_opencv(tmp_path / "x.png")
+    by_opencv = decode_opencv((tmp_path / "x.png").read_bytes())
     assert largest_difference(by_opencv, torch.from_numpy(grey).expand(3, -1, -1)) == 0
 
 
@@ -198,7 +198,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
 def test_opencv_gives_the_memory_of_the_picture(tmp_path: Path) -> None:
     """[3, H, W] seen, [H, W, 3] stored: the layout in which torch resizes fastest."""
     scene().save(tmp_path / "x.png")
-    assert decode_opencv(tmp_path / "x.png").permute(1, 2, 0).is_contiguous()
+    assert decode_opencv((tmp_path / "x.png").read_bytes()).permute(1, 2, 0).is_contiguous()
 
 
 # ---- samples -----------------------------------------------------------------------------------------------------
@@ -287,8 +287,8 @@ def test_a_photo_with_the_real_protocol(real_data: Path) -> None:
 def test_sixteen_bit_png_by_both_decoders(tmp_path: Path) -> None:
     """All 256 grey levels as 257 k: PIL's own conversion gives 255 for every one of them but 0."""
     Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257).save(tmp_path / "x.png")
-    by_pil = F.pil_to_tensor(decode_pil(tmp_path / "x.png"))
-    assert torch.equal(by_pil, decode_opencv(tmp_path / "x.png"))
+    by_pil = F.pil_to_tensor(decode_pil((tmp_path / "x.png").read_bytes()))
+    assert torch.equal(by_pil, decode_opencv((tmp_path / "x.png").read_bytes()))
     assert by_pil[0].flatten().tolist() == list(range(256))
 
 
@@ -296,4 +296,6 @@ def test_a_palette_with_several_transparencies(tmp_path: Path) -> None:
     """The colours are kept, and no warning is printed."""
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).quantize(16).save(tmp_path / "x.png", transparency=bytes([0, 128] + [255] * 14))
-    assert torch.equal(F.pil_to_tensor(decode_pil(tmp_path / "x.png")), decode_opencv(tmp_path / "x.png"))
+    assert torch.equal(
+        F.pil_to_tensor(decode_pil((tmp_path / "x.png").read_bytes())), decode_opencv((tmp_path / "x.png").read_bytes())
+    )

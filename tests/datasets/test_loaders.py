@@ -73,6 +73,26 @@ def test_shares_of_an_epoch_make_up_the_global_batch(num_processes: int) -> None
         assert keys == [(3, index) for index in order[8 * step : 8 * step + 8]]
 
 
+def test_repeated_augmentation(train_loader: Callable[..., ImageFolderTrainLoader]) -> None:
+    """Batches of 4 hold 2 images twice, differently augmented; two steps an epoch as ever, 4 images an epoch.
+
+    Two processes' batches side by side are one's, and resuming at step 1 gives the same batch.
+    """
+    loader = train_loader(repeats=2)
+    assert loader.steps_per_epoch == 2
+    batches = list(loader.epoch(1))
+    assert len(batches) == 2
+    order = epoch_order(0, 1, 11)
+    labels = loader.loader.dataset.images.labels  # pyright: ignore[reportAttributeAccessIssue]
+    for batch, samples in zip(batches, order[:4].reshape(2, 2), strict=True):
+        assert batch.labels.tolist() == labels[np.tile(samples, 2)].tolist()
+        assert not torch.equal(batch.images[:2], batch.images[2:])
+    parts = [list(train_loader(repeats=2, rank=rank, num_processes=2).epoch(1)) for rank in (0, 1)]
+    together = [ClassificationBatch(*map(torch.cat, zip(a, b, strict=True))) for a, b in zip(*parts, strict=True)]
+    assert all_same(together, batches)
+    assert all_same(list(train_loader(repeats=2).epoch(1, first_step=1)), batches[1:])
+
+
 def test_a_share_goes_on_at_a_step() -> None:
     """From step 2 of 3 on there is one left; from step 3 on none."""
     share = ShareOfEpoch(30, 8, 0, 0, 2)

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
+from public.backbones.cards import CARDS
 from public.datasets.batches import IGNORED, PADDING, DetectionBatch, ImageSizes
 from public.detectors.detector import Detections
 
@@ -37,7 +38,23 @@ def batch_of(images: Sequence[Objects], canvas_size: tuple[int, int]) -> Detecti
             boxes[i, j], labels[i, j] = torch.tensor(box), label
     pixels = torch.randint(0, 256, (len(images), 3, *canvas_size), dtype=torch.uint8)
     sizes = torch.tensor(canvas_size).expand(len(images), 2)
-    return DetectionBatch(pixels, boxes, labels, sizes, sizes, torch.arange(len(images)))
+    numbers = torch.arange(len(images))
+    return DetectionBatch(pixels, boxes, labels, sizes, sizes, image_ids=numbers, seeds=numbers)
+
+
+BACKBONES = [name for name, card in CARDS.items() if card.parameters < 50e6]
+"""For sweeps of detectors over every network but the giants, of whose families these have smaller ones."""
+
+
+def level_strides(backbone: str) -> dict[str, int]:
+    """Of each of its levels."""
+    return dict(zip(CARDS[backbone].levels, CARDS[backbone].strides, strict=True))
+
+
+def pyramid_strides(backbone: str) -> tuple[int, ...]:
+    """Of p3 to p7: those of the backbone, then twice and four times the last of them."""
+    plain = [level_strides(backbone)[level] for level in ("c3", "c4", "c5")]
+    return (*plain, 2 * plain[-1], 4 * plain[-1])
 
 
 def images_of(batch: DetectionBatch) -> Tensor:

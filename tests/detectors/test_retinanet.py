@@ -25,6 +25,7 @@ from public.geometry.points import map_sizes
 from public.losses.focal import BACKGROUND, IGNORE
 from public.weights.loading import load_weights
 from tests.detectors.referee import (
+    BACKBONES,
     HARD,
     Objects,
     assert_same_detections,
@@ -35,6 +36,7 @@ from tests.detectors.referee import (
     objects_of,
     perturb_heads,
     photos,
+    pyramid_strides,
     random_targets,
     sizes_of,
 )
@@ -113,13 +115,14 @@ def test_initial_values() -> None:
             assert module.weight.std().item() == pytest.approx(0.01, rel=0.1)
 
 
-@pytest.mark.parametrize("backbone", [name for name in list_backbones() if "cifar" not in name])
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if "cifar" not in name])
 def test_every_backbone(backbone: str) -> None:
     torch.manual_seed(0)
     detector = RetinaNet(3, backbone=backbone, channels=32, num_convs=1)
     batch = batch_of([[((10, 10, 30, 26), 2)], []], (65, 40))
     outputs = detector(images_of(batch))
-    cells = map_sizes((65, 40), STRIDES)
+    assert detector.backbone.strides == pyramid_strides(backbone)
+    cells = map_sizes((65, 40), pyramid_strides(backbone))
     assert [tuple(x.shape) for x in outputs.class_logits] == [(2, *size, 9, 3) for size in cells]
     assert [tuple(x.shape) for x in outputs.box_codes] == [(2, *size, 9, 4) for size in cells]
     losses = detector.loss(outputs, batch)
@@ -129,7 +132,7 @@ def test_every_backbone(backbone: str) -> None:
 
 
 def test_the_sweep_covers_the_catalogue() -> None:
-    assert len([name for name in list_backbones() if "cifar" not in name]) >= 8
+    assert len([name for name in BACKBONES if "cifar" not in name]) >= 65
 
 
 @pytest.mark.parametrize("backbone", [name for name in list_backbones() if "cifar" in name])
@@ -143,6 +146,7 @@ def test_backbones_without_the_levels_are_refused(backbone: str) -> None:
     [
         ("channels", 0, "channels=0"),
         ("num_convs", -1, "num_convs=-1"),
+        ("batch_norm_eps", -1e-5, "batch_norm_eps=-1e-05 must be 0 or more"),
         ("focal_alpha", 1.5, "focal_alpha"),
         ("focal_gamma", -1.0, "focal_gamma"),
         ("p6_from", "p4", "p6_from='p4' must be one of c5, p5"),

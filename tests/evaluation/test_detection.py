@@ -1,8 +1,9 @@
 """A detector over a split in any number of processes, the files of its predictions, and the table of the result."""
 
+import io
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import torch
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import PADDING, DetectionBatch, ImageSizes
+from public.datasets.coco import read_coco
+from public.datasets.voc import read_voc
 from public.detectors.detector import Detections
 from public.evaluation.coco import CocoEvaluator
-from public.evaluation.detection import evaluate_detector, format_table, metrics_evaluator
+from public.evaluation.detection import evaluate_detector, format_coco_record, format_table, metrics_evaluator
 from public.evaluation.predictions import (
     Curves,
     DetectionResult,
@@ -27,6 +30,7 @@ from public.evaluation.predictions import (
 from public.evaluation.voc import VocEvaluator
 from public.runtime import run_folder
 from public.runtime.distributed import World
+from tests.datasets.written import voc_object, write_image, write_voc
 
 NUM_IMAGES = 7
 IDS = np.array([40, 7, 13, 99, 2, 58, 21])  # as in COCO's files: in no order
@@ -60,7 +64,8 @@ def batches_of(indices: np.ndarray, batch_size: int) -> list[DetectionBatch]:
         images = part.to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
         sizes = torch.full((len(part), 2), 100)
         nothing = torch.zeros(len(part), 1, 4), torch.full((len(part), 1), PADDING)
-        batches.append(DetectionBatch(images, *nothing, sizes // 2, sizes + part[:, None], torch.from_numpy(IDS)[part]))
+        ids = torch.from_numpy(IDS)[part]
+        batches.append(DetectionBatch(images, *nothing, sizes // 2, sizes + part[:, None], ids, seeds=part))
     return batches
 
 
@@ -258,3 +263,68 @@ def test_table_of_nothing() -> None:
     """A split without objects."""
     result = DetectionResult({"AP": -1.0}, [], ["cat"], ["cat"], Curves(np.zeros(1), np.zeros((1, 1))))
     assert format_table(result).splitlines() == ["AP -1.0000", "", "no object of 1 of 1 classes, in no mean: cat"]
+
+
+# ---- COCO's numbers on Pascal VOC's layout ---------------------------------------------------------------------------
+
+NAMES = ["cat", "dog"]
+
+
+def write_both_layouts(root: Path) -> tuple[DetectionAnnotations, DetectionAnnotations]:
+    """The same 12 images of 200 x 150 with three objects each, of all three of COCO's sizes, read from VOC and COCO.
+
+    Every seventh object is difficult: a crowd.
+    """
+    rng = np.random.default_rng(0)
+    objects: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
+    for image in range(12):
+        stem = f"{image:06d}"
+        objects[stem] = ""
+        for _ in range(3):
+            width, height = rng.integers(10, 140, 2).tolist()
+            x, y = int(rng.integers(0, 200 - width)), int(rng.integers(0, 150 - height))
+            label, crowd = len(rows) % 2, int(len(rows) % 7 == 0)
+            objects[stem] += voc_object(NAMES[label], x + 1, y + 1, x + width, y + height, str(crowd))
+            box = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": crowd}
+            rows.append({"id": len(rows) + 1, "image_id": image, "category_id": label + 1, **box})
+        write_image(root / "images" / "val2017" / f"{stem}.jpg", 200, 150)
+    write_voc(root, objects, "VOC2012/val", 200, 150)
+    headers = [{"id": i, "file_name": f"{i:06d}.jpg", "width": 200, "height": 150} for i in range(12)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(NAMES, start=1)]
+    (root / "annotations").mkdir()
+    content = json.dumps({"images": headers, "annotations": rows, "categories": categories})
+    (root / "annotations" / "instances_val2017.json").write_text(content)
+    return read_voc(root, ["VOC2012/val"], NAMES), read_coco(root, "val2017")
+
+
+def test_cocos_twelve_numbers_of_voc_data(tmp_path: Path) -> None:
+    """Those of pycocotools on the same boxes in a COCO file, in the words that it prints; then each class's AP50."""
+    voc, coco = write_both_layouts(tmp_path)
+    rng = np.random.default_rng(1)
+    boxes = np.tile(voc.boxes, (2, 1)) + rng.normal(0, 4, (72, 4)).astype(np.float32)
+    labels = np.where(rng.random(72) < 0.8, np.tile(voc.labels, 2), 0)
+    image_ids = np.tile(np.repeat(voc.image_ids, 3), 2)
+    found = Predictions(image_ids, boxes, rng.random(72).astype(np.float32), labels)
+    result = metrics_evaluator("coco")(voc).evaluate(found)
+    assert result.metrics == metrics_evaluator("coco")(coco).evaluate(found).metrics
+    assert 0.1 < result.metrics["AP"] < 0.9
+    assert len(set(result.metrics.values())) >= 9
+
+    tools = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    write_coco_json(tmp_path / "found.json", found, voc)
+    with redirect_stdout(io.StringIO()):
+        truth = tools[0].COCO(str(coco.source))
+        evaluation = tools[1].COCOeval(truth, truth.loadRes(str(tmp_path / "found.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    with redirect_stdout(io.StringIO()) as printed:
+        evaluation.summarize()
+    record = format_coco_record(result).splitlines()
+    assert record[0] == "COCO results:"
+    assert record[1:13] == [line.strip() for line in printed.getvalue().splitlines()]
+    assert record[13:15] == ["", "mAP(IoU=0.5) for each category:"]
+    precision = evaluation.eval["precision"][0, :, :, 0, -1].mean(axis=0)
+    assert record[15:] == [f"cat: {precision[0]:.4f}", f"dog: {precision[1]:.4f}"]
+    with pytest.raises(KeyError):
+        format_coco_record(metrics_evaluator("voc")(voc).evaluate(found))

@@ -1,9 +1,11 @@
 """Anchors against torchvision's generator and numbers worked out by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import _default_anchorgen
 
@@ -50,6 +52,17 @@ def test_torchvisions_layout(canvas: tuple[int, int]) -> None:
     maps = [torch.zeros(1, 1, *size) for size in map_sizes(canvas, STRIDES)]
     expected = _default_anchorgen()(ImageList(torch.zeros(1, 3, *canvas), [canvas]), maps)[0]
     assert torch.equal(pyramid_anchors(canvas, STRIDES, SIZES, CPU, "torchvision"), expected)
+
+
+@pytest.mark.parametrize("layout", ["centred", "torchvision"])
+def test_other_scales(layout: Any) -> None:
+    """With one scale, a proposal network's three shapes: every third of those with three."""
+    one = pyramid_anchors((96, 64), STRIDES, SIZES, CPU, layout, (1.0,))
+    assert torch.equal(one, pyramid_anchors((96, 64), STRIDES, SIZES, CPU, layout)[::3])
+    generator = AnchorGenerator(tuple((int(size),) for size in SIZES), ((0.5, 1.0, 2.0),) * 5)
+    maps = [torch.zeros(1, 1, *size) for size in map_sizes((96, 64), STRIDES)]
+    expected = generator(ImageList(torch.zeros(1, 3, 96, 64), [(96, 64)]), maps)[0]
+    assert torch.equal(one, expected) == (layout == "torchvision")
 
 
 def test_kept_for_the_next_call() -> None:

@@ -41,6 +41,16 @@ def test_iou_is_torchvisions_to_the_last_bit() -> None:
     assert torch.equal(pairwise_iou(a, b), box_iou(a, b))
 
 
+def test_many_lists_at_once_are_one_after_the_other() -> None:
+    a, b = random_boxes(24, 0).view(2, 3, 4, 4), random_boxes(30, 1).view(2, 3, 5, 4)
+    for pairwise in (pairwise_intersections, pairwise_iou, pairwise_coverage):
+        together = pairwise(a, b)
+        assert together.shape == (2, 3, 4, 5)
+        for i in range(2):
+            for j in range(3):
+                assert torch.equal(together[i, j], pairwise(a[i, j], b[i, j]))
+
+
 def test_no_boxes() -> None:
     some, none = random_boxes(3, 0), torch.zeros(0, 4)
     assert pairwise_iou(some, none).shape == (3, 0)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d as Referee
 
-from public.layers.frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norm
+from public.layers.frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norm, set_batch_norm_eps
 
 
 def random_norm(channels: int = 5) -> nn.BatchNorm2d:
@@ -72,3 +72,14 @@ def test_the_module_itself_can_be_the_norm() -> None:
     freeze_batch_norm(norm)
     assert type(norm) is FrozenBatchNorm2d
     assert not norm.training
+
+
+def test_epsilon_by_hand() -> None:
+    """Variance 3 and epsilon 1 make the standard deviation 2: (5 - 3) / 2 = 1, frozen or not; no other norm changes."""
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(FrozenBatchNorm2d(1)), nn.GroupNorm(1, 1)).eval()
+    for norm in (network[0], network.get_submodule("1.0")):
+        norm.load_state_dict({"running_mean": torch.tensor([3.0]), "running_var": torch.tensor([3.0])}, strict=False)
+    set_batch_norm_eps(network, 1.0)
+    for norm in (network[0], network.get_submodule("1.0")):
+        assert norm(torch.tensor([5.0]).view(1, 1, 1, 1)).item() == 1
+    assert network.get_submodule("2").eps == 1e-5

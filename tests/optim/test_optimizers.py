@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from public.backbones.catalog import build_backbone
 from public.config.sections import OptimizerConfig
@@ -95,3 +95,49 @@ def test_frozen_parameters_and_empty_groups_are_left_out() -> None:
     module.bias.requires_grad_(False)
     (group,) = parameter_groups(module, 0.01, decay_norm_and_bias=False)
     assert group["params"] == [module.weight]
+
+
+def centralized_step(config: OptimizerConfig, weight: list[list[float]], gradient: list[list[float]]) -> Tensor:
+    """The weights [2, 2] after one step."""
+    module = nn.Linear(2, 2)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor(weight))
+        module.bias.fill_(1.0)
+    module.weight.grad, module.bias.grad = torch.tensor(gradient), torch.tensor([1.0, 3.0])
+    build_optimizer(module, config).step()
+    if config.name == "sgd":
+        assert module.bias.tolist() == [0.0, -2.0], "of one dimension: its gradient stays"
+    return module.weight.detach()
+
+
+def test_gradient_centralization_by_hand() -> None:
+    """lr 1: rows (1, 3) and (2, 6) lose their means 2 and 4; the weights (1, 3), (0, 2) become (2, 2), (2, 0)."""
+    config = OptimizerConfig(name="sgd", lr=1.0, weight_decay=0, momentum=0.0, gradient_centralization=True)
+    stepped = centralized_step(config, [[1.0, 3.0], [0.0, 2.0]], [[1.0, 3.0], [2.0, 6.0]])
+    assert stepped.tolist() == [[2.0, 2.0], [2.0, 0.0]]
+
+
+def test_weight_decay_is_centralized_with_the_gradient() -> None:
+    """Decay 0.5 in sgd: (1.5, 4.5) and (2, 7) lose 3 and 4.5: steps (-1.5, 1.5) and (-2.5, 2.5)."""
+    config = OptimizerConfig(
+        name="sgd", lr=1.0, weight_decay=0.5, decay_norm_and_bias=False, momentum=0.0, gradient_centralization=True
+    )
+    stepped = centralized_step(config, [[1.0, 3.0], [0.0, 2.0]], [[1.0, 3.0], [2.0, 6.0]])
+    assert stepped.tolist() == [[2.5, 1.5], [2.5, -0.5]]
+
+
+def test_decoupled_decay_is_not_centralized() -> None:
+    """adamw: weights times 1 - 0.1 x 0.5, then minus lr times the sign of the centralized gradient, (-1, 1) a row."""
+    config = OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.5, gradient_centralization=True)
+    stepped = centralized_step(config, [[1.0, 3.0], [0.0, 2.0]], [[1.0, 3.0], [2.0, 6.0]])
+    torch.testing.assert_close(stepped, torch.tensor([[0.95 + 0.1, 2.85 - 0.1], [0.1, 1.9 - 0.1]]))
+
+
+def test_the_mean_is_over_all_but_the_output_channels() -> None:
+    """A convolution [2, 1, 1, 2] and a depthwise one: each filter's own mean; a parameter without gradient is left."""
+    convolution, unused = nn.Conv2d(1, 2, (1, 2), bias=False), nn.Linear(2, 2)
+    nn.init.zeros_(convolution.weight)
+    convolution.weight.grad = torch.tensor([1.0, 3.0, 10.0, 30.0]).view(2, 1, 1, 2)
+    config = OptimizerConfig(name="sgd", lr=1.0, weight_decay=0, momentum=0.0, gradient_centralization=True)
+    build_optimizer(nn.Sequential(convolution, unused), config).step()
+    assert convolution.weight.flatten().tolist() == [1.0, -1.0, 10.0, -10.0]

@@ -191,3 +191,20 @@ def test_gradients_are_exchanged_once_an_update(world: World) -> None:
     task = Synchronised()
     updater_of(task, world).step([(torch.ones(1, 1),)] * 3, lr=0.1, step=0)
     assert task.seen == [False, False, True]
+
+
+def test_what_is_attached_to_the_optimizer_sees_true_gradients(world: World) -> None:
+    """In fp16 the loss is scaled by 65,536; hooks of the optimizer's step find (3, 4) all the same."""
+    task = Product(0.0, 0.0)
+    updater = updater_of(task, world, dtype=torch.float16)
+    seen: list[list[float]] = []
+    updater.optimizer.register_step_pre_hook(lambda *_: seen.append(task.weight.grad.tolist()))  # pyright: ignore
+    updater.step([(torch.tensor([[3.0, 4.0]]),)], lr=0.1, step=0)
+    assert seen == [[3.0, 4.0]]
+
+
+def test_prepare_gets_the_number_of_the_step(world: World) -> None:
+    """It turns the parts into what the task takes: here x times the number of the step."""
+    task = Product(1.0)
+    updater = updater_of(task, world, prepare=lambda parts, step: [(step * x,) for (x,) in parts])
+    assert updater.step([(torch.tensor([[2.0]]),)], lr=0.0, step=7) == {"product": 14.0}

@@ -46,7 +46,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> ClassificationConfig:
     """The tiny row on the tiny data, its network known to the recipe."""
-    monkeypatch.setattr(recipe, "build_backbone", build_tiny)
+    monkeypatch.setattr(recipe, "build_network", build_tiny)
     monkeypatch.setattr(recipe, "check_backbone_name", lambda name: None)
     return replace(TINY, data=replace(TINY.data, folder=str(tiny_data)))
 

@@ -21,6 +21,8 @@ from tests.recipes.runs import LAUNCHES, ONE_PROCESS, run_program
 from tests.recipes.tiny_detection import TINY
 
 NUM_TRAIN, NUM_VAL = 14, 5
+SMALL_HEADS: dict[str, Any] = {"head_channels": 32, "pool_size": 3}
+"""Options of a two-stage detector."""
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +92,38 @@ def test_a_stopped_run_resumes_bit_for_bit(
     assert len(runs.tensors_of(referee)) > 500
 
 
-@pytest.mark.parametrize("network", ["retinanet", "fcos", "centernet"])
+def test_what_two_stages_draw_resumes_bit_for_bit(
+    config: DetectionConfig, tmp_path: Path, stop_after: Callable[[int], None]
+) -> None:
+    """Stopped in the second epoch: the anchors and regions that are learned are drawn from (seed, epoch, image)."""
+    detector = DetectorConfig(
+        backbone="mobilenet_v2", frozen_batch_norm=True, levels=("p4", "p5", "p6"), channels=32, **SMALL_HEADS
+    )
+    config = replace(config, network="faster_rcnn", detector=detector)
+    referee = train(config, tmp_path / "referee")
+    stop_after(5)
+    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
+    resumed = train(config, tmp_path / "run")
+    runs.assert_same_result(resumed, referee, num_tensors=len(runs.tensors_of(referee)))
+    losses = {"train_objectness", "train_proposal", "train_classification", "train_box"}
+    assert losses <= resumed["metrics"]["history"][0].keys()
+
+
+@pytest.mark.parametrize("network", ["retinanet", "fcos", "centernet", "faster_rcnn"])
 def test_the_loss_of_parts_is_that_of_the_whole(network: str) -> None:
     """Two accumulation steps of a batch whose objects are unevenly spread: gradients as from one pass."""
     torch.manual_seed(0)
-    detector = build_detector(network, num_classes=3, backbone="mobilenet_v2").eval()  # no batch statistics
+    options = SMALL_HEADS if network == "faster_rcnn" else {}
+    detector = build_detector(network, num_classes=3, backbone="mobilenet_v2", **options).eval()  # no batch statistics
     objects = torch.tensor([[4.0, 4, 30, 40], [20, 10, 60, 60], [0, 0, 16, 16]])
     labels = torch.full((4, 3), -1)
     labels[0] = torch.tensor([0, 1, 2])
     labels[3, 0] = 1
     sizes = torch.full((4, 2), 64)
-    batch = DetectionBatch(torch.rand(4, 3, 64, 64), objects.expand(4, 3, 4), labels, sizes, sizes, torch.arange(4))
+    numbers = torch.arange(4)
+    batch = DetectionBatch(
+        torch.rand(4, 3, 64, 64), objects.expand(4, 3, 4), labels, sizes, sizes, image_ids=numbers, seeds=numbers
+    )
     prepare = recipe.with_normalisers(detector, ONE_PROCESS, 1)
 
     def gradients(num_parts: int) -> torch.Tensor:

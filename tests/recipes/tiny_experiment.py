@@ -58,7 +58,7 @@ TINY = ClassificationConfig(
 )
 
 if __name__ == "__main__":
-    recipe.build_backbone = build_tiny  # pyright: ignore[reportAttributeAccessIssue]
+    recipe.build_network = build_tiny  # pyright: ignore[reportAttributeAccessIssue]
     recipe.check_backbone_name = lambda name: None
     torch.set_num_threads(1)  # as the launcher sets it for several processes: sums are then taken in the same order
     recipe.main({"tiny": TINY}, __file__)

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from public.runtime.distributed import World, join_world, processes_to_start, start_processes, under_launcher
+from public.runtime.distributed import (
+    LONGEST_WAIT,
+    World,
+    join_world,
+    processes_to_start,
+    start_processes,
+    under_launcher,
+)
 
 LAUNCHER = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 
@@ -82,3 +89,21 @@ def test_start_processes(
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["2--epochs 2"] * 2
     assert "LOCAL_RANK" not in os.environ
     capfd.readouterr()  # the launcher's own report of the failure
+
+
+def test_others_wait_for_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the main process downloads, at 500 kB/s: 18e9 / 5e5 = 36000 s. gloo's own limit is 1800 s."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, sys, torch\n"
+        "from public.runtime.distributed import join_world\n"
+        "with join_world('cpu') as world:\n"
+        "    world.barrier()\n"
+        "    options = world.control._get_backend(torch.device('cpu')).options\n"
+        "    pathlib.Path(sys.argv[1], str(world.rank)).write_text(str(options._timeout.total_seconds()))\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    assert start_processes(2, str(script), [str(tmp_path)]) == 0
+    assert [float((tmp_path / rank).read_text()) for rank in "01"] == [LONGEST_WAIT.total_seconds()] * 2
+    assert LONGEST_WAIT.total_seconds() > 36000

@@ -10,6 +10,7 @@ import torch
 
 from public.runtime.seeding import (
     _splitmix64,
+    batch_of_step,
     drawing_for,
     epoch_order,
     get_rng_states,
@@ -64,6 +65,23 @@ def test_a_sample_does_not_depend_on_its_neighbours() -> None:
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(uniforms(3, 4, indices[::-1], 6), together[::-1])
     np.testing.assert_array_equal(uniforms(3, 4, indices, 2), together[:, :2])
+
+
+def test_samples_of_several_epochs() -> None:
+    """Each with the draws of its own epoch."""
+    epochs, indices = np.array([0, 3, 3]), np.array([5, 5, 6])
+    alone = [uniforms(1, int(e), np.array([i]), 4)[0] for e, i in zip(epochs, indices, strict=True)]
+    np.testing.assert_array_equal(uniforms(1, epochs, indices, 4), np.stack(alone))
+
+
+def test_batches_of_repeated_samples_by_hand() -> None:
+    """Batches of 6 with 3 copies hold 2 samples; copies of epoch 2 draw as epochs 6, 7 and 8."""
+    order = np.array([4, 7, 1, 0, 2, 9, 8])
+    epochs, samples = batch_of_step(order, 2, 1, 6, repeats=3)
+    assert samples.tolist() == [1, 0, 1, 0, 1, 0]
+    assert epochs.tolist() == [6, 6, 7, 7, 8, 8]
+    epochs, samples = batch_of_step(order, 2, 1, 3)
+    assert (epochs.tolist(), samples.tolist()) == ([2, 2, 2], [0, 2, 9])
 
 
 def test_hashes_tell_all_coordinates_apart() -> None:

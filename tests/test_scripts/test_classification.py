@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from public.backbones.catalog import build_backbone
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.classification import ClassificationConfig, ClassificationDataConfig, NetworkConfig
 from public.datasets.classification import build_eval_data
 from public.evaluation.classification import evaluate
 from public.recipes.classification import train
+from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import World
 from public.test_scripts.classification import TestOptions, at_size, build_classifier, main, options_of, run
 from public.test_scripts.test_on_cifar100 import CIFAR100
@@ -61,6 +62,30 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     assert "G MACs" in printed
     assert "of 7), error" in printed
     assert "ms an image: load" in printed
+
+
+def test_a_checkpoint_brings_its_network_options(
+    sample_row: ClassificationConfig, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run with swish and SwitchNorm is rebuilt as it was trained, from its row and from the file alone.
+
+    Bare weights know nothing: they are evaluated with what the command line says.
+    """
+    options = NetworkConfig(activation="swish", norm="switch", drop_path=0.1)
+    row = replace(sample_row, network_options=options)
+    folder = tmp_path / "experiment"
+    assert train(row, folder / "runs" / row.name, world) == 0
+    expected = run(options_of(row, folder), row.data, world)
+    assert f'"top1": {expected["top1"]}' in (folder / "runs" / row.name / "metrics.jsonl").read_text()
+    assert options_of(row, folder).network_options == options
+    plain = replace(options_of(row, folder), network_options=NetworkConfig())
+    assert run(plain, row.data, world) == expected
+    weights = tmp_path / "bare.pth"
+    torch.save(load_checkpoint(Path(plain.weights))["model"], weights)
+    assert run(replace(plain, weights=str(weights), network_options=options), row.data, world) == expected
+    with pytest.raises(ValueError, match=r"mean_weight"):
+        run(replace(plain, weights=str(weights)), row.data, world)
+    capsys.readouterr()
 
 
 def test_a_row_that_was_not_trained(sample_row: ClassificationConfig, world: World, tmp_path: Path) -> None:

@@ -3,9 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as referee
 
-from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip, _mirror
+from public.transforms.batch import (
+    BatchCutout,
+    BatchRandomCrop,
+    BatchRandomErasing,
+    BatchRandomHorizontalFlip,
+    EachImage,
+    _mirror,
+)
 
 # Rows and columns 2 1 | 0 1 2 3 | 2 1 of a 4x4 image, padded by 2 on every side.
 MIRRORED = [2, 1, 0, 1, 2, 3, 2, 1]
@@ -101,3 +109,66 @@ def test_never_and_always_flip(probability: float, is_flipped: bool) -> None:
     images = grid().repeat(2, 1, 1, 1)
     expected = images.flip(3) if is_flipped else images
     assert torch.equal(BatchRandomHorizontalFlip(probability=probability)(images, draws), expected)
+
+
+def places_of(images: torch.Tensor, colour: tuple[int, int, int]) -> list[tuple[int, int, int, int]]:
+    """The rectangle of each image in a colour, as its first and last row and its first and last column."""
+    covered = (images == torch.tensor(colour).view(3, 1, 1)).all(1)  # [B, H, W]
+    rectangles = []
+    for mask in covered:
+        rows, columns = mask.any(1).nonzero()[:, 0].tolist(), mask.any(0).nonzero()[:, 0].tolist()
+        assert int(mask.sum()) == len(rows) * len(columns), "a whole rectangle"
+        rectangles.append((rows[0], rows[-1], columns[0], columns[-1]) if rows else (0, -1, 0, -1))
+    return rectangles
+
+
+def test_cutout_by_hand() -> None:
+    """Squares of 4 around (0, 0), (5, 2) and (9, 11) of a 10x12 image: 2 before the centre, 1 after it."""
+    images = torch.full((3, 3, 10, 12), 50, dtype=torch.uint8)
+    draws = torch.tensor([[0.0, 0.0], [draw_for(5, 10), draw_for(2, 12)], [1 - 2.0**-53] * 2], dtype=torch.float64)
+    covered = BatchCutout(size=4, fill=(1, 2, 3))(images, draws)
+    assert covered.dtype == torch.uint8
+    assert places_of(covered, (1, 2, 3)) == [(0, 1, 0, 1), (3, 6, 0, 3), (7, 9, 9, 11)]
+    assert (images == 50).all()
+
+
+def erasing_draws(erase: float, *tries: tuple[float, float, float, float]) -> list[float]:
+    """The 41 draws of an image: whether, and up to ten tries of area, ratio, y and x; the others are too large."""
+    too_large = [(0.5, 0.5, 0.99, 0.99)] * (10 - len(tries))
+    return [erase, *(number for one in (*tries, *too_large) for number in one)]
+
+
+def test_random_erasing_by_hand() -> None:
+    """scale 0.1 to 0.3 of 20x20 = 40 to 120 pixels, ratio 0.5 to 2.
+
+    area 0.5 -> 80, ratio 1/3 -> 1: sides floor(sqrt(80)) = 8. ratio 1 -> 2 with area 0.5: sqrt(160) = 12 by
+    sqrt(40) = 6. The second image's first try, 8 rows from row 15 on, leaves the image; its second one counts.
+    """
+    transform = BatchRandomErasing(probability=0.5, scale=(0.1, 0.3), ratio=(0.5, 2.0), fill=(9, 8, 7))
+    third, last = 1 / 3, 1 - 2.0**-53
+    draws = [
+        erasing_draws(0.49, (0.5, third, draw_for(3, 20), draw_for(12, 20))),
+        erasing_draws(0.0, (0.5, third, draw_for(15, 20), 0.0), (0.5, last, draw_for(8, 20), draw_for(14, 20))),
+        erasing_draws(0.5, (0.5, third, 0.0, 0.0)),
+        erasing_draws(0.0),
+    ]
+    images = torch.full((4, 3, 20, 20), 50, dtype=torch.uint8)
+    covered = transform(images, torch.tensor(draws, dtype=torch.float64))
+    nothing = (0, -1, 0, -1)
+    assert places_of(covered, (9, 8, 7)) == [(3, 10, 12, 19), (8, 19, 14, 19), nothing, nothing]
+    assert ((covered == 50) | (covered == torch.tensor([9, 8, 7]).view(3, 1, 1))).all()
+
+
+def test_each_image_is_transformed_by_its_own_draw() -> None:
+    """A draw gives the same result in any batch; another draw another one; the global generator is left alone."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8, generator=generator).repeat(3, 1, 1, 1)
+    transform = EachImage(transform=v2.ColorJitter(0.5, 0.5))
+    before = torch.get_rng_state()
+    first = transform(images, torch.tensor([[0.25], [0.5], [0.25]], dtype=torch.float64))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (first.shape, first.dtype) == (images.shape, torch.uint8)
+    assert torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(transform(images[:1], torch.tensor([[0.5]], dtype=torch.float64))[0], first[1])
+    assert repr(transform).startswith("EachImage(transform=ColorJitter(brightness=(0.5, 1.5)")

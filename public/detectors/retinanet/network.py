@@ -29,6 +29,7 @@ from public.detectors.retinanet.targets import AnchorTargets, match
 from public.detectors.targets import flat_ignored, flat_objects, not_compiled
 from public.geometry.anchors import NUM_SHAPES, AnchorLayout, pyramid_anchors
 from public.geometry.boxes import BoxWeights, decode_boxes, encode_boxes
+from public.layers.frozen_batch_norm import set_batch_norm_eps
 from public.losses.box import giou_loss, l1_loss, smooth_l1_loss
 from public.losses.focal import sigmoid_focal_loss_sums
 
@@ -127,6 +128,7 @@ class RetinaNet(Detector):
         backbone: a name from `public.backbones.catalog`, with the levels that the pyramid's need.
         frozen_stages: levels of the backbone, from the stem on, that do not train.
         frozen_batch_norm: whether the backbone's batch norms keep statistics and weights.
+        batch_norm_eps: what they add to a variance; None: 1e-5. torchvision trained its COCO_V1 weights with 0.
         channels: of the pyramid and the heads.
         num_convs: 3x3 convolutions in each tower.
         levels: of the pyramid.
@@ -161,6 +163,7 @@ class RetinaNet(Detector):
         backbone: str = "resnet50",
         frozen_stages: int = 0,
         frozen_batch_norm: bool = False,
+        batch_norm_eps: float | None = None,
         channels: int = 256,
         num_convs: int = 4,
         levels: Sequence[str] = ("p3", "p4", "p5", "p6", "p7"),
@@ -180,6 +183,7 @@ class RetinaNet(Detector):
         max_detections: int = 100,
     ) -> None:
         super().__init__()
+        require(batch_norm_eps is None or batch_norm_eps >= 0, f"batch_norm_eps={batch_norm_eps} must be 0 or more.")
         require(num_convs >= 0, f"num_convs={num_convs} must be 0 or more.")
         require(channels >= 1, f"channels={channels} must be 1 or more.")
         require(0 <= focal_alpha <= 1, f"focal_alpha={focal_alpha} must lie within [0, 1].")
@@ -206,6 +210,8 @@ class RetinaNet(Detector):
             frozen_stages=frozen_stages,
             frozen_batch_norm=frozen_batch_norm,
         )
+        if batch_norm_eps is not None:
+            set_batch_norm_eps(self.backbone, batch_norm_eps)
         self.head = Head(channels, num_convs, num_classes)
         self.anchor_sizes = _anchor_sizes(anchor_sizes, self.backbone.strides)
         self.anchor_layout: AnchorLayout = anchors

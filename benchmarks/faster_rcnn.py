@@ -1,0 +1,204 @@
+"""A training step and inference of Faster R-CNN on a ResNet-50, ours against torchvision's `fasterrcnn_resnet50_fpn`.
+
+    python -m benchmarks.faster_rcnn
+
+Both: the same weights, the same noise and boxes, the same precision. A training step is normalisation, network,
+targets, samples, losses, backward and SGD; inference goes from pixels to detections. torchvision's resize has
+nothing to do. Its samples are drawn from torch's generator and so are others than ours.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+from benchmarks.compare import alternate, benchmark_device, report
+from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.sections import OptimizerConfig
+from public.datasets.batches import DetectionBatch
+from public.detectors.catalog import build_detector
+from public.detectors.detector import Detections, ImageDetector
+from public.detectors.faster_rcnn.network import TORCHVISION
+from public.optim.optimizers import build_optimizer
+from public.runtime.device import autocast, choose_precision, memory_format, synchronize
+from public.runtime.seeding import seed_everything
+from public.weights.loading import load_weights
+
+NUM_CLASSES = 80
+LR = 1e-4
+SPREAD = 0.03
+"""Of the class weights, for inference: new ones are sure of nothing, and leave nothing to suppress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line can set."""
+
+    parts: tuple[Literal["training", "inference"], ...] = ("training", "inference")
+    """Which to measure."""
+    rounds: int = 5
+    """Counted rounds."""
+    steps: int = 1
+    """Steps or batches in a turn."""
+    batch_size: int = 2
+    """Images."""
+    height: int = 480
+    """Of the canvas in pixels, a multiple of 32."""
+    width: int = 640
+    """Of the canvas in pixels, a multiple of 32."""
+    num_objects: int = 7
+    """In each image."""
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    """Of both. With others than fp32, torchvision's boxes are computed in it, too, and ours are not."""
+    channels_last: bool = True
+    """Memory layout of ours."""
+    seed: int = 0
+    """Of weights, images and boxes."""
+
+
+def random_batch(options: Options, device: torch.device) -> DetectionBatch:
+    """Noise, and boxes of 10 to 300 pixels."""
+    limits = torch.tensor([options.width, options.height]).repeat(2)
+    shape = (options.batch_size, options.num_objects)
+    halves = 5 * 30 ** torch.rand(*shape, 2)
+    middles = torch.rand(*shape, 2) * limits[:2]
+    boxes = torch.cat([middles - halves, middles + halves], dim=2).clamp(min=0).minimum(limits)
+    sizes = limits[:2].flip(0).expand(options.batch_size, 2)
+    numbers = torch.arange(options.batch_size)
+    images = torch.randint(0, 256, (options.batch_size, 3, options.height, options.width), dtype=torch.uint8)
+    labels = torch.randint(0, NUM_CLASSES, shape)
+    batch = DetectionBatch(images, boxes, labels, sizes, sizes, image_ids=numbers, seeds=numbers)
+    return DetectionBatch(*(x.to(device) for x in batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """Ours, or torchvision's."""
+
+    network: nn.Module
+    """Whose parameters are trained."""
+    losses: Callable[[], dict[str, Tensor]]
+    """Of the batch."""
+    detections: Callable[[], Detections | Sequence[dict[str, Tensor]]]
+    """Of the batch."""
+
+
+def build_theirs(batch: DetectionBatch, device: torch.device, dtype: torch.dtype) -> Side:
+    """torchvision's network on its own form of the batch."""
+    # In evaluation it resizes all the same: to the size that the images have.
+    sides = sorted(batch.images.shape[-2:])
+    options: dict[str, Any] = {"_skip_resize": True, "min_size": sides[0], "max_size": sides[1]}
+    network = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES + 1, **options).to(
+        device
+    )
+    images = list(batch.images / 255)
+    pairs = zip(batch.boxes, batch.labels, strict=True)
+    targets = [{"boxes": boxes, "labels": labels + 1} for boxes, labels in pairs]
+
+    def losses() -> dict[str, Tensor]:
+        with autocast(device, dtype):
+            return network(images, targets)
+
+    def detections() -> Sequence[dict[str, Tensor]]:
+        with autocast(device, dtype):
+            return network(images)
+
+    return Side(network=network, losses=losses, detections=detections)
+
+
+def build_ours(
+    batch: DetectionBatch, device: torch.device, dtype: torch.dtype, weights: dict[str, Tensor], channels_last: bool
+) -> Side:
+    """Our network with torchvision's weights."""
+    detector = build_detector("faster_rcnn", NUM_CLASSES, backbone="resnet50", **TORCHVISION)
+    load_weights(detector, weights)
+    whole = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype, channels_last=channels_last)
+    whole.to(device=device, memory_format=memory_format(channels_last))  # pyright: ignore[reportCallIssue]
+    return Side(
+        network=detector,
+        losses=lambda: detector.loss(whole.outputs(batch.images), batch, detector.normalisers(batch)),
+        detections=lambda: whole(batch.images, batch.sizes),
+    )
+
+
+def build_sides(options: Options, device: torch.device, *, spread: float | None) -> dict[str, Side]:
+    """Both with the same weights, those of the classes as widely spread as asked."""
+    seed_everything(options.seed)
+    batch = random_batch(options, device)
+    dtype = choose_precision(options.precision, device)
+    theirs = build_theirs(batch, device, dtype)
+    if spread is not None:
+        prepare_for_inference(theirs, spread)
+    ours = build_ours(batch, device, dtype, theirs.network.state_dict(), options.channels_last)
+    return {"ours": ours, "torchvision": theirs}
+
+
+@torch.no_grad()
+def prepare_for_inference(theirs: Side, spread: float) -> None:
+    """Batch norms with the statistics of the batch, and classes that are sure of something."""
+    for module in theirs.network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    theirs.losses()
+    nn.init.normal_(theirs.network.get_parameter("roi_heads.box_predictor.cls_score.weight"), std=spread)
+
+
+def speed(work: Callable[[], None], options: Options, device: torch.device) -> float:
+    """Images per second of a turn."""
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(options.steps):
+        work()
+    synchronize(device)
+    return options.steps * options.batch_size / (time.perf_counter() - start)
+
+
+def training(options: Options, device: torch.device) -> dict[str, Callable[[], None]]:
+    """What takes one step on each side."""
+    settings = OptimizerConfig(name="sgd", lr=LR, momentum=0.9, weight_decay=1e-4)
+    ways: dict[str, Callable[[], None]] = {}
+    for name, side in build_sides(options, device, spread=None).items():
+        optimizer = build_optimizer(side.network, settings)
+
+        def step(side: Side = side, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            losses = side.losses()
+            optimizer.zero_grad()
+            torch.stack(list(losses.values())).sum().backward()
+            optimizer.step()
+
+        ways[name] = step
+    return ways
+
+
+def inference(options: Options, device: torch.device) -> dict[str, Callable[[], None]]:
+    """What detects in one batch on each side."""
+    ways: dict[str, Callable[[], None]] = {}
+    for name, side in build_sides(options, device, spread=SPREAD).items():
+        side.network.eval()
+
+        @torch.inference_mode()
+        def detect(side: Side = side) -> None:
+            side.detections()
+
+        ways[name] = detect
+    return ways
+
+
+def main(options: Options) -> None:
+    """Measures, prints and appends to results.jsonl."""
+    device = benchmark_device()
+    for part in options.parts:
+        works = {"training": training, "inference": inference}[part](options, device)
+        ways = {name: lambda work=work: speed(work, options, device) for name, work in works.items()}
+        comparison = alternate(ways, options.rounds, "images/s")
+        words = f"resnet50, noise {options.width} x {options.height}, batch {options.batch_size}, {options.precision}"
+        report(f"faster_rcnn_{part}", comparison, 1.0, device, words)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

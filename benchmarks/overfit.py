@@ -1,0 +1,142 @@
+"""Each detector learns sixteen real photos by heart: what cannot, has a wrong target, loss or decoding somewhere.
+
+    python -m benchmarks.overfit
+    python -m benchmarks.overfit --detectors centernet
+
+The photos are the first of coco_mini's training split that have objects and none narrower than `--smallest` pixels on
+the canvas, which three pyramid levels from stride 8 on cannot see. The recipe is the one that experiments run, without
+augmentation; the run folders (curves, pictures) lie below `--folder`.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from benchmarks.compare import append_result, benchmark_device, find_data
+from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.datasets.coco import read_coco
+from public.recipes.detection import train
+from public.runtime.distributed import World
+from public.transforms.detection import SquareResize
+
+CLAIMED = 0.9
+"""AP50 on the photos that were learnt."""
+PYRAMID = DetectorConfig(backbone="mobilenet_v2", levels=("p3", "p4", "p5"), channels=96, num_convs=2)
+DETECTORS = {
+    "retinanet": replace(PYRAMID, anchor_sizes=(24.0, 64.0, 160.0)),
+    "fcos": PYRAMID,
+    "centernet": DetectorConfig(backbone="mobilenet_v2", upsample_channels=(128, 96, 64)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line can set."""
+
+    detectors: tuple[Literal["retinanet", "fcos", "centernet"], ...] = ("retinanet", "fcos", "centernet")
+    """Which to train."""
+    images: int = 16
+    """Photos to learn."""
+    canvas: int = 256
+    """Height and width in pixels."""
+    smallest: float = 6.0
+    """Of an object's sides on the canvas, pixels."""
+    epochs: int = 120
+    """Passes over the photos."""
+    lr: float = 1e-3
+    """Peak learning rate of AdamW at batch size 8."""
+    backbone_weights: str | None = None
+    """Classification weights of a MobileNetV2; None: random."""
+    folder: Path = Path("runs/overfit")
+    """Where the run folders and the small data set go."""
+    seed: int = 0
+    """Of weights and order."""
+
+
+def small_copy(root: Path, options: Options, folder: Path) -> int:
+    """Writes a COCO data set with links to the chosen photos, the same ones for both splits; gives their objects."""
+    annotations = read_coco(root, "train2017")
+    chosen = [
+        i for i in range(annotations.num_images) if _all_visible(*annotations.of(i), i, annotations.sizes, options)
+    ]
+    ids = {int(annotations.image_ids[i]) for i in chosen[: options.images]}
+    whole = json.loads((root / "annotations/instances_train2017.json").read_text())
+    part = {
+        "images": [image for image in whole["images"] if image["id"] in ids],
+        "annotations": [box for box in whole["annotations"] if box["image_id"] in ids],
+    }
+    used = {box["category_id"] for box in part["annotations"]}
+    part["categories"] = [category for category in whole["categories"] if category["id"] in used]
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(exist_ok=True)
+    for split in ("train2017", "val2017"):
+        (folder / f"annotations/instances_{split}.json").write_text(json.dumps(part))
+        link = folder / "images" / split
+        link.unlink(missing_ok=True)
+        os.symlink(root / "images/train2017", link)
+    return len(part["annotations"])
+
+
+def _all_visible(boxes: np.ndarray, labels: np.ndarray, index: int, sizes: np.ndarray, options: Options) -> bool:
+    sides = (boxes[:, 2:] - boxes[:, :2]) * options.canvas / sizes[index].max()
+    return len(boxes) > 0 and bool((labels >= 0).all()) and bool((sides >= options.smallest).all())
+
+
+def config_of(name: str, folder: Path, options: Options) -> DetectionConfig:
+    """The run of one detector."""
+    resize = (SquareResize(size=options.canvas),)
+    return DetectionConfig(
+        name=name,
+        network=name,
+        backbone_weights=options.backbone_weights,
+        canvas_size=(options.canvas, options.canvas),
+        epochs=options.epochs,
+        batch_size=8,
+        clip_grad_norm=10.0,
+        evaluate_every=max(options.epochs // 3, 1),
+        best_metric="AP50",
+        seed=options.seed,
+        detector=DETECTORS[name],
+        data=DetectionDataConfig(
+            dataset="coco",
+            folder=str(folder.resolve()),
+            train_splits=("train2017",),
+            val_splits=("val2017",),
+            train_transforms=resize,
+            val_transforms=resize,
+        ),
+        optimizer=OptimizerConfig(name="adamw", lr=options.lr, weight_decay=0.0),
+        schedule=ScheduleConfig(kind="cosine", warmup_epochs=options.epochs / 20),
+        runtime=RuntimeConfig(num_workers=2),
+    )
+
+
+def last_ap50(run: Path) -> float:
+    """AP50 after the last epoch of a run."""
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["AP50"]
+
+
+def main(options: Options) -> Sequence[float]:
+    """Trains, prints and appends to results.jsonl."""
+    root, data = find_data("coco_mini", "COCO2017")
+    num_objects = small_copy(root, options, options.folder / "data")
+    device, found = benchmark_device(), []
+    for name in options.detectors:
+        run = options.folder / name
+        train(config_of(name, options.folder / "data", options), run, World(rank=0, size=1, device=device), fresh=True)
+        found.append(last_ap50(run))
+        words = f"{options.images} photos with {num_objects} objects of {data} at {options.canvas}"
+        print(f"{name}: AP50 {found[-1]:.3f} on {words}; claimed above {CLAIMED}", flush=True)
+        append_result(f"overfit_{name}", {"AP50": round(found[-1], 4), "claimed": CLAIMED}, device, words)
+    return found
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,197 @@
+"""RetinaNet on a ResNet-50, a training step and an inference, ours against torchvision's `retinanet_resnet50_fpn`.
+
+    python -m benchmarks.retinanet
+
+Both: the same weights, photos and objects on square canvases (torchvision's resize is switched off, it pads to a
+multiple of 32), bf16 where the device computes it natively. A step: normalisation, network, targets, losses, backward
+and SGD. An inference: normalisation, network, decoding and suppression; the random heads are given scores of which
+about a thousand an image pass the threshold of 0.05, as with a trained network.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torchvision.models.detection import retinanet_resnet50_fpn
+from torchvision.transforms.v2.functional import resize
+
+from benchmarks.compare import alternate, benchmark_device, report
+from benchmarks.detection_losses import to_batch
+from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.sections import OptimizerConfig
+from public.datasets.batches import DetectionBatch
+from public.datasets.coco import read_coco
+from public.datasets.imagenet import decode_opencv
+from public.datasets.locations import REPOSITORY
+from public.detectors.catalog import build_detector
+from public.detectors.detector import ImageDetector
+from public.detectors.retinanet.network import TORCHVISION
+from public.optim.optimizers import build_optimizer
+from public.runtime.device import autocast, choose_precision, memory_format, synchronize
+from public.runtime.seeding import seed_everything
+from public.weights.loading import load_weights
+
+NUM_CLASSES = 80
+LR = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line can set."""
+
+    train_batch_sizes: tuple[int, ...] = (8,)
+    """Images of a training step, one comparison each."""
+    inference_batch_sizes: tuple[int, ...] = (1, 8)
+    """Images of an inference, one comparison each."""
+    rounds: int = 5
+    """Counted rounds."""
+    canvas: int = 667
+    """Height and width in pixels."""
+    channels_last: bool = False
+    """Memory layout of ours."""
+    seed: int = 0
+    """Of the weights, and of photos and objects where there are no real ones."""
+
+
+def photos(options: Options, count: int) -> tuple[DetectionBatch, str]:
+    """Pictures and objects on the canvas: coco_mini's where it is, else noise; and which they are."""
+    size = options.canvas
+    folder = Path(os.environ.get("REAL_DATA") or REPOSITORY / "../shared/data") / "coco_mini"
+    images, objects = [], []
+    if folder.is_dir():
+        annotations = read_coco(folder, "val2017")
+        for index in range(count):
+            image = decode_opencv(
+                (annotations.folder / os.fsdecode(annotations.files[index])).read_bytes()
+            )  # [3, H, W]
+            scale = torch.tensor([size / image.shape[2], size / image.shape[1]]).repeat(2)
+            boxes, labels = (torch.from_numpy(x) for x in annotations.of(index))
+            real = labels >= 0  # torchvision knows no ignored regions
+            images.append(resize(image, [size, size], antialias=True))
+            objects.append((boxes[real] * scale, labels[real]))
+    else:
+        images = list(torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8))
+        objects = [(torch.tensor([[9.0, 9, 99, 99], [200, 100, 500, 400]]), torch.tensor([0, 5]))] * count
+    batch = to_batch(objects, size)
+    return batch._replace(images=torch.stack(images)), folder.name if folder.is_dir() else "noise"
+
+
+class Pair:
+    """Both detectors with the same weights."""
+
+    def __init__(self, options: Options, device: torch.device) -> None:
+        seed_everything(options.seed)
+        self.device, self.dtype = device, choose_precision("auto", device)
+        self.theirs: Any = retinanet_resnet50_fpn(
+            weights=None, weights_backbone=None, num_classes=NUM_CLASSES, _skip_resize=True
+        )
+        _spread_scores(self.theirs)
+        detector = build_detector("retinanet", NUM_CLASSES, backbone="resnet50", **TORCHVISION)
+        load_weights(detector, self.theirs.state_dict())
+        last = options.channels_last
+        self.ours = ImageDetector(
+            detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=self.dtype, channels_last=last
+        ).to(device=device, memory_format=memory_format(last))  # pyright: ignore[reportCallIssue]
+        self.theirs.to(device)
+
+    def steps(self, batch: DetectionBatch) -> dict[str, Callable[[], float]]:
+        """One optimizer step of each on the batch, giving the sum of its losses."""
+        images, targets = list(batch.images / 255), _their_targets(batch)
+
+        def ours() -> dict[str, Tensor]:
+            return self.ours.detector.loss(self.ours.outputs(batch.images), batch)
+
+        def theirs() -> dict[str, Tensor]:
+            with autocast(self.device, self.dtype):
+                return self.theirs(images, targets)
+
+        sgd = OptimizerConfig(name="sgd", lr=LR, weight_decay=1e-4)
+        return {
+            "ours": _step(self.ours.train(), ours, build_optimizer(self.ours, sgd)),
+            "torchvision": _step(self.theirs.train(), theirs, build_optimizer(self.theirs, sgd)),
+        }
+
+    def inferences(self, batch: DetectionBatch) -> dict[str, Callable[[], float]]:
+        """One inference of each on the batch, giving the number of detections."""
+        images, sizes = list(batch.images / 255), batch.sizes
+
+        @torch.inference_mode()
+        def ours() -> float:
+            return float((self.ours.eval()(batch.images, sizes).labels >= 0).sum())
+
+        @torch.inference_mode()
+        def theirs() -> float:
+            with autocast(self.device, self.dtype):
+                return float(sum(len(found["boxes"]) for found in self.theirs.eval()(images)))
+
+        return {"ours": ours, "torchvision": theirs}
+
+
+def _spread_scores(referee: Any) -> None:
+    """Scales the last layer's weights so that its logits on noise are about N(-6.5, 1)."""
+    logits = referee.head.classification_head.cls_logits
+    with torch.no_grad():
+        maps = list(referee.eval().backbone(torch.randn(1, 3, 320, 320)).values())
+        spread = referee.head.classification_head(maps).std()
+        logits.weight.mul_(1 / spread)
+        logits.bias.fill_(-6.5)
+
+
+def _their_targets(batch: DetectionBatch) -> list[dict[str, Tensor]]:
+    rows = [labels >= 0 for labels in batch.labels]
+    together = zip(batch.boxes, batch.labels, rows, strict=True)
+    return [{"boxes": boxes[kept], "labels": labels[kept]} for boxes, labels, kept in together]
+
+
+def _step(
+    module: nn.Module, losses: Callable[[], dict[str, Tensor]], optimizer: torch.optim.Optimizer
+) -> Callable[[], float]:
+    def step() -> float:
+        module.train()
+        total = torch.stack(list(losses().values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        return total.item()
+
+    return step
+
+
+def compare(
+    claim: str, ways: dict[str, Callable[[], float]], options: Options, device: torch.device, batch_size: int, data: str
+) -> None:
+    """Measures, prints and appends to results.jsonl."""
+    first: dict[str, float] = {}
+
+    def speed(name: str) -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        first.setdefault(name, ways[name]())
+        synchronize(device)
+        return batch_size / (time.perf_counter() - start)
+
+    comparison = alternate({name: lambda name=name: speed(name) for name in ways}, options.rounds, "images/s")
+    report(claim, comparison, 1.0, device, f"{data} at {options.canvas}, batch {batch_size}")
+    print(f"first result: {', '.join(f'{name} {value:.5f}' for name, value in first.items())}\n")
+
+
+def main(options: Options) -> None:
+    """One comparison for each batch size asked for."""
+    device = benchmark_device()
+    pair = Pair(options, device)
+    for kind, batch_sizes in (("inference", options.inference_batch_sizes), ("step", options.train_batch_sizes)):
+        for batch_size in batch_sizes:
+            batch, data = photos(options, batch_size)
+            batch = DetectionBatch(*(x.to(device) for x in batch))
+            ways = pair.inferences(batch) if kind == "inference" else pair.steps(batch)
+            compare(f"retinanet_{kind}", ways, options, device, batch_size, data)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

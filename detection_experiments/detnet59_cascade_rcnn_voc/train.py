@@ -1,0 +1,8 @@
+"""Cascade R-CNN with DetNet-59 on Pascal VOC; settings: config.py, loop: public/recipes/detection.py."""
+
+from config import CONFIGS
+
+from public.recipes.detection import main
+
+if __name__ == "__main__":
+    main(CONFIGS, __file__)

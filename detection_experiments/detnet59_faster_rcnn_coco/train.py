@@ -1,0 +1,8 @@
+"""Faster R-CNN with DetNet-59 on COCO; settings: config.py, loop: public/recipes/detection.py."""
+
+from config import CONFIGS
+
+from public.recipes.detection import main
+
+if __name__ == "__main__":
+    main(CONFIGS, __file__)

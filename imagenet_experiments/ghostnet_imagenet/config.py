@@ -1,0 +1,50 @@
+"""ImageNet with GhostNets, one process per GPU.
+
+Paper: Han et al. 2020, https://arxiv.org/abs/1911.11907. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16,
+single 224x224 centre crop: 360 epochs of batches of 8 x 400 images, nesterov SGD at 2.6 with 5 epochs of warm-up and
+a cosine to 0, weight decay 3e-5, random crops, flips and colour jitter, label smoothing, dropout, no decay of norms
+and biases. (Its example command has 8 x 256 images.)
+
+    row             top-1 / top-5 %     python train.py <row>
+    ghostnet_130    75.78 / 92.77       the default
+    ghostnet_100    none
+
+A data set of fewer than 3200 images, as data/sample, needs a smaller batch: --batch-size 64.
+
+Deviations from ModelZoo: label smoothing is the paper's, over all 1000 classes instead of the 999 others; otherwise
+as in ../resnet_imagenet.
+"""
+
+from dataclasses import replace
+
+from torchvision.transforms import v2
+
+from public.config.classification import ClassificationConfig, ClassificationDataConfig, NetworkConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.transforms.image import RandomResizedCrop
+
+GHOSTNET_130 = ClassificationConfig(
+    name="ghostnet_130",
+    network="ghostnet_130",
+    input_size=224,
+    epochs=360,
+    batch_size=3200,
+    label_smoothing=0.1,
+    network_options=NetworkConfig(dropout=0.2),
+    data=ClassificationDataConfig(
+        dataset="imagenet",
+        folder="ILSVRC2012",
+        train_transforms=(RandomResizedCrop(224), v2.RandomHorizontalFlip(), v2.ColorJitter(0.4, 0.4, 0.4)),
+        val_transforms=(v2.Resize(256), v2.CenterCrop(224)),
+    ),
+    optimizer=OptimizerConfig(
+        name="sgd", lr=2.6, momentum=0.9, nesterov=True, weight_decay=3e-5, decay_norm_and_bias=False
+    ),
+    schedule=ScheduleConfig(kind="cosine", warmup_epochs=5),
+    runtime=RuntimeConfig(num_workers=8, log_every=100),
+)
+
+CONFIGS = {
+    "ghostnet_130": GHOSTNET_130,
+    "ghostnet_100": replace(GHOSTNET_130, name="ghostnet_100", network="ghostnet_100"),
+}

@@ -1,0 +1,63 @@
+"""ImageNet with MobileNet v1, v2 and v3, one process per GPU.
+
+Papers: Howard et al. 2017, https://arxiv.org/abs/1704.04861; Sandler et al. 2018, https://arxiv.org/abs/1801.04381;
+Howard et al. 2019, https://arxiv.org/abs/1905.02244. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16,
+single 224x224 centre crop: batches of 8 x 256 images, nesterov SGD with 5 epochs of warm-up and a cosine to 0, weight
+decay 3e-5, random crops, flips and colour jitter; v1 and v2 in 150 epochs at 0.4, v3 in 360 epochs at 2.6 with label
+smoothing, dropout and no decay of norms and biases.
+
+    row                   top-1 / top-5 %     python train.py <row>
+    mobilenet_v2          71.94 / 90.59       the default
+    mobilenet_v1          72.17 / 90.70
+    mobilenet_v3_large    75.64 / 92.61
+    mobilenet_v3_small    67.83 / 87.78
+
+A data set of fewer than 2048 images, as data/sample, needs a smaller batch: --batch-size 64.
+
+Deviations from ModelZoo: mobilenet_v3_small has the paper's 1024 channels before the classifier instead of 1280 (2.5
+M parameters instead of 2.9 M); label smoothing is the paper's, over all 1000 classes instead of the 999 others;
+otherwise as in ../resnet_imagenet.
+"""
+
+from dataclasses import replace
+
+from torchvision.transforms import v2
+
+from public.config.classification import ClassificationConfig, ClassificationDataConfig, NetworkConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.transforms.image import RandomResizedCrop
+
+MOBILENET_V2 = ClassificationConfig(
+    name="mobilenet_v2",
+    network="mobilenet_v2",
+    input_size=224,
+    epochs=150,
+    batch_size=2048,
+    network_options=NetworkConfig(dropout=0.0),
+    data=ClassificationDataConfig(
+        dataset="imagenet",
+        folder="ILSVRC2012",
+        train_transforms=(RandomResizedCrop(224), v2.RandomHorizontalFlip(), v2.ColorJitter(0.4, 0.4, 0.4)),
+        val_transforms=(v2.Resize(256), v2.CenterCrop(224)),
+    ),
+    optimizer=OptimizerConfig(name="sgd", lr=0.4, momentum=0.9, nesterov=True, weight_decay=3e-5),
+    schedule=ScheduleConfig(kind="cosine", warmup_epochs=5),
+    runtime=RuntimeConfig(num_workers=8, log_every=100),
+)
+
+MOBILENET_V3 = replace(
+    MOBILENET_V2,
+    name="mobilenet_v3_large",
+    network="mobilenet_v3_large",
+    epochs=360,
+    label_smoothing=0.1,
+    network_options=NetworkConfig(dropout=0.2),
+    optimizer=replace(MOBILENET_V2.optimizer, lr=2.6, decay_norm_and_bias=False),
+)
+
+CONFIGS = {
+    "mobilenet_v2": MOBILENET_V2,
+    "mobilenet_v1": replace(MOBILENET_V2, name="mobilenet_v1", network="mobilenet_v1"),
+    "mobilenet_v3_large": MOBILENET_V3,
+    "mobilenet_v3_small": replace(MOBILENET_V3, name="mobilenet_v3_small", network="mobilenet_v3_small"),
+}

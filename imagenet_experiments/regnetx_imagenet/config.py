@@ -1,0 +1,66 @@
+"""ImageNet with RegNetX, one process per GPU.
+
+Paper: Radosavovic et al. 2020, https://arxiv.org/abs/2003.13678. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti,
+fp16, single 224x224 centre crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of
+warm-up and a cosine to 0, weight decay 1e-4, random crops, flips and colour jitter.
+
+    row               top-1 / top-5 %     the paper     python train.py <row>
+    regnet_x_4gf      78.40 / 94.04       78.6          the default
+    regnet_x_200mf    none                68.9
+    regnet_x_400mf    none                72.7
+    regnet_x_600mf    none                74.1
+    regnet_x_800mf    none                75.2
+    regnet_x_1_6gf    none                77.0
+    regnet_x_3_2gf    none                78.3
+    regnet_x_6_4gf    none                79.2
+    regnet_x_8gf      none                79.3
+    regnet_x_12gf     none                79.7
+    regnet_x_16gf     none                80.0
+    regnet_x_32gf     none                80.5
+
+The paper's numbers are of 100 epochs. RegNetY with this recipe: ../regnety_imagenet.
+
+Deviations from ModelZoo: as in ../resnet_imagenet.
+"""
+
+from dataclasses import replace
+
+from torchvision.transforms import v2
+
+from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.transforms.image import RandomResizedCrop
+
+REGNET_X_4GF = ClassificationConfig(
+    name="regnet_x_4gf",
+    network="regnet_x_4gf",
+    input_size=224,
+    epochs=120,
+    batch_size=1024,
+    data=ClassificationDataConfig(
+        dataset="imagenet",
+        folder="ILSVRC2012",
+        train_transforms=(RandomResizedCrop(224), v2.RandomHorizontalFlip(), v2.ColorJitter(0.4, 0.4, 0.4)),
+        val_transforms=(v2.Resize(256), v2.CenterCrop(224)),
+    ),
+    optimizer=OptimizerConfig(name="sgd", lr=0.4, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    schedule=ScheduleConfig(kind="cosine", warmup_epochs=5),
+    runtime=RuntimeConfig(num_workers=8, log_every=100),
+)
+
+CONFIGS = {"regnet_x_4gf": REGNET_X_4GF} | {
+    name: replace(REGNET_X_4GF, name=name, network=name)
+    for name in (
+        "regnet_x_200mf",
+        "regnet_x_400mf",
+        "regnet_x_600mf",
+        "regnet_x_800mf",
+        "regnet_x_1_6gf",
+        "regnet_x_3_2gf",
+        "regnet_x_6_4gf",
+        "regnet_x_8gf",
+        "regnet_x_12gf",
+        "regnet_x_16gf",
+        "regnet_x_32gf",
+    )
+}

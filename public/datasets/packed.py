@@ -1,0 +1,181 @@
+"""Packed data sets: the images of a split in one file, in the order and with the labels of their folder.
+
+A packed data set's folder holds train.lmdb and val.lmdb, written by `packing.py`. Each is an LMDB database: one file,
+read through memory that all processes of a machine share. Its records:
+
+    <class>/<file>   4 bytes of checksum, then the encoded image: the file's own bytes, or the shrunk image as JPEG
+    \\0settings       4 bytes of checksum, then JSON: format, shrinking, when the conversion began
+    \\0contents       4 bytes of checksum, then JSON: class names, files in order, labels; written last
+
+The checksum is the CRC-32 of the key and what follows the checksum, big-endian: a damaged JPEG often decodes without an
+error, and a record of another image always does.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+import numpy as np
+
+from public.config.names import first_line
+from public.datasets.batches import DataError
+from public.datasets.imagenet import Images, UnreadableImage, list_images
+
+SUFFIX = ".lmdb"
+FORMAT = 1  # raise it whenever older code could not read the file
+SETTINGS, CONTENTS = b"\0settings", b"\0contents"  # no path holds a NUL
+MAX_KEY_BYTES = 511  # LMDB's own limit
+
+_PACK = "python -m public.datasets.pack"
+
+
+class Shrinking(NamedTuple):
+    """What was done to the images that were larger."""
+
+    shorter_side: int
+    """Pixels."""
+    quality: int
+    """Of the JPEG, 1 to 100."""
+
+
+def describe(shrinking: Shrinking | None) -> str:
+    """As the command line says it."""
+    return "without --shorter-side" if shrinking is None else "with --shorter-side {} --quality {}".format(*shrinking)
+
+
+def _checksum(key: bytes, content: bytes) -> bytes:
+    return zlib.crc32(content, zlib.crc32(key)).to_bytes(4, "big")
+
+
+def sealed(key: bytes, content: bytes) -> bytes:
+    """A record of a content."""
+    return _checksum(key, content) + content
+
+
+def unsealed(key: bytes, record: bytes | None) -> bytes:
+    """The content of a record.
+
+    Raises:
+        OSError: it is missing, or not what was written.
+    """
+    if record is None:
+        raise OSError("the file holds no such record")
+    content = record[4:]
+    if _checksum(key, content) != record[:4]:
+        raise OSError("the record's checksum is wrong: the file was damaged after it was written")
+    return content
+
+
+class PackedImages:
+    """The images of one packed file, as `Images`. It may be given to worker processes, forked or spawned.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: it is missing, unfinished, cut short, damaged, or no packed data set.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.folder = path
+        _close(path)  # where another file lay there before
+        contents = _read_contents(path)
+        self.class_names: list[str] = contents["class_names"]
+        self.files = np.array([os.fsencode(file) for file in contents["files"]])
+        self.labels = np.array(contents["labels"], dtype=np.int64)
+        self.shrinking = Shrinking(*contents["shrinking"]) if contents["shrinking"] else None
+
+    def read(self, index: int) -> bytes:
+        """The encoded image."""
+        key = bytes(self.files[index])
+        try:
+            with _environment(self.folder).begin() as transaction:
+                return unsealed(key, transaction.get(key))
+        except lmdb.Error as error:
+            raise OSError(first_line(error)) from error
+
+    def unreadable(self, index: int, reason: str) -> UnreadableImage:
+        """Names the record and the file that it lies in."""
+        name = f"{os.fsdecode(self.files[index])} in {self.folder}"
+        return UnreadableImage(name, reason, remedy=f"Copy that file again, or pack it again ({_PACK})")
+
+
+def find_images(root: Path, split: str) -> Images:
+    """The images of a split, from its folder or its packed file, whichever `root` holds.
+
+    Raises:
+        DataError: it holds neither or both, or what it holds cannot be used.
+    """
+    folder, packed = root / split, root / f"{split}{SUFFIX}"
+    if folder.exists() and packed.exists():
+        raise DataError(
+            f"{root} holds both {split}/ and {split}{SUFFIX}, which may differ: move one of them elsewhere, or name "
+            "another folder."
+        )
+    if not folder.exists() and partial_path(packed).exists():
+        raise DataError(f"{partial_path(packed)} is an unfinished conversion; the same command ({_PACK}) finishes it.")
+    return PackedImages(packed) if packed.exists() else list_images(root, split)
+
+
+def partial_path(path: Path) -> Path:
+    """Where a packed file is while it is written."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def open_to_read(path: Path) -> lmdb.Environment:
+    """A packed file without a lock: finished ones never change, and may lie where nothing can be written."""
+    return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
+
+
+def _read_contents(path: Path) -> Mapping[str, Any]:
+    """The record that a conversion writes last."""
+    try:
+        with open_to_read(path) as environment, environment.begin() as transaction:
+            if path.stat().st_size < used_bytes(environment):  # reading on would end the process with a bus error
+                raise OSError(f"it is cut short: {path.stat().st_size} of {used_bytes(environment)} bytes are left")
+            contents = json.loads(unsealed(CONTENTS, transaction.get(CONTENTS)))
+            num_images = environment.stat()["entries"] - len((SETTINGS, CONTENTS))
+    except (lmdb.Error, OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read as a packed data set ({first_line(error)}); pack it again: {_PACK}"
+        ) from error
+    if contents["format"] != FORMAT:
+        raise DataError(f"{path} has the format {contents['format']}, and this code reads {FORMAT}: pack it again.")
+    if num_images != len(contents["files"]):
+        raise DataError(f"{path} holds {num_images} images of {len(contents['files'])}: pack it again.")
+    return contents
+
+
+def used_bytes(environment: lmdb.Environment) -> int:
+    """How long the file must be."""
+    return (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+
+
+_environments: dict[Path, lmdb.Environment] = {}
+"""What this process reads. LMDB allows one opening for each file and process, whoever reads it there, and none that
+lives through a fork."""
+
+
+def _environment(path: Path) -> lmdb.Environment:
+    """A packed file, opened when it is first read."""
+    if path not in _environments:
+        _environments[path] = open_to_read(path)
+    return _environments[path]
+
+
+def _close(path: Path) -> None:
+    if path in _environments:
+        _environments.pop(path).close()
+
+
+def _close_all() -> None:
+    for path in list(_environments):
+        _close(path)
+
+
+if hasattr(os, "register_at_fork"):  # elsewhere nothing forks
+    os.register_at_fork(before=_close_all)

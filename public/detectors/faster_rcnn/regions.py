@@ -1,0 +1,215 @@
+"""What is cut out of a pyramid for each region, what a head makes of it, and which region learns which object.
+
+Papers: Girshick 2015, https://arxiv.org/abs/1504.08083; on a pyramid: Lin et al. 2016,
+https://arxiv.org/abs/1612.03144, section 4.2; RoI Align: He et al. 2017, https://arxiv.org/abs/1703.06870.
+Referee: torchvision, whose key names these are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from public.config.sections import require
+from public.datasets.batches import IGNORED, DetectionBatch, ImageSizes
+from public.detectors.postprocess import clip_to_content
+from public.detectors.retinanet.targets import IGNORED_COVERAGE
+from public.geometry.boxes import BoxWeights, areas, decode_boxes, encode_boxes, pairwise_coverage, pairwise_iou
+from public.losses.box import smooth_l1_loss
+from public.losses.focal import BACKGROUND, IGNORE
+from public.runtime.device import autocast
+
+_CANONICAL_SIZE, _CANONICAL_LEVEL = 224, 4
+"""A region of 224 x 224 pixels belongs to P4, as an ImageNet picture does to C4 in a detector without a pyramid."""
+
+
+class Stage(NamedTuple):
+    """What one head is trained for."""
+
+    iou: float
+    """A region learns an object from this overlap on."""
+    box_weights: BoxWeights
+    """What the four numbers of a box's code are multiplied by."""
+    loss_weight: float
+    """Of the head's losses."""
+
+
+class PoolOptions(NamedTuple):
+    """How regions are cut out."""
+
+    size: int
+    """Rows and columns of what comes out."""
+    sampling_ratio: int
+    """Samples of a cell in each direction; 0: as many as the region has pixels there."""
+    aligned: bool
+    """Whether regions are read where they are, or half a pixel of their map off."""
+
+    def check(self) -> None:
+        """Raises ValueError where a value is out of range."""
+        require(self.size >= 1, f"pool_size={self.size} must be 1 or more.")
+        require(self.sampling_ratio >= 0, f"sampling_ratio={self.sampling_ratio} must be 0 or more.")
+
+
+class Regions(NamedTuple):
+    """Where a head is to look; n of them."""
+
+    boxes: Tensor
+    """float32 [n, 4], x1 y1 x2 y2 in pixels of the canvas."""
+    images: Tensor
+    """int64 [n], their images in the batch."""
+
+
+class RegionTargets(NamedTuple):
+    """What each region learns."""
+
+    labels: Tensor
+    """int64 [...]: the class, BACKGROUND or IGNORE."""
+    boxes: Tensor
+    """float32 [..., 4]: the box of the object that it overlaps most; of no meaning without a class."""
+
+
+class RegionHead(nn.Module):
+    """What lies in each region through two hidden layers, then its class and its box.
+
+    Args:
+        levels: the numbers of the pyramid's levels, 2 for p2, and their strides, fine to coarse.
+        channels: of the pyramid.
+        head_channels: of the hidden layers.
+        num_classes: background is none of them.
+        class_agnostic: one box for a region instead of one for each class.
+        pool: how regions are cut out.
+        stage: what the head is trained for.
+        smooth_l1_beta: see `smooth_l1_loss`.
+    """
+
+    def __init__(
+        self,
+        levels: Mapping[int, int],
+        channels: int,
+        head_channels: int,
+        num_classes: int,
+        *,
+        class_agnostic: bool,
+        pool: PoolOptions,
+        stage: Stage,
+        smooth_l1_beta: float,
+    ) -> None:
+        super().__init__()
+        fc6, fc7 = nn.Linear(channels * pool.size**2, head_channels), nn.Linear(head_channels, head_channels)
+        # torchvision, too, has an unused box for background.
+        num_boxes = 1 if class_agnostic else num_classes + 1
+        classes, boxes = nn.Linear(head_channels, num_classes + 1), nn.Linear(head_channels, num_boxes * 4)
+        for layer in (fc6, fc7):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+        nn.init.normal_(classes.weight, std=0.01)
+        nn.init.normal_(boxes.weight, std=0.001)
+        for layer in (fc6, fc7, classes, boxes):
+            nn.init.zeros_(layer.bias)
+        self.box_head = nn.ModuleDict({"fc6": fc6, "fc7": fc7})
+        self.box_predictor = nn.ModuleDict({"cls_score": classes, "bbox_pred": boxes})
+        self.levels, self.pool, self.stage, self.smooth_l1_beta = levels, pool, stage, smooth_l1_beta
+
+    def forward(self, maps: Sequence[Tensor], regions: Regions) -> tuple[Tensor, Tensor]:
+        """A class and boxes for each region, computed in the precision of the maps.
+
+        Args:
+            maps: [B, channels, H, W] of each level of the pyramid; those behind the head's own are left aside.
+            regions: n of them.
+
+        Returns:
+            float32 logits [n, 1 + num_classes], background first, and box codes [n, 1 + num_classes or 1, 4].
+        """
+        levels = region_levels(regions.boxes, min(self.levels), max(self.levels))  # [n]
+        order = levels.argsort(stable=True)
+        back = order.argsort()
+        pooled = self._cut_out(maps, Regions(regions.boxes[order], regions.images[order]), levels)  # [n, C, S, S]
+        with autocast(pooled.device, maps[0].dtype):
+            x = pooled.flatten(1)
+            for layer in self.box_head.values():
+                x = F.relu(layer(x))
+            logits, codes = (layer(x) for layer in self.box_predictor.values())
+        # Only here back into the order of the regions: what was cut out is far larger.
+        return logits.float()[back], codes.float()[back].unflatten(1, (-1, 4))
+
+    def _cut_out(self, maps: Sequence[Tensor], regions: Regions, levels: Tensor) -> Tensor:
+        """What lies in the regions, which are ordered by level: float32 [n, C, size, size]."""
+        size, sampling_ratio, aligned = self.pool
+        boxes = torch.cat([regions.images[:, None].float(), regions.boxes], dim=1)  # [n, 5]
+        counts = torch.bincount(levels, minlength=len(self.levels)).tolist()
+        cut = [
+            roi_align(x.float(), of_level, size, 1 / stride, sampling_ratio, aligned)
+            for x, of_level, stride in zip(maps, boxes.split(counts), self.levels.values(), strict=False)
+        ]
+        return torch.cat(cut)
+
+    def losses(
+        self, logits: Tensor, codes: Tensor, regions: Regions, targets: RegionTargets, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the classes and smooth L1 of the positive regions' boxes.
+
+        Args:
+            logits: [n, 1 + num_classes].
+            codes: [n, 1 + num_classes or 1, 4].
+            regions: n of them.
+            targets: of each.
+            weights: float32 [n], what the loss of each is multiplied by.
+
+        Returns:
+            Two float32 scalars, weighted sums.
+        """
+        labels = targets.labels + 1  # [n], background is 0
+        class_losses = F.cross_entropy(logits, labels, ignore_index=IGNORE + 1, reduction="none")  # [n]
+        positives = torch.nonzero(labels > 0).flatten()  # [P]
+        chosen = codes[positives, labels[positives] if codes.shape[1] > 1 else 0]  # [P, 4]
+        wanted = encode_boxes(targets.boxes[positives], regions.boxes[positives], self.stage.box_weights)
+        box_losses = smooth_l1_loss(chosen, wanted, beta=self.smooth_l1_beta)  # [P]
+        sums = (class_losses * weights).sum(), (box_losses * weights[positives]).sum()
+        return self.stage.loss_weight * sums[0], self.stage.loss_weight * sums[1]
+
+    @torch.no_grad()
+    def refine(self, codes: Tensor, regions: Regions, sizes: ImageSizes) -> Regions:
+        """The regions that class-agnostic codes [n, 1, 4] lead to, cut at the edges of the image."""
+        boxes = decode_boxes(codes[:, 0], regions.boxes, self.stage.box_weights)
+        return regions._replace(boxes=clip_to_content(boxes, regions.images, sizes))
+
+
+def region_levels(boxes: Tensor, first: int, last: int) -> Tensor:
+    """The level of each region, by its size: float32 [n, 4] -> int64 [n], counted from the first that there is.
+
+    Args:
+        boxes: x1 y1 x2 y2.
+        first: the number of the finest level, 2 for p2.
+        last: the number of the coarsest.
+    """
+    levels = _CANONICAL_LEVEL + torch.log2(areas(boxes).sqrt() / _CANONICAL_SIZE) + 1e-6
+    return levels.floor().clamp(min=first, max=last).long() - first
+
+
+def match_regions(boxes: Tensor, exist: Tensor, batch: DetectionBatch, iou: float) -> RegionTargets:
+    """Each region learns the object that it overlaps most (of equals the first), if by `iou` or more.
+
+    The others are background, but those in an ignored region learn nothing. Boxes of no area teach nothing.
+
+    Args:
+        boxes: float32 [B, R, 4].
+        exist: bool [B, R]; the others are no regions and learn nothing.
+        batch: the objects.
+        iou: see above.
+    """
+    objects = batch.boxes.float()  # [B, M, 4]
+    overlaps = pairwise_iou(objects, boxes)  # [B, M, R]
+    overlaps.masked_fill_(~are_objects(batch)[..., None], -1)
+    best, rows = overlaps.max(dim=1)  # [B, R] each
+    in_ignored = pairwise_coverage(objects, boxes) >= IGNORED_COVERAGE  # [B, M, R]
+    in_ignored = (in_ignored & (batch.labels == IGNORED)[..., None]).any(dim=1)  # [B, R]
+    labels = torch.where(best >= iou, batch.labels.gather(1, rows), torch.where(in_ignored, IGNORE, BACKGROUND))
+    labels = torch.where(exist, labels, IGNORE)
+    return RegionTargets(labels, objects.gather(1, rows[..., None].expand(-1, -1, 4)))
+
+
+def are_objects(batch: DetectionBatch) -> Tensor:
+    """Which rows of the batch hold an object of some area: bool [B, M]."""
+    return (batch.labels >= 0) & (batch.boxes[..., 2:] > batch.boxes[..., :2]).all(dim=2)

@@ -1,0 +1,110 @@
+"""What an evaluation writes: every file by name, from one call, for either kind of data set."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.coco import read_coco
+from public.datasets.voc import read_voc
+from public.evaluation.detection import format_table, metrics_evaluator
+from public.evaluation.pictures import PANEL
+from public.evaluation.predictions import DetectionResult, Predictions
+from public.evaluation.report import write_report
+from public.runtime import run_folder
+from tests.datasets.written import coco_content, voc_object, write_coco, write_voc
+
+
+def annotations_of(dataset: str, root: Path) -> DetectionAnnotations:
+    """A dog in the larger of two images, the boxes x1 y1 x2 y2 = 4 5 24 25."""
+    if dataset == "coco":
+        write_coco(root, coco_content([(7, 3, 4, 5, 20, 20)]))
+        return read_coco(root, "train2017")
+    write_voc(root, {"a": voc_object("dog", 5, 6, 24, 25), "b": ""})
+    return read_voc(root, ["Own/train"], ["dog", "cat"])
+
+
+def found_in(annotations: DetectionAnnotations) -> Predictions:
+    """The dog, and a cat that is not there."""
+    image_id = annotations.image_ids[np.flatnonzero(np.diff(annotations.offsets))[0]]
+    boxes = np.array([[4, 5, 24, 25], [0, 0, 9, 9]], np.float32)
+    return Predictions(np.full(2, image_id), boxes, np.array([0.75, 0.5], np.float32), np.array([0, 1]))
+
+
+def evaluated(dataset: str, root: Path) -> tuple[DetectionResult, Predictions, DetectionAnnotations]:
+    """All that a report is about."""
+    annotations = annotations_of(dataset, root)
+    predictions = found_in(annotations)
+    return metrics_evaluator(dataset)(annotations).evaluate(predictions), predictions, annotations
+
+
+@pytest.mark.parametrize(
+    ("dataset", "predictions"),
+    [("coco", {"predictions.json", "record_mAP.txt"}), ("voc", {"comp4_det_test_dog.txt", "comp4_det_test_cat.txt"})],
+)
+def test_the_files(dataset: str, predictions: set[str], tmp_path: Path) -> None:
+    """Table, curves, the picture under its name, and the detections in the data set's own format."""
+    result, found, annotations = evaluated(dataset, tmp_path / "data")
+    folder = tmp_path / "run" / "evaluation"
+    write_report(folder, result, found, annotations, dataset=dataset, rules=dataset, picture="epoch_003.jpg")
+    assert {path.name for path in folder.iterdir()} == {
+        "table.txt",
+        "precision_recall.png",
+        "epoch_003.jpg",
+        *predictions,
+    }
+    table = (folder / "table.txt").read_text()
+    assert table == format_table(result)
+    assert "no object of 1 of 2 classes, in no mean: cat" in table
+    grid = cv2.imread(str(folder / "epoch_003.jpg"))
+    assert grid is not None
+    assert grid.shape == (PANEL[0] + 34, 4 * (PANEL[1] + 6) + 24, 3), "two images side by side, two panels each"
+    write_report(folder, result, found, annotations, dataset=dataset, rules=dataset)
+    assert (folder / "pictures.jpg").read_bytes() == (folder / "epoch_003.jpg").read_bytes()
+
+
+def test_the_detections_of_each_format(tmp_path: Path) -> None:
+    """x y width height and COCO's ids; 1-based first and last pixels and the image's name."""
+    result, found, annotations = evaluated("coco", tmp_path / "coco")
+    write_report(tmp_path, result, found, annotations, dataset="coco", rules="coco")
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert rows[0] == {"image_id": 7, "category_id": 3, "bbox": [4, 5, 20, 20], "score": 0.75}
+    assert rows[1]["category_id"] == 90
+    result, found, annotations = evaluated("voc", tmp_path / "voc")
+    write_report(tmp_path, result, found, annotations, dataset="voc", rules="voc")
+    line = (tmp_path / "comp4_det_test_dog.txt").read_text()
+    assert line == "a 0.75 5.000 6.000 24.000 25.000\n"
+
+
+@pytest.mark.parametrize("dataset", ["coco", "voc"])
+def test_nothing_found(dataset: str, tmp_path: Path) -> None:
+    """The first evaluation of many a run."""
+    annotations = annotations_of(dataset, tmp_path / "data")
+    nothing = Predictions(
+        np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int)
+    )
+    result = metrics_evaluator(dataset)(annotations).evaluate(nothing)
+    write_report(tmp_path / "out", result, nothing, annotations, dataset=dataset, rules=dataset)
+    assert "dog" in (tmp_path / "out" / "table.txt").read_text()
+    assert (tmp_path / "out" / "pictures.jpg").stat().st_size > 1000
+
+
+def test_a_full_disk_stops_nothing(
+    tmp_path: Path,
+    small_disk: Callable[[int], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A warning that names each file, none of which is left half written; what is small enough is there."""
+    monkeypatch.setattr(run_folder, "_warned", set())
+    result, found, annotations = evaluated("voc", tmp_path / "data")
+    with small_disk(60):
+        write_report(tmp_path / "out", result, found, annotations, dataset="voc", rules="voc")
+    names = [message.partition(":")[0] for message in caplog.messages]
+    assert names == [f"could not write {name}" for name in ("table.txt", "precision_recall.png", "pictures.jpg")]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"comp4_det_test_dog.txt", "comp4_det_test_cat.txt"}

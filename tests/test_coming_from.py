@@ -1,0 +1,119 @@
+"""COMING_FROM.md: every command and option of its right-hand columns is understood by the program that it is for."""
+
+import contextlib
+import io
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import tyro
+from torch.distributed.launch import parse_args as parse_launch
+from torch.distributed.run import parse_args as parse_torchrun
+
+from public.config.command_line import parse_config
+from public.config.experiment import load_configs
+from public.test_scripts import classification, detection
+from public.test_scripts.detect_single_image import DetectOptions
+from public.test_scripts.test_on_coco import COCO
+from public.test_scripts.test_on_imagenet import IMAGENET
+from public.test_scripts.test_on_voc import VOC
+from tests.recipes.runs import ONE_PROCESS
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "COMING_FROM.md").read_text(encoding="utf-8")
+LAUNCHERS = {"python -m torch.distributed.launch ": parse_launch, "torchrun ": parse_torchrun}
+TEST_SCRIPTS = {"coco": COCO, "voc": VOC}
+
+
+class Command(NamedTuple):
+    """One of the page."""
+
+    folder: str
+    """Where it is typed, below the repository."""
+    text: str
+
+
+def commands() -> Iterator[Command]:
+    """Whole commands as they stand; options with the program of their table before them."""
+    folder = program = ""
+    for line in PAGE.splitlines():
+        heading = re.match(r"### .*?(?:to `(\./\w+\.sh)` )?in `([^`]+)`$", line)
+        if heading:
+            folder, program = heading[2], heading[1] or "python train.py"
+        cells = line.split(" | ")
+        if not (line.startswith("| ") and len(cells) == 2):
+            continue
+        for text, place in re.findall(r"`([^`]+)`(?: in `([^`]+)`)?", cells[1]):
+            if text.startswith("--"):
+                yield Command(folder, f"{program} {text}")
+            elif re.search(r"train\.py|^\S*( ?\./\w+\.sh)|^python -m", text):
+                yield Command(place or folder, text)
+
+
+COMMANDS = list(commands())
+
+
+def test_the_page_is_read() -> None:
+    """Every row of its tables has two cells and, but for those that say so, something to type."""
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| theirs")]
+    assert len(rows) >= 130
+    assert all(len(row.split(" | ")) == 2 for row in rows)
+    silent = [row for row in rows if "`" not in row.split(" | ")[1]]
+    assert [row for row in silent if not re.search(r"\| (nothing|none)\b", row)] == []
+    assert len(COMMANDS) >= 160
+
+
+def test_the_folders_exist() -> None:
+    """Those of the headings and those in the text."""
+    named = set(re.findall(r"`((?:imagenet|cifar100|detection)_experiments/\w+)`", PAGE))
+    assert len(named) >= 9
+    assert [name for name in named if not (ROOT / name / "config.py").is_file()] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.text)
+def test_a_command(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsed as the program does it, with all of the config's own checks."""
+    text = re.sub(r"^([A-Z_]+=\S+ )+", "", command.text)
+    for launcher, parse in LAUNCHERS.items():
+        if text.startswith(launcher):
+            args = parse(shlex.split(text.removeprefix(launcher)))
+            text = shlex.join(["python", args.training_script, *args.training_script_args])
+    words = shlex.split(text)
+    if words[:2] == ["python", "train.py"]:
+        parse_config(load_configs(ROOT / command.folder), words[2:])
+    elif words[0] == "./test.sh":
+        parse_test(command.folder, words[1:], monkeypatch)
+    elif "detect_single_image" in text:
+        tyro.cli(DetectOptions, args=[word for word in words if word not in ("python", "-m")][1:])
+    else:
+        assert words[:2] == ["python", "-m"], text
+        parse_module(words[2], words[3:], monkeypatch)
+
+
+def parse_test(folder: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What test.sh does, up to the point where it evaluates."""
+    ran: list[object] = []
+    for script in (classification, detection):
+        monkeypatch.setattr(script, "join_world", lambda device: contextlib.nullcontext(ONE_PROCESS))
+        monkeypatch.setattr(script, "run", lambda *given: ran.append(given))
+    kind = re.search(r"test_on_(\w+)", (ROOT / folder / "test.sh").read_text())
+    assert kind is not None
+    if kind[1] == "imagenet":
+        classification.main(IMAGENET, 224, [str(ROOT / folder), *args])
+    else:
+        detection.main(TEST_SCRIPTS[kind[1]], [str(ROOT / folder), *args])
+    assert len(ran) == 1
+
+
+def parse_module(name: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module's help knows every option."""
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
+        runpy.run_module(name, run_name="__main__")
+    for option in args:
+        assert not option.startswith("--") or option in printed.getvalue(), option

@@ -1,0 +1,304 @@
+"""test_on_coco and test_on_voc: the number that training gave, the files, the times, and what does not fit."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pycocotools.coco import COCO as RefereeAnnotations
+from pycocotools.cocoeval import COCOeval
+
+from public.config.classification import ClassificationConfig
+from public.config.record import to_record
+from public.detectors.catalog import build_detector
+from public.detectors.retinanet.network import RetinaNet
+from public.runtime.checkpoint import load_checkpoint, save_checkpoint
+from public.runtime.distributed import World
+from public.test_scripts.detection import TestOptions, main, options_of, run
+from public.test_scripts.test_on_coco import COCO
+from public.test_scripts.test_on_voc import VOC
+from tests.conftest import ROOT
+from tests.datasets.written import voc_object, write_voc
+from tests.test_scripts.trained import CLASS_NAMES, TrainedRun
+
+QUIET = ["--num-workers", "0", "--time-steps", "0", "--device", "cpu"]
+
+
+def best_row(trained: TrainedRun) -> dict[str, Any]:
+    """What training wrote about the epoch of best.pth."""
+    return load_checkpoint(trained.best)["metrics"]["best"]
+
+
+def test_a_best_checkpoint_gives_the_number_that_training_gave(
+    trained_run: TrainedRun, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the last digit, with the row's own options; then what is printed and what is written."""
+    options = replace(options_of(trained_run.row, trained_run.folder), output=str(tmp_path / "test"), time_steps=0)
+    assert Path(options.weights) == trained_run.best
+    result = run(options, trained_run.row.data, world, trained_run.row)
+    assert result.metrics == {name: best_row(trained_run)[name] for name in result.metrics}
+    assert result.metrics["AP50"] > 0.05
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("detector   retinanet on mobilenet_v2: ")
+    assert printed[0].endswith(" at 64x64")
+    assert "M parameters" in printed[0]
+    assert "G MACs" in printed[0]
+    assert printed[1:2] == [f"weights    {trained_run.best}"]
+    assert printed[2].startswith("computed   on 1 x CPU (")
+    assert printed[2].endswith(") in float32")
+    table = (tmp_path / "test" / "table.txt").read_text()
+    assert table in "\n".join(printed) + "\n"
+    names = {path.name for path in (tmp_path / "test").iterdir()}
+    assert names == {"pictures.jpg", "precision_recall.png", "table.txt", "record_mAP.txt", "predictions.json"}
+
+
+def test_times_by_batch_size(
+    trained_run: TrainedRun, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five images: of batch 1 two warm up and three count, of batch 2 one and one, and 4 does not fit twice."""
+    sizes: list[int] = []
+    decode = RetinaNet.decode
+    monkeypatch.setattr(
+        RetinaNet,
+        "decode",
+        lambda self, outputs, found: sizes.append(len(found[0])) or decode(self, outputs, found),
+    )
+    options = replace(
+        options_of(trained_run.row, trained_run.folder), output=None, batch_size=5, time_batches=(1, 2, 4)
+    )
+    run(options, trained_run.row.data, world, trained_run.row)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("time")]
+    assert len(lines) == 3
+    for line, start, end in zip(lines, ("batch 1: ", "batch 2: "), ("(mean of 3)", "(mean of 2)"), strict=False):
+        assert line.startswith(f"time       {start}")
+        assert " ms an image: load " in line
+        assert " + forward " in line
+        assert " + decode " in line
+        assert line.endswith(end)
+    assert lines[2] == "time       batch 4: left out, 5 images do not make two batches"
+    assert sizes == [5, 1, 1, 1, 1, 1, 2, 2]
+
+
+def test_the_predictions_file_is_worth_what_was_printed(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
+    """pycocotools reads the annotations and predictions.json: its 12 numbers are ours."""
+    options = replace(options_of(trained_run.row, trained_run.folder), output=str(tmp_path), time_steps=0)
+    result = run(options, trained_run.row.data, world, trained_run.row)
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotations = RefereeAnnotations(str(trained_run.data / "annotations" / "instances_val2017.json"))
+        referee = COCOeval(annotations, annotations.loadRes(str(tmp_path / "predictions.json")), "bbox")
+        referee.evaluate()
+        referee.accumulate()
+        referee.summarize()
+    assert list(result.metrics.values()) == pytest.approx(referee.stats.tolist(), abs=1e-12)
+
+
+def test_a_checkpoint_knows_what_it_fits(
+    trained_run: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No experiment, no network, no canvas: the file alone, and data below DATA_ROOT or below the present folder."""
+    expected = f"AP50 {best_row(trained_run)['AP50']:.4f}"
+    monkeypatch.setenv("DATA_ROOT", str(trained_run.data.parent))
+    main(COCO, ["--weights", str(trained_run.best), *QUIET])
+    printed = capsys.readouterr().out
+    assert expected in printed
+    assert "at 64x64" in printed
+    assert "time" not in printed
+    monkeypatch.delenv("DATA_ROOT")
+    monkeypatch.chdir(trained_run.data)
+    main(COCO, ["--weights", str(trained_run.best), "--data", ".", *QUIET])
+    assert expected in capsys.readouterr().out
+
+
+def test_an_experiment_folder_and_its_row(trained_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    """As test.sh calls it: the folder and the row, its best.pth, its test/ folder."""
+    main(COCO, [str(trained_run.folder), "tiny", *QUIET])
+    printed = capsys.readouterr().out
+    assert f"weights    {trained_run.best}" in printed
+    assert f"AP50 {best_row(trained_run)['AP50']:.4f}" in printed
+    assert (trained_run.folder / "runs" / "tiny" / "test" / "predictions.json").is_file()
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, [str(trained_run.folder), "tinny"])
+    assert "this experiment has no row 'tinny'; the nearest: tiny" in capsys.readouterr().err
+
+
+def test_the_same_weights_on_voc(trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """VOC2007's test images with VOC's rules and files; the classes are those of the COCO data."""
+    objects = {"000002": voc_object("red", 3, 3, 30, 30), "000004": voc_object("blue", 3, 3, 30, 30)}
+    write_voc(tmp_path / "VOCdataset", objects, "VOC2007/test")
+    (tmp_path / "VOCdataset" / "classes.txt").write_text("\n".join(CLASS_NAMES))
+    arguments = ["--weights", str(trained_run.best), "--data", str(tmp_path / "VOCdataset"), "--output"]
+    main(VOC, [*arguments, str(tmp_path / "out"), *QUIET])
+    printed = capsys.readouterr().out
+    assert "mAP50_11point" in printed
+    assert f"written    {tmp_path / 'out'}: pictures, " in printed
+    files = sorted(path.name for path in (tmp_path / "out").glob("comp4_det_test_*.txt"))
+    assert files == ["comp4_det_test_blue.txt", "comp4_det_test_red.txt"]
+    lines = [line for name in files for line in (tmp_path / "out" / name).read_text().splitlines()]
+    assert {line.split()[0] for line in lines} == {"000002", "000004"}
+    assert not (tmp_path / "out" / "record_mAP.txt").exists()
+    main(VOC, [*arguments, str(tmp_path / "out"), "--metrics", "coco", *QUIET])
+    assert "AP_small" in capsys.readouterr().out
+    record = (tmp_path / "out" / "record_mAP.txt").read_text().splitlines()
+    assert len(record) == 17
+    assert [line.partition(":")[0].strip() for line in record[-2:]] == ["blue", "red"]
+
+
+def test_soft_suppression(trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Chosen for an evaluation alone; refused where the detector knows none."""
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, [str(trained_run.folder), "--soft-nms", "linear", *QUIET])
+    assert "retinanet has no option 'soft_nms'" in capsys.readouterr().err
+    options = {"backbone": "mobilenet_v2", "channels": 16, "head_channels": 16, "score_threshold": 0.0}
+    torch.save(build_detector("faster_rcnn", 2, **options).state_dict(), tmp_path / "bare.pth")
+    (tmp_path / "config.py").write_text(
+        "from tests.test_scripts.trained import row_on\n"
+        "from dataclasses import replace\n"
+        "from pathlib import Path\n"
+        "from public.config.detection import DetectorConfig\n"
+        f"row = row_on(Path({str(trained_run.data)!r}))\n"
+        f"CONFIGS = {{'tiny': replace(row, network='faster_rcnn', detector=DetectorConfig(**{options!r}))}}\n"
+    )
+    found = []
+    for name, arguments in (("hard", []), ("soft", ["--soft-nms", "gaussian"])):
+        paths = ["--weights", str(tmp_path / "bare.pth"), "--output", str(tmp_path / name)]
+        main(COCO, [str(tmp_path), *paths, *arguments, *QUIET])
+        found.append(json.loads((tmp_path / name / "predictions.json").read_text()))
+    assert found[0] != found[1]
+
+
+def test_bare_weights_need_a_network(
+    trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A state dict says nothing of itself: refused, until the command line says it."""
+    torch.save(build_detector("centernet", 2, backbone="resnet18").state_dict(), tmp_path / "bare.pth")
+    arguments = ["--weights", str(tmp_path / "bare.pth"), "--data", str(trained_run.data), *QUIET]
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, arguments)
+    assert "bare.pth is not a checkpoint of one of our detection runs, so" in capsys.readouterr().err
+    main(COCO, [*arguments, "--network", "centernet", "--backbone", "resnet18", "--canvas-size", "64"])
+    printed = capsys.readouterr().out
+    assert "detector   centernet on resnet18: " in printed
+    assert " at 64x64" in printed
+
+
+def test_bare_weights_of_a_row(trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder's first row says what the checkpoint would: pyramid levels, channels, anchors and canvas."""
+    torch.save(load_checkpoint(trained_run.best)["ema"], tmp_path / "bare.pth")
+    main(COCO, [str(trained_run.folder), "--weights", str(tmp_path / "bare.pth"), "--output", str(tmp_path), *QUIET])
+    assert f"AP50 {best_row(trained_run)['AP50']:.4f}" in capsys.readouterr().out
+
+
+def test_two_processes_give_the_same_table(trained_run: TrainedRun, tmp_path: Path) -> None:
+    """Under torchrun, each with its share of the five images: one table, and it is one process's."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = ["-m", "public.test_scripts.test_on_coco", "--weights", str(trained_run.best)]
+    arguments = ["--data", str(trained_run.data), "--output", str(tmp_path / "two"), *QUIET]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *launcher, *script, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "computed   on 2 x CPU" in done.stdout
+    assert done.stdout.count("AP50 ") == 1
+    assert f"AP50 {best_row(trained_run)['AP50']:.4f}" in done.stdout
+    assert len(json.loads((tmp_path / "two" / "predictions.json").read_text())) > 0
+
+
+def test_other_classes_are_refused(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
+    """The same two in another order: the shapes fit, and the labels would be mixed up."""
+    shutil.copytree(trained_run.data, tmp_path / "COCO2017")
+    path = tmp_path / "COCO2017" / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    first, second = content["categories"][:2]
+    first["name"], second["name"] = second["name"], first["name"]
+    path.write_text(json.dumps(content))
+    options = TestOptions(weights=str(trained_run.best), data=str(tmp_path / "COCO2017"), num_workers=0, time_steps=0)
+    with pytest.raises(
+        ValueError, match=r"best\.pth was trained on 2 classes \(blue, red\).* has 2 classes \(red, blue\)"
+    ):
+        run(options, COCO, world)
+
+
+def test_a_damaged_image_is_named(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
+    """Half a file: an evaluation of the others would be another number."""
+    shutil.copytree(trained_run.data, tmp_path / "COCO2017")
+    image = min((tmp_path / "COCO2017" / "images" / "val2017").iterdir())
+    image.write_bytes(image.read_bytes()[:100])
+    options = TestOptions(weights=str(trained_run.best), data=str(tmp_path / "COCO2017"), num_workers=0)
+    with pytest.raises(ValueError, match=image.name):
+        run(options, COCO, world)
+
+
+def classification_checkpoint(config: ClassificationConfig, path: Path) -> Path:
+    """What a classification run writes, as far as the detection scripts look at it."""
+    assert save_checkpoint(path, {"config": to_record(config), "class_names": ["a", "b"], "model": {}})
+    return path
+
+
+def test_what_is_no_detector(
+    trained_run: TrainedRun, config: ClassificationConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A classifier's checkpoint, half a checkpoint, no file, a row that was not trained: one sentence each, code 2."""
+    half = tmp_path / "half.pth"
+    half.write_bytes(trained_run.best.read_bytes()[:5000])
+    classifier = classification_checkpoint(config, tmp_path / "classifier.pth")
+    told = "is not a checkpoint of one of our detection runs"
+    expected = {
+        classifier: told,
+        half: told,
+        tmp_path / "typo.pth": f"error: there is no {tmp_path / 'typo.pth'}.",
+        tmp_path / "best.pth": "best.pth yet: train the row first, or give --weights FILE.",
+    }
+    for path, message in expected.items():
+        with pytest.raises(SystemExit, match="2"):
+            main(COCO, ["--weights", str(path), "--data", str(trained_run.data), *QUIET])
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, [str(trained_run.folder), "--weights", str(half), *QUIET])
+    assert "half.pth (5000 bytes) is not a readable file of weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "0"], "batch_size=0 must be 1 or more"),
+        (["--time-batches", "1", "0"], r"time_batches=\(1, 0\) must be 1 or more"),
+        (["--time-steps", "-1"], "time_steps=-1 must be 0 or more"),
+        (["--num-workers", "-1"], "num_workers=-1 must be 0 or more"),
+        (["--canvas-size", "0"], "canvas_size=0 must be 1 or more"),
+        (["--network", "fcoss"], "no detector 'fcoss'; the nearest: fcos"),
+        (["--network", "fcos", "--backbone", "resnet5"], "no backbone 'resnet5'; the nearest: "),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_end_with_exit_code_2(
+    trained_run: TrainedRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    """Each in one sentence that names the option or the file."""
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "bare.pth")
+    weights = tmp_path / "bare.pth" if "--network" in arguments else trained_run.best
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, ["--weights", str(weights), "--data", str(trained_run.data), "--device", "cpu", *arguments])
+    error = capsys.readouterr().err
+    assert re.search(message, error), error

@@ -1,0 +1,83 @@
+"""torchvision's detector files of before its release 0.13: keys by hand, and whole files."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn
+
+from public.detectors.catalog import build_detector
+from public.detectors.faster_rcnn.network import TORCHVISION as FASTER_RCNN
+from public.detectors.fcos.network import TORCHVISION as FCOS
+from public.detectors.retinanet.network import TORCHVISION as RETINANET
+from public.weights.key_maps import rename_to_fit
+from public.weights.key_maps_torchvision import torchvision_pyramid_v1, torchvision_retinanet_v1
+from public.weights.loading import load_weights
+from tests.weights.torchvision_v1 import old_names, random_retinanet
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("backbone.fpn.inner_blocks.0.weight", "backbone.fpn.inner_blocks.0.0.weight"),
+        ("backbone.fpn.layer_blocks.2.bias", "backbone.fpn.layer_blocks.2.0.bias"),
+        ("fpn.layer_blocks.2.bias", "fpn.layer_blocks.2.0.bias"),
+        ("rpn.head.conv.weight", "rpn.head.conv.0.0.weight"),
+        # these were never called otherwise
+        ("backbone.fpn.inner_blocks.0.0.weight", "backbone.fpn.inner_blocks.0.0.weight"),
+        ("backbone.fpn.extra_blocks.p6.weight", "backbone.fpn.extra_blocks.p6.weight"),
+        ("rpn.head.cls_logits.weight", "rpn.head.cls_logits.weight"),
+        ("head.classification_head.cls_logits.bias", "head.classification_head.cls_logits.bias"),
+        ("backbone.body.layer1.0.conv1.weight", "backbone.body.layer1.0.conv1.weight"),
+    ],
+)
+def test_keys(theirs: str, ours: str) -> None:
+    assert torchvision_pyramid_v1(theirs) == torchvision_retinanet_v1(theirs) == ours
+
+
+def test_keys_of_towers() -> None:
+    """Every other layer of RetinaNet's was a ReLU; those of FCOS are still counted through."""
+    for number in range(4):
+        old, new = (f"head.regression_head.conv.{n}.bias" for n in (2 * number, f"{number}.0"))
+        assert torchvision_retinanet_v1(old) == new
+        assert torchvision_retinanet_v1(new) == new
+        assert torchvision_pyramid_v1(old) == old
+    assert torchvision_retinanet_v1("head.regression_head.conv.1.bias") == "head.regression_head.conv.1.bias"
+
+
+def test_a_retinanet_file_gives_torchvisions_outputs(tmp_path: Path) -> None:
+    """With the epsilon of 0 that it was trained with, and with no other."""
+    referee = random_retinanet()
+    old = old_names(referee.state_dict())
+    assert "backbone.fpn.inner_blocks.0.weight" in old
+    assert "head.classification_head.conv.6.weight" in old
+    referee.load_state_dict(old)  # torchvision takes it for one of its own
+    torch.save(old, tmp_path / "retinanet.pth")
+    images = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        expected = referee.head(list(referee.backbone(images).values()))["cls_logits"]
+        for eps, same in ((0.0, True), (None, False)):
+            detector = build_detector("retinanet", 91, **RETINANET, frozen_batch_norm=True, batch_norm_eps=eps)
+            report = load_weights(detector, tmp_path / "retinanet.pth")
+            assert (len(report.loaded), report.missing, report.unexpected) == (len(old), [], [])
+            outputs: Any = detector(images)
+            ours = torch.cat([logits.flatten(1, 3) for logits in outputs.class_logits], dim=1)
+            assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-5) == same
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "num_classes", "options"),
+    [
+        ("fcos", fcos_resnet50_fpn, 91, FCOS),
+        ("faster_rcnn", fasterrcnn_resnet50_fpn, 90, FASTER_RCNN),
+    ],
+)
+def test_other_detectors_files(name: str, build: Any, num_classes: int, options: dict[str, Any]) -> None:
+    """FCOS's towers keep their names, Faster R-CNN's proposals do not."""
+    with torch.device("meta"):
+        referee, detector = build(weights=None, weights_backbone=None), build_detector(name, num_classes, **options)
+    old = old_names(referee.state_dict())
+    assert not old.keys() <= referee.state_dict().keys()
+    wanted = {key for key in detector.state_dict() if not key.endswith("num_batches_tracked")}
+    assert rename_to_fit(old, wanted).keys() == wanted
