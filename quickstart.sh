@@ -24,7 +24,7 @@ echo "== 3. training a detector in $detector, which starts from those weights"
 
 echo "== 4. drawing what it finds"
 public/test_scripts/detect_single_image.sh --weights "$detector/runs/resnet18_fcos/checkpoints/best.pth" \
-    --images "$DATA_ROOT/COCO2017/images/val2017" --output "$detector/runs/resnet18_fcos/detected"
+    --score-threshold 0.5 --images "$DATA_ROOT/COCO2017/images/val2017" --output "$detector/runs/resnet18_fcos/detected"
 
 echo "== done in $(($(date +%s) - start)) s after the installation"
 echo "curves:      $classifier/runs/resnet18/curves.png, $detector/runs/resnet18_fcos/curves.png"

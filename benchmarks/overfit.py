@@ -48,8 +48,8 @@ class Options:
     """Height and width in pixels."""
     smallest: float = 6.0
     """Of an object's sides on the canvas, pixels."""
-    epochs: int = 120
-    """Passes over the photos."""
+    epochs: int | None = None
+    """Passes over the photos; None: 120, of CenterNet, which has no more than one positive an object, 300."""
     lr: float = 1e-3
     """Peak learning rate of AdamW at batch size 8."""
     backbone_weights: str | None = None
@@ -92,15 +92,16 @@ def _all_visible(boxes: np.ndarray, labels: np.ndarray, index: int, sizes: np.nd
 def config_of(name: str, folder: Path, options: Options) -> DetectionConfig:
     """The run of one detector."""
     resize = (SquareResize(size=options.canvas),)
+    epochs = options.epochs or (300 if name == "centernet" else 120)
     return DetectionConfig(
         name=name,
         network=name,
         backbone_weights=options.backbone_weights,
         canvas_size=(options.canvas, options.canvas),
-        epochs=options.epochs,
+        epochs=epochs,
         batch_size=8,
         clip_grad_norm=10.0,
-        evaluate_every=max(options.epochs // 3, 1),
+        evaluate_every=max(epochs // 3, 1),
         best_metric="AP50",
         seed=options.seed,
         detector=DETECTORS[name],
@@ -113,7 +114,7 @@ def config_of(name: str, folder: Path, options: Options) -> DetectionConfig:
             val_transforms=resize,
         ),
         optimizer=OptimizerConfig(name="adamw", lr=options.lr, weight_decay=0.0),
-        schedule=ScheduleConfig(kind="cosine", warmup_epochs=options.epochs / 20),
+        schedule=ScheduleConfig(kind="cosine", warmup_epochs=epochs / 20),
         runtime=RuntimeConfig(num_workers=2),
     )
 

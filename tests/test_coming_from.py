@@ -55,7 +55,7 @@ def commands() -> Iterator[Command]:
                 yield Command(place or folder, text)
 
 
-COMMANDS = list(commands())
+COMMANDS = list(dict.fromkeys(commands()))
 
 
 def test_the_page_is_read() -> None:
@@ -113,6 +113,7 @@ def parse_test(folder: str, args: list[str], monkeypatch: pytest.MonkeyPatch) ->
 def parse_module(name: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The module's help knows every option."""
     monkeypatch.setattr(sys, "argv", [name, "--help"])
+    monkeypatch.delitem(sys.modules, name, raising=False)  # else runpy warns of a second copy
     with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
         runpy.run_module(name, run_name="__main__")
     for option in args:

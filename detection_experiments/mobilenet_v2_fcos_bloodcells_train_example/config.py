@@ -11,8 +11,9 @@ class list: red cells (RBC), white cells (WBC), Platelets. From the repository:
 The check names two boxes without area, which training leaves out. A data set of your own takes three things here: the
 `folder`, the lists in `train_splits` and `val_splits`, and its class names.
 
-No number has been measured with this recipe yet; torchvision's own FCOS of the same network and canvas reaches a VOC
-mAP50 (area) of 0.81 on `val` after 40 epochs.
+Measured, bf16 on two CPU cores: VOC mAP50 (area) on `val` 0.80 after 10 epochs, 0.88 after 15, 0.90 in the best, the
+25th, and 0.89 after the last (RBC 0.84, WBC 0.99, Platelets 0.84). The yardstick is torchvision's own FCOS with the same
+backbone and canvas: 0.75 after 15 epochs, 0.81 after 40. With 87 validation images a difference of 0.01 means nothing.
 """
 
 from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
