@@ -216,6 +216,18 @@ def test_a_row_is_called_what_its_key_says(folder: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("folder", "name"), ROWS)
+def test_weights_of_another_run_are_those_of_a_row(folder: str, name: str) -> None:
+    """Where they are a path, training that row in that folder writes them."""
+    row = load_rows(folder)[name]
+    weights = row.initial_weights or (row.backbone_weights if isinstance(row, DetectionConfig) else None)
+    if weights is not None and ":" not in weights:
+        path = (ROOT / folder / weights).resolve().relative_to(ROOT)
+        *experiment, runs, other, checkpoints, file = path.parts
+        assert (runs, checkpoints, file) == ("runs", "checkpoints", "best.pth")
+        assert other in load_rows("/".join(experiment))
+
+
+@pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_a_rows_network_builds(folder: str, name: str) -> None:
     """On the meta device, where weights take neither time nor memory: outputs for its input size."""
     row = load_rows(folder)[name]

@@ -12,8 +12,9 @@ The check names two boxes without area, which training leaves out. A data set of
 `folder`, the lists in `train_splits` and `val_splits`, and its class names.
 
 Measured, bf16 on two CPU cores: VOC mAP50 (area) on `val` 0.80 after 10 epochs, 0.88 after 15, 0.90 in the best, the
-25th, and 0.89 after the last (RBC 0.84, WBC 0.99, Platelets 0.84). The yardstick is torchvision's own FCOS with the same
-backbone and canvas: 0.75 after 15 epochs, 0.81 after 40. With 87 validation images a difference of 0.01 means nothing.
+25th, and 0.89 after the last (RBC 0.84, WBC 0.99, Platelets 0.84). The yardstick is torchvision's own FCOS with the
+same backbone and canvas: 0.75 after 15 epochs, 0.81 after 40. With 87 validation images a difference of 0.01 means
+nothing.
 """
 
 from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig

@@ -14,7 +14,8 @@ from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfi
 from public.datasets import detection
 from public.datasets.batches import IGNORED, PADDING, DataError
 from public.datasets.detection import build_eval_data, build_train_data
-from public.datasets.detection_loaders import DetectionTrainLoader
+from public.datasets.detection_loaders import DetectionTrainLoader, GroupedShareOfEpoch
+from public.datasets.loaders import ShareOfEpoch
 from public.runtime.distributed import World
 from public.transforms.detection import RandomHorizontalFlip, SquareResize
 from tests.datasets.written import coco_content, voc_object, write_coco, write_voc
@@ -102,6 +103,14 @@ def test_voc_classes_of_the_config(voc: DetectionConfig, world: World) -> None:
     (Path(voc.data.folder) / "more.txt").write_text("roof\nwheel\ndoor\n")
     filed = replace(voc.data, class_file="more.txt")
     assert build_train_data(replace(voc, data=filed), world).annotations.class_names == ["roof", "wheel", "door"]
+
+
+def test_groups_of_similar_shape(coco: DetectionConfig, world: World) -> None:
+    """Asked for by number."""
+    for number, kind in ((None, ShareOfEpoch), (0, GroupedShareOfEpoch), (3, GroupedShareOfEpoch)):
+        train = build_train_data(replace(coco, data=replace(coco.data, group_by_aspect=number)), world).train
+        assert isinstance(train, DetectionTrainLoader)
+        assert type(train.share) is kind
 
 
 def test_the_validation_split_alone(coco: DetectionConfig, voc: DetectionConfig, world: World) -> None:
