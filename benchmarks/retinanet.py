@@ -19,6 +19,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 from torchvision.models.detection import retinanet_resnet50_fpn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import resize
 
 from benchmarks.compare import alternate, benchmark_device, report
@@ -88,10 +89,11 @@ class Pair:
     def __init__(self, options: Options, device: torch.device) -> None:
         seed_everything(options.seed)
         self.device, self.dtype = device, choose_precision("auto", device)
-        self.theirs: Any = retinanet_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=NUM_CLASSES, _skip_resize=True
+        self.theirs: Any = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
+        self.theirs.transform = GeneralizedRCNNTransform(
+            options.canvas, options.canvas, list(IMAGENET_MEAN), list(IMAGENET_STD), _skip_resize=True
         )
-        _spread_scores(self.theirs)
+        _spread_scores(self.theirs, photos(options, 1)[0].images)
         detector = build_detector("retinanet", NUM_CLASSES, backbone="resnet50", **TORCHVISION)
         load_weights(detector, self.theirs.state_dict())
         last = options.channels_last
@@ -133,14 +135,14 @@ class Pair:
         return {"ours": ours, "torchvision": theirs}
 
 
-def _spread_scores(referee: Any) -> None:
-    """Scales the last layer's weights so that its logits on noise are about N(-6.5, 1)."""
+@torch.no_grad()
+def _spread_scores(referee: Any, images: Tensor) -> None:
+    """Scales the last layer's weights so that its logits on the images are about N(-7, 1)."""
     logits = referee.head.classification_head.cls_logits
-    with torch.no_grad():
-        maps = list(referee.eval().backbone(torch.randn(1, 3, 320, 320)).values())
-        spread = referee.head.classification_head(maps).std()
-        logits.weight.mul_(1 / spread)
-        logits.bias.fill_(-6.5)
+    transformed, _ = referee.eval().transform(list(images / 255))
+    maps = list(referee.backbone(transformed.tensors).values())
+    logits.weight.mul_(1 / referee.head.classification_head(maps).std())
+    logits.bias.fill_(-7)
 
 
 def _their_targets(batch: DetectionBatch) -> list[dict[str, Tensor]]:
