@@ -135,6 +135,11 @@ def benchmark_device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def real_data_folder() -> Path:
+    """Where the small real data sets lie, if there are any: REAL_DATA, by default beside the repository."""
+    return Path(os.environ.get("REAL_DATA") or REPOSITORY / "../shared/data")
+
+
 def find_data(real: str, generated: str, given: Path | None = None) -> tuple[Path, str]:
     """The data to measure with, and a few words that say which it is.
 
@@ -146,8 +151,7 @@ def find_data(real: str, generated: str, given: Path | None = None) -> tuple[Pat
     Raises:
         DataError: there is none of them.
     """
-    real_data = Path(os.environ.get("REAL_DATA") or REPOSITORY / "../shared/data")
-    choices = {real_data / real: f"{real} (REAL_DATA)"}
+    choices = {real_data_folder() / real: f"{real} (REAL_DATA)"}
     choices |= {root: f"{generated} ({name})" for root, name in _generated(generated)}
     if given is not None:
         choices = {given: given.name}

@@ -11,8 +11,6 @@ normalisers, once for the losses.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import environ
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +20,9 @@ from torch import Tensor
 from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 
-from benchmarks.compare import alternate, benchmark_device, report
+from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
 from public.datasets.batches import PADDING, DetectionBatch
 from public.datasets.coco import read_coco
-from public.datasets.locations import REPOSITORY
 from public.detectors.catalog import build_detector
 from public.detectors.fcos.network import TORCHVISION as FCOS_OPTIONS
 from public.detectors.fcos.network import FCOSOutputs
@@ -60,7 +57,7 @@ class Options:
 
 def real_objects(options: Options) -> list[tuple[Tensor, Tensor]] | None:
     """Boxes on the canvas and labels of coco_mini's first images that have any; None where that is absent."""
-    folder = Path(environ.get("REAL_DATA") or REPOSITORY / "../shared/data") / "coco_mini"
+    folder = real_data_folder() / "coco_mini"
     if not folder.is_dir():
         return None
     annotations, found = read_coco(folder, "val2017"), []
@@ -93,6 +90,12 @@ def to_batch(objects: Sequence[tuple[Tensor, Tensor]], canvas: int) -> Detection
     images = torch.zeros(len(objects), 3, canvas, canvas, dtype=torch.uint8)
     numbers = torch.arange(len(objects))
     return DetectionBatch(images, all_boxes, all_labels, sizes, sizes, image_ids=numbers, seeds=numbers)
+
+
+def torchvision_targets(batch: DetectionBatch, first_label: int = 0) -> list[dict[str, Tensor]]:
+    """Torchvision's form of a batch's objects; its two-stage detectors count classes from 1."""
+    rows = zip(batch.boxes, batch.labels, batch.labels >= 0, strict=True)
+    return [{"boxes": boxes[kept], "labels": labels[kept] + first_label} for boxes, labels, kept in rows]
 
 
 def random_maps(channels: int, options: Options, device: torch.device, mean: float) -> list[Tensor]:
@@ -189,7 +192,7 @@ def main(options: Options) -> None:
     objects = random_objects(options) if real is None else real
     data = "random objects" if real is None else "coco_mini (REAL_DATA)"
     batch = DetectionBatch(*(x.to(device) for x in to_batch(objects, options.canvas)))
-    targets = [{"boxes": boxes.to(device), "labels": labels.to(device)} for boxes, labels in objects]
+    targets = torchvision_targets(batch)
     for name in options.detectors:
         build = {"retinanet": retinanet, "fcos": fcos}[name]
         ours, theirs = build(options, batch, targets, device)

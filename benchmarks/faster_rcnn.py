@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from benchmarks.compare import alternate, benchmark_device, report
+from benchmarks.detection_losses import torchvision_targets
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
 from public.config.sections import OptimizerConfig
 from public.datasets.batches import DetectionBatch
@@ -97,8 +98,7 @@ def build_theirs(batch: DetectionBatch, device: torch.device, dtype: torch.dtype
         device
     )
     images = list(batch.images / 255)
-    pairs = zip(batch.boxes, batch.labels, strict=True)
-    targets = [{"boxes": boxes, "labels": labels + 1} for boxes, labels in pairs]
+    targets = torchvision_targets(batch, first_label=1)
 
     def losses() -> dict[str, Tensor]:
         with autocast(device, dtype):

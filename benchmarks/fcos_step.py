@@ -23,6 +23,7 @@ from torchvision.models.detection.fcos import FCOS as TorchvisionFCOS
 from torchvision.ops import FeaturePyramidNetwork
 
 from benchmarks.compare import alternate, benchmark_device, report
+from benchmarks.detection_losses import torchvision_targets
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
 from public.config.sections import OptimizerConfig
 from public.datasets.batches import PADDING, DetectionBatch
@@ -102,11 +103,7 @@ def build_theirs(batch: DetectionBatch, device: torch.device) -> tuple[nn.Module
     options: dict[str, Any] = {"anchor_generator": generator, "_skip_resize": True}
     network = TorchvisionFCOS(TorchvisionPyramid(), NUM_CLASSES, **options).to(device)
     images = list(batch.images / 255)
-    rows = [labels >= 0 for labels in batch.labels]
-    targets = [
-        {"boxes": boxes[kept], "labels": labels[kept]}
-        for boxes, labels, kept in zip(batch.boxes, batch.labels, rows, strict=True)
-    ]
+    targets = torchvision_targets(batch)
     dtype = choose_precision("auto", device)
 
     def losses() -> dict[str, Tensor]:

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,14 +21,13 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import resize
 
-from benchmarks.compare import alternate, benchmark_device, report
-from benchmarks.detection_losses import to_batch
+from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
+from benchmarks.detection_losses import to_batch, torchvision_targets
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
 from public.config.sections import OptimizerConfig
 from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
 from public.datasets.imagenet import decode_opencv
-from public.datasets.locations import REPOSITORY
 from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
 from public.detectors.retinanet.network import TORCHVISION
@@ -63,7 +61,7 @@ class Options:
 def photos(options: Options, count: int) -> tuple[DetectionBatch, str]:
     """Pictures and objects on the canvas: coco_mini's where it is, else noise; and which they are."""
     size = options.canvas
-    folder = Path(os.environ.get("REAL_DATA") or REPOSITORY / "../shared/data") / "coco_mini"
+    folder = real_data_folder() / "coco_mini"
     images, objects = [], []
     if folder.is_dir():
         annotations = read_coco(folder, "val2017")
@@ -104,7 +102,7 @@ class Pair:
 
     def steps(self, batch: DetectionBatch) -> dict[str, Callable[[], float]]:
         """One optimizer step of each on the batch, giving the sum of its losses."""
-        images, targets = list(batch.images / 255), _their_targets(batch)
+        images, targets = list(batch.images / 255), torchvision_targets(batch)
 
         def ours() -> dict[str, Tensor]:
             return self.ours.detector.loss(self.ours.outputs(batch.images), batch)
@@ -143,12 +141,6 @@ def _spread_scores(referee: Any, images: Tensor) -> None:
     maps = list(referee.backbone(transformed.tensors).values())
     logits.weight.mul_(1 / referee.head.classification_head(maps).std())
     logits.bias.fill_(-7)
-
-
-def _their_targets(batch: DetectionBatch) -> list[dict[str, Tensor]]:
-    rows = [labels >= 0 for labels in batch.labels]
-    together = zip(batch.boxes, batch.labels, rows, strict=True)
-    return [{"boxes": boxes[kept], "labels": labels[kept]} for boxes, labels, kept in together]
 
 
 def _step(

@@ -5,6 +5,7 @@ left at None, so that no setting is silently ignored.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -13,6 +14,11 @@ def require(condition: bool, message: str) -> None:
     """Raises ValueError(message) unless the condition holds: the one way in which a config refuses a setting."""
     if not condition:
         raise ValueError(message)
+
+
+def require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raises ValueError unless the value of the option `name` is one of those allowed."""
+    require(value in allowed, f"{name}={value!r} must be one of {', '.join(allowed)}.")
 
 
 def _refuse_unused(section: str, kind: str, kind_name: str, unused: dict[str, object]) -> None:

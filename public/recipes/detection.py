@@ -117,7 +117,6 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
     )
     optimizer = build_optimizer(detector, config.optimizer)
     ema = AveragedWeights(detector, config.ema_decay) if config.ema_decay is not None else None
-    add_normalisers = with_normalisers(detector, world, num_replicas(config.parallel, world))
     updater = Updater(
         wrapped,
         detector,
@@ -126,7 +125,7 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
         dtype=dtype,
         clip_grad_norm=config.clip_grad_norm,
         ema=ema,
-        prepare=lambda parts, _step: add_normalisers(parts),
+        prepare=with_normalisers(detector, world, num_replicas(config.parallel, world)),
     )
     evaluated = task.image_detector if ema is None else image_detector_of(ema.network, config, dtype).to(world.device)
 
@@ -178,7 +177,7 @@ def image_detector_of(detector: nn.Module, config: DetectionConfig, dtype: torch
     return ImageDetector(detector, mean=mean, std=std, dtype=dtype, channels_last=config.channels_last)
 
 
-def with_normalisers(detector: Detector, world: World, replicas: int) -> Callable[[Parts], Parts]:
+def with_normalisers(detector: Detector, world: World, replicas: int) -> Callable[[Parts, int], Parts]:
     """What adds the normalisers of the global batch to each of its parts.
 
     The losses of all parts are averaged in the end, over accumulation steps, processes and the GPUs of
@@ -186,7 +185,7 @@ def with_normalisers(detector: Detector, world: World, replicas: int) -> Callabl
     """
 
     @torch.no_grad()
-    def prepare(parts: Parts) -> Parts:
+    def prepare(parts: Parts, _step: int) -> Parts:
         own = torch.stack([detector.normalisers(DetectionBatch(*part)) for part in parts]).sum(dim=0)  # [K]
         total = world.sum(own).clamp(min=1)
         share = total / (len(parts) * world.size * replicas)

@@ -112,7 +112,8 @@ _KEY_MAPS: tuple[Callable[[str], str], ...] = (
 
 def rename_to_fit(weights: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
     """The weights under those names, their own or renamed, of which most are wanted; in doubt their own."""
+    own = set(wanted)
     candidates = [weights]
     for rename in _KEY_MAPS:
         candidates.append({rename(key): tensor for key, tensor in weights.items()})
-    return max(candidates, key=lambda candidate: len(candidate.keys() & set(wanted)))
+    return max(candidates, key=lambda candidate: len(candidate.keys() & own))

@@ -129,7 +129,7 @@ def test_the_loss_of_parts_is_that_of_the_whole(network: str) -> None:
     def gradients(num_parts: int) -> torch.Tensor:
         detector.zero_grad()
         parts = list(zip(*(field.chunk(num_parts) for field in batch), strict=True))
-        for *fields, normalisers in prepare(parts):
+        for *fields, normalisers in prepare(parts, 0):
             part = DetectionBatch(*fields)
             losses = detector.loss(detector(part.images), part, normalisers[0])
             (torch.stack(list(losses.values())).sum() / num_parts).backward()
@@ -138,7 +138,7 @@ def test_the_loss_of_parts_is_that_of_the_whole(network: str) -> None:
     whole = gradients(1)
     for num_parts in (2, 4):
         torch.testing.assert_close(gradients(num_parts), whole, rtol=1e-3, atol=1e-5 * float(whole.abs().max()))
-    (fields,) = prepare([tuple(batch)])
+    (fields,) = prepare([tuple(batch)], 0)
     own = detector.loss(detector(batch.images), batch)
     given = detector.loss(detector(batch.images), batch, fields[-1][0])
     assert {k: v.item() for k, v in own.items()} == pytest.approx({k: v.item() for k, v in given.items()}, rel=1e-6)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from public.backbones.features import Features
-from public.config.sections import require
+from public.config.sections import require, require_one_of
 from public.datasets.batches import PADDING, DetectionBatch, ImageSizes
 from public.detectors.detector import Detections, Detector
 from public.detectors.faster_rcnn.decode import DecodeOptions, decode
@@ -132,8 +132,8 @@ class FasterRCNN(Detector):
         require(channels >= 1, f"channels={channels} must be 1 or more.")
         require(head_channels >= 1, f"head_channels={head_channels} must be 1 or more.")
         require(roi_samples >= 4, f"roi_samples={roi_samples} must be 4 or more.")
-        _require_one_of("pyramid", pyramid, get_args(Pyramid))
-        _require_one_of("anchors", anchors, get_args(AnchorLayout))
+        require_one_of("pyramid", pyramid, get_args(Pyramid))
+        require_one_of("anchors", anchors, get_args(AnchorLayout))
         one_box = len(self.stages) > 1 if class_agnostic is None else class_agnostic
         require(one_box or len(self.stages) == 1, "class_agnostic=False: the heads of a cascade hand one box on.")
         proposal_options = RPNOptions(rpn_samples, num_candidates, num_proposals, smooth_l1_beta)
@@ -266,7 +266,3 @@ def _anchor_sizes(sizes: Sequence[float] | None, numbers: Sequence[int]) -> tupl
         f"anchor_sizes={tuple(sizes)} must be {len(numbers)} numbers greater than 0, one for each level.",
     )
     return tuple(map(float, sizes))
-
-
-def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    require(value in allowed, f"{name}={value!r} must be one of {', '.join(allowed)}.")

@@ -7,7 +7,7 @@ divided by the number of sampled anchors, as the other loss is.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from public.detectors.retinanet.targets import AnchorTargets, match
 from public.detectors.targets import flat_ignored, flat_objects
 from public.geometry.anchors import RATIOS, AnchorLayout, pyramid_anchors
 from public.geometry.boxes import BoxWeights, decode_boxes, encode_boxes
+from public.layers.initialisation import small_normal_
 from public.losses.box import smooth_l1_loss
 
 POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
@@ -77,10 +78,7 @@ class RPNHead(nn.Module):
         self.conv = nn.Sequential(nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)))
         self.cls_logits = nn.Conv2d(channels, len(RATIOS), 1)
         self.bbox_pred = nn.Conv2d(channels, len(RATIOS) * 4, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(cast(Tensor, module.bias))
+        small_normal_(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, channels, H, W] -> [B, H, W, A], [B, H, W, A, 4], without a copy."""

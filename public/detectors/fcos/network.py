@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from public.backbones.features import Features
-from public.config.sections import require
+from public.config.sections import require, require_one_of
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.detectors.detector import Detections, Detector
 from public.detectors.fcos.decode import DecodeOptions, boxes_around, decode, join_levels
@@ -28,6 +28,7 @@ from public.detectors.fcos.targets import CentreSampling, PointTargets, assign, 
 from public.detectors.pyramid import PyramidBackbone
 from public.detectors.targets import flat_ignored, flat_objects, not_compiled
 from public.geometry.points import Convention, PointGrid, point_grid
+from public.layers.initialisation import set_prior_, small_normal_
 from public.losses.box import giou_loss
 from public.losses.focal import sigmoid_focal_loss_sum
 
@@ -119,12 +120,9 @@ class Head(nn.Module):
         super().__init__()
         self.classification_head = ClassificationHead(channels, num_convs, num_classes)
         self.regression_head = RegressionHead(channels, num_convs)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(cast(Tensor, module.bias))
+        small_normal_(self)
         # So that at first the many background points do not drown the few others.
-        nn.init.constant_(cast(Tensor, self.classification_head.cls_logits.bias), math.log(_PRIOR / (1 - _PRIOR)))
+        set_prior_(self.classification_head.cls_logits, _PRIOR)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """[B, channels, H, W] of each level -> [B, num_classes, H, W] of each, [B, 5, H, W] of each."""
@@ -190,9 +188,9 @@ class FCOS(Detector):
         require(box_weight > 0, f"box_weight={box_weight} must be greater than 0.")
         require(0 <= focal_alpha <= 1, f"focal_alpha={focal_alpha} must lie within [0, 1].")
         require(focal_gamma >= 0, f"focal_gamma={focal_gamma} must be 0 or more.")
-        _require_one_of("distances", distances, ("exp", "relu"))
-        _require_one_of("centre_sampling", centre_sampling, ("circle", "square"))
-        _require_one_of("points", points, ("centred", "torchvision"))
+        require_one_of("distances", distances, ("exp", "relu"))
+        require_one_of("centre_sampling", centre_sampling, ("circle", "square"))
+        require_one_of("points", points, ("centred", "torchvision"))
         self.decode_options = DecodeOptions(score_threshold, iou_threshold, top_k, max_detections)
         self.decode_options.check()
         self.backbone = PyramidBackbone(
@@ -300,7 +298,3 @@ class FCOS(Detector):
 def _count(targets: PointTargets) -> Tensor:
     """How many points learn a box: float32 [1]."""
     return torch.full((1,), len(targets.positives), dtype=torch.float32, device=targets.positives.device)
-
-
-def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    require(value in allowed, f"{name}={value!r} must be one of {', '.join(allowed)}.")

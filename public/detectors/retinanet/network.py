@@ -11,15 +11,14 @@ regions; probabilities are not clamped; every (anchor, class) pair is a candidat
 suppression is class by class; sides grow at most 62.5 times.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from public.backbones.features import Features
-from public.config.sections import require
+from public.config.sections import require, require_one_of
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.detectors.detector import Detections, Detector
 from public.detectors.fcos.decode import DecodeOptions
@@ -30,6 +29,7 @@ from public.detectors.targets import flat_ignored, flat_objects, not_compiled
 from public.geometry.anchors import NUM_SHAPES, AnchorLayout, pyramid_anchors
 from public.geometry.boxes import BoxWeights, decode_boxes, encode_boxes
 from public.layers.frozen_batch_norm import set_batch_norm_eps
+from public.layers.initialisation import set_prior_, small_normal_
 from public.losses.box import giou_loss, l1_loss, smooth_l1_loss
 from public.losses.focal import sigmoid_focal_loss_sums
 
@@ -108,12 +108,9 @@ class Head(nn.Module):
         super().__init__()
         self.classification_head = ClassificationHead(channels, num_convs, num_classes)
         self.regression_head = RegressionHead(channels, num_convs)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(cast(Tensor, module.bias))
+        small_normal_(self)
         # So that at first the many background anchors do not drown the few others.
-        nn.init.constant_(cast(Tensor, self.classification_head.cls_logits.bias), math.log(_PRIOR / (1 - _PRIOR)))
+        set_prior_(self.classification_head.cls_logits, _PRIOR)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """[B, channels, H, W] of each level -> [B, H, W, A, num_classes] of each, [B, H, W, A, 4] of each."""
@@ -196,10 +193,10 @@ class RetinaNet(Detector):
             len(box_weights) == 4 and min(box_weights) > 0,
             f"box_weights={box_weights} must be four numbers greater than 0: of x, y, width and height.",
         )
-        _require_one_of("p6_from", p6_from, ("c5", "p5"))
-        _require_one_of("anchors", anchors, get_args(AnchorLayout))
-        _require_one_of("box_loss", box_loss, get_args(BoxLoss))
-        _require_one_of("normalise", normalise, get_args(Normalisation))
+        require_one_of("p6_from", p6_from, ("c5", "p5"))
+        require_one_of("anchors", anchors, get_args(AnchorLayout))
+        require_one_of("box_loss", box_loss, get_args(BoxLoss))
+        require_one_of("normalise", normalise, get_args(Normalisation))
         self.decode_options = DecodeOptions(score_threshold, iou_threshold, top_k, max_detections)
         self.decode_options.check()
         self.backbone = PyramidBackbone(
@@ -309,7 +306,3 @@ def _anchor_sizes(sizes: Sequence[float] | None, strides: tuple[int, ...]) -> tu
         f"anchor_sizes={tuple(sizes)} must be {len(strides)} numbers greater than 0, one for each level.",
     )
     return tuple(map(float, sizes))
-
-
-def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    require(value in allowed, f"{name}={value!r} must be one of {', '.join(allowed)}.")
