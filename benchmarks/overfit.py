@@ -1,18 +1,19 @@
-"""Each detector learns sixteen real photos by heart: what cannot, has a wrong target, loss or decoding somewhere.
+"""Each detector learns 16 or 8 real photos by heart: what cannot, has a wrong target, loss or decoding somewhere.
 
     python -m benchmarks.overfit
     python -m benchmarks.overfit --detectors centernet
 
 The photos are the first of coco_mini's training split that have objects and none narrower than `--smallest` pixels on
 the canvas, which three pyramid levels from stride 8 on cannot see. The recipe is the one that experiments run, without
-augmentation; the run folders (curves, pictures) lie below `--folder`.
+augmentation; the run folders (curves, pictures) lie below `--folder`. Faster R-CNN has the backbone DetNet-59 and its
+pyramid, with random weights; the others have a MobileNetV2.
 """
 
 import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -27,11 +28,39 @@ from public.transforms.detection import SquareResize
 
 CLAIMED = 0.9
 """AP50 on the photos that were learnt."""
+
+
+class Lesson(NamedTuple):
+    """What a detector learns, and how long."""
+
+    detector: DetectorConfig
+    """How it is built."""
+    images: int = 16
+    """Photos."""
+    epochs: int = 120
+    """Passes over them."""
+    batch_size: int = 8
+    """Photos of a step."""
+
+
 PYRAMID = DetectorConfig(backbone="mobilenet_v2", levels=("p3", "p4", "p5"), channels=96, num_convs=2)
-DETECTORS = {
-    "retinanet": replace(PYRAMID, anchor_sizes=(24.0, 64.0, 160.0)),
-    "fcos": PYRAMID,
-    "centernet": DetectorConfig(backbone="mobilenet_v2", upsample_channels=(128, 96, 64)),
+DETNET = DetectorConfig(
+    backbone="detnet59",
+    pyramid="detnet",
+    channels=96,
+    anchor_sizes=(12.0, 24.0, 48.0, 96.0, 160.0),
+    rpn_samples=128,
+    num_candidates=(300, 300),
+    num_proposals=(300, 100),
+    roi_samples=64,
+    head_channels=256,
+)
+LESSONS = {
+    "retinanet": Lesson(replace(PYRAMID, anchor_sizes=(24.0, 64.0, 160.0))),
+    "fcos": Lesson(PYRAMID),
+    # It has no more than one positive an object.
+    "centernet": Lesson(DetectorConfig(backbone="mobilenet_v2", upsample_channels=(128, 96, 64)), epochs=300),
+    "faster_rcnn": Lesson(DETNET, images=8, epochs=200, batch_size=4),
 }
 
 
@@ -39,32 +68,34 @@ DETECTORS = {
 class Options:
     """What the command line can set."""
 
-    detectors: tuple[Literal["retinanet", "fcos", "centernet"], ...] = ("retinanet", "fcos", "centernet")
+    detectors: tuple[Literal["retinanet", "fcos", "centernet", "faster_rcnn"], ...] = (
+        *("retinanet", "fcos", "centernet", "faster_rcnn"),
+    )
     """Which to train."""
-    images: int = 16
-    """Photos to learn."""
+    images: int | None = None
+    """Photos to learn; None: 16, of Faster R-CNN 8."""
     canvas: int = 256
     """Height and width in pixels."""
     smallest: float = 6.0
     """Of an object's sides on the canvas, pixels."""
     epochs: int | None = None
-    """Passes over the photos; None: 120, of CenterNet, which has no more than one positive an object, 300."""
+    """Passes over the photos; None: 120, of CenterNet 300, of Faster R-CNN 200."""
     lr: float = 1e-3
-    """Peak learning rate of AdamW at batch size 8."""
+    """Peak learning rate of AdamW."""
     backbone_weights: str | None = None
-    """Classification weights of a MobileNetV2; None: random."""
+    """Classification weights of the backbone; None: random."""
     folder: Path = Path("runs/overfit")
     """Where the run folders and the small data set go."""
     seed: int = 0
     """Of weights and order."""
 
 
-def small_copy(root: Path, options: Options, folder: Path) -> int:
+def small_copy(root: Path, num_images: int, options: Options, folder: Path) -> int:
     """Writes a COCO data set with links to the chosen photos, the same ones for both splits; gives their objects."""
     annotations = read_coco(root, "train2017")
     longest = annotations.sizes.max(axis=1)  # [N]
     chosen = [i for i in range(annotations.num_images) if _all_visible(*annotations.of(i), longest[i], options)]
-    ids = {int(annotations.image_ids[i]) for i in chosen[: options.images]}
+    ids = {int(annotations.image_ids[i]) for i in chosen[:num_images]}
     whole = json.loads((root / "annotations/instances_train2017.json").read_text())
     part = {
         "images": [image for image in whole["images"] if image["id"] in ids],
@@ -89,20 +120,21 @@ def _all_visible(boxes: np.ndarray, labels: np.ndarray, longest_side: int, optio
 
 def config_of(name: str, folder: Path, options: Options) -> DetectionConfig:
     """The run of one detector."""
+    lesson = LESSONS[name]
     resize = (SquareResize(size=options.canvas),)
-    epochs = options.epochs or (300 if name == "centernet" else 120)
+    epochs = options.epochs or lesson.epochs
     return DetectionConfig(
         name=name,
         network=name,
         backbone_weights=options.backbone_weights,
         canvas_size=(options.canvas, options.canvas),
         epochs=epochs,
-        batch_size=8,
+        batch_size=lesson.batch_size,
         clip_grad_norm=10.0,
         evaluate_every=max(epochs // 3, 1),
         best_metric="AP50",
         seed=options.seed,
-        detector=DETECTORS[name],
+        detector=lesson.detector,
         data=DetectionDataConfig(
             dataset="coco",
             folder=str(folder.resolve()),
@@ -125,13 +157,14 @@ def last_ap50(run: Path) -> float:
 def main(options: Options) -> None:
     """Trains, prints and appends to results.jsonl."""
     root, data = find_data("coco_mini", "COCO2017")
-    num_objects = small_copy(root, options, options.folder / "data")
     device = benchmark_device()
     for name in options.detectors:
-        run = options.folder / name
-        train(config_of(name, options.folder / "data", options), run, World(rank=0, size=1, device=device), fresh=True)
+        num_images = options.images or LESSONS[name].images
+        small, run = options.folder / f"data_{num_images}", options.folder / name
+        num_objects = small_copy(root, num_images, options, small)
+        train(config_of(name, small, options), run, World(rank=0, size=1, device=device), fresh=True)
         ap50 = last_ap50(run)
-        words = f"{options.images} photos with {num_objects} objects of {data} at {options.canvas}"
+        words = f"{num_images} photos with {num_objects} objects of {data} at {options.canvas}"
         print(f"{name}: AP50 {ap50:.3f} on {words}; claimed above {CLAIMED}", flush=True)
         append_result(f"overfit_{name}", {"AP50": round(ap50, 4), "claimed": CLAIMED}, device, words)
 

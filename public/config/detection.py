@@ -82,8 +82,8 @@ class DetectorConfig:
     frozen_batch_norm: bool = False
     """Whether the backbone's batch norms keep the statistics and weights they came with."""
     batch_norm_eps: float | None = None
-    """retinanet: what the backbone's batch norms add to a variance (1e-5); torchvision's detectors trained on COCO were
-    trained with 0."""
+    """retinanet, faster_rcnn, cascade_rcnn: what the backbone's batch norms add to a variance (1e-5); torchvision's
+    RetinaNet and Faster R-CNN of COCO_V1 were trained with 0."""
     channels: int | None = None
     """Channels of the pyramid and the heads (256)."""
     num_convs: int | None = None
@@ -124,6 +124,9 @@ class DetectorConfig:
     """faster_rcnn, cascade_rcnn: rows and columns that are cut out for each region (7)."""
     sampling_ratio: int | None = None
     """faster_rcnn, cascade_rcnn: samples of each of their cells in each direction; 0: by the region's size (2)."""
+    aligned: bool | None = None
+    """faster_rcnn, cascade_rcnn: whether regions are read where they are (yes) or half a pixel of their map off, as
+    torchvision does."""
     head_channels: int | None = None
     """faster_rcnn, cascade_rcnn: channels of the hidden layers of the heads (1024); centernet: the same (64)."""
     class_agnostic: bool | None = None

@@ -41,6 +41,11 @@ class Detector(nn.Module):
         """The backbone, which classification weights fit."""
         raise NotImplementedError
 
+    @property
+    def decode_macs(self) -> int:
+        """Multiply-adds of one image in `decode`, at most: those of a second stage."""
+        return 0
+
     def forward(self, images: Tensor) -> Any:
         """Normalised images float [B, 3, H, W] -> the detector's own NamedTuple of raw outputs."""
         raise NotImplementedError

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from public.backbones.catalog import build_backbone
-from public.layers.frozen_batch_norm import freeze_batch_norm
+from public.config.sections import require
+from public.layers.frozen_batch_norm import freeze_batch_norm, set_batch_norm_eps
 
 ExtraLevels = Literal["c5", "p5"] | None
 Pyramid = Literal["standard", "detnet"]
@@ -113,9 +114,10 @@ class PyramidBackbone(nn.Module):
         pyramid: the standard one, or DetNet's, which knows no P7.
         frozen_stages: levels of the backbone, from the stem on, that do not train.
         frozen_batch_norm: whether the backbone's batch norms keep statistics and weights.
+        batch_norm_eps: what they add to a variance; None: as they are.
 
     Raises:
-        ValueError: no such backbone or levels.
+        ValueError: no such backbone or levels, or a negative `batch_norm_eps`.
     """
 
     strides: tuple[int, ...]
@@ -131,8 +133,10 @@ class PyramidBackbone(nn.Module):
         pyramid: Pyramid = "standard",
         frozen_stages: int = 0,
         frozen_batch_norm: bool = False,
+        batch_norm_eps: float | None = None,
     ) -> None:
         super().__init__()
+        require(batch_norm_eps is None or batch_norm_eps >= 0, f"batch_norm_eps={batch_norm_eps} must be 0 or more.")
         assert extra == "pool" or pyramid == "standard", (extra, pyramid)
         own = _plain_levels(levels, ("p6",) if extra == "pool" else ("p6", "p7"))
         network = build_backbone(backbone)
@@ -149,6 +153,8 @@ class PyramidBackbone(nn.Module):
         self.strides = (*strides, *(strides[-1] * 2 ** (i + 1) for i in range(len(levels) - len(own))))
         if frozen_batch_norm:
             freeze_batch_norm(self.body)
+        if batch_norm_eps is not None:
+            set_batch_norm_eps(self.body, batch_norm_eps)
         self.body.freeze(frozen_stages)
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -150,7 +150,7 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
     folder.write_json("environment.json", environment_record(device_name(world.device), world.size))
     if world.is_main:
         height, width = config.canvas_size
-        size = f"{count(detector, config.canvas_size)} at {width}x{height}"
+        size = f"{count(detector, config.canvas_size, macs_behind=detector.decode_macs)} at {width}x{height}"
         summary = f"{config.network} on {config.detector.backbone}, {size}"
         log_start(run, summary, data.val_annotations.num_images, str(dtype).removeprefix("torch."), resumed)
 

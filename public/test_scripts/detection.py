@@ -206,7 +206,8 @@ def _print_result(
 ) -> None:
     """The detector, then the metrics and the table by class."""
     height, width = record["canvas_size"]
-    size = count(trained.image_detector.detector, (height, width))
+    detector = trained.image_detector.detector
+    size = count(detector, (height, width), macs_behind=detector.decode_macs)
     print(f"detector   {record['network']} on {record['detector']['backbone']}: {size} at {width}x{height}")
     print(f"weights    {options.weights}")
     precision = str(trained.image_detector.dtype).removeprefix("torch.")

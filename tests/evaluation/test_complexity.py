@@ -16,6 +16,10 @@ def test_by_hand() -> None:
     assert count(small(), 8) == Complexity(num_parameters=112 + 2560, macs=6912 + 2560)
 
 
+def test_what_follows_is_added() -> None:
+    assert count(small(), 8, macs_behind=100).macs == 6912 + 2560 + 100
+
+
 def test_strides_and_groups() -> None:
     """Stride 2 on 8x8 leaves 16 places; 2 groups halve the inputs: 16 x 4 x (2 / 2 x 9) = 576; no bias."""
     network = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(2, 4, 3, 2, 1, groups=2, bias=False))

@@ -20,7 +20,7 @@ from public.test_scripts.test_on_voc import VOC
 from public.transforms.detection import RandomHorizontalFlip, ShortSideResize
 from tests.conftest import ROOT
 from tests.recipes.runs import ONE_PROCESS
-from tests.weights.torchvision_v1 import old_names, random_retinanet
+from tests.weights.torchvision_v1 import old_names, random_detector
 
 EXPERIMENT = ROOT / "detection_experiments" / "resnet50_retinanet_voc2012_finetune"
 
@@ -29,7 +29,7 @@ EXPERIMENT = ROOT / "detection_experiments" / "resnet50_retinanet_voc2012_finetu
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file like torchvision's retinanet_resnet50_fpn_coco-eeacb38b.pth, 91 classes, with random weights."""
     path = tmp_path_factory.mktemp("weights") / "retinanet.pth"
-    torch.save(old_names(random_retinanet().state_dict()), path)
+    torch.save(old_names(random_detector().state_dict()), path)
     return path
 
 

@@ -4,6 +4,7 @@ No batch norm moves and no loss depends on how a batch is shared out, so one pro
 """
 
 import os
+from dataclasses import replace
 
 import torch
 
@@ -37,6 +38,20 @@ TINY = DetectionConfig(
     runtime=RuntimeConfig(device="cpu", num_workers=0, log_every=1, save_every_minutes=100),
 )
 
+TINY_TWO_STAGES = replace(
+    TINY,
+    name="tiny_two_stages",
+    network="faster_rcnn",
+    detector=DetectorConfig(
+        backbone="mobilenet_v2",
+        frozen_batch_norm=True,
+        levels=("p4", "p5", "p6"),
+        channels=32,
+        head_channels=32,
+        pool_size=3,
+    ),
+)
+
 if __name__ == "__main__":
     torch.set_num_threads(1)  # as the launcher sets it for several processes: sums are then taken in the same order
-    main({"tiny": TINY}, __file__)
+    main({"tiny": TINY, "tiny_two_stages": TINY_TWO_STAGES}, __file__)

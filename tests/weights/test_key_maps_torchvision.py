@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, retinanet_resnet50_fpn
 
 from public.detectors.catalog import build_detector
 from public.detectors.faster_rcnn.network import TORCHVISION as FASTER_RCNN
@@ -14,7 +14,7 @@ from public.detectors.retinanet.network import TORCHVISION as RETINANET
 from public.weights.key_maps import rename_to_fit
 from public.weights.key_maps_torchvision import torchvision_pyramid_v1, torchvision_retinanet_v1
 from public.weights.loading import load_weights
-from tests.weights.torchvision_v1 import old_names, random_retinanet
+from tests.weights.torchvision_v1 import old_names, random_detector
 
 
 @pytest.mark.parametrize(
@@ -46,23 +46,37 @@ def test_keys_of_towers() -> None:
     assert torchvision_retinanet_v1("head.regression_head.conv.1.bias") == "head.regression_head.conv.1.bias"
 
 
-def test_a_retinanet_file_gives_torchvisions_outputs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "build", "num_classes", "options", "old_name"),
+    [
+        ("retinanet", retinanet_resnet50_fpn, 91, RETINANET, "head.classification_head.conv.6.weight"),
+        ("faster_rcnn", fasterrcnn_resnet50_fpn, 90, FASTER_RCNN, "rpn.head.conv.weight"),
+    ],
+)
+def test_a_file_gives_torchvisions_outputs(
+    tmp_path: Path, name: str, build: Any, num_classes: int, options: dict[str, Any], old_name: str
+) -> None:
     """With the epsilon of 0 that it was trained with, and with no other."""
-    referee = random_retinanet()
+    referee = random_detector(build)
     old = old_names(referee.state_dict())
-    assert "backbone.fpn.inner_blocks.0.weight" in old
-    assert "head.classification_head.conv.6.weight" in old
+    assert {"backbone.fpn.inner_blocks.0.weight", old_name} <= old.keys()
     referee.load_state_dict(old)  # torchvision takes it for one of its own
-    torch.save(old, tmp_path / "retinanet.pth")
+    torch.save(old, tmp_path / "detector.pth")
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
-        expected = referee.head(list(referee.backbone(images).values()))["cls_logits"]
+        maps = list(referee.backbone(images).values())
+        if name == "retinanet":
+            expected = referee.head(maps)["cls_logits"]
+        else:
+            expected = torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in referee.rpn.head(maps)[0]], dim=1)
         for eps, same in ((0.0, True), (None, False)):
-            detector = build_detector("retinanet", 91, **RETINANET, frozen_batch_norm=True, batch_norm_eps=eps)
-            report = load_weights(detector, tmp_path / "retinanet.pth")
+            detector = build_detector(name, num_classes, **options, frozen_batch_norm=True, batch_norm_eps=eps)
+            report = load_weights(detector, tmp_path / "detector.pth")
             assert (len(report.loaded), report.missing, report.unexpected) == (len(old), [], [])
             outputs: Any = detector(images)
-            ours = torch.cat([logits.flatten(1, 3) for logits in outputs.class_logits], dim=1)
+            logits = outputs.class_logits if name == "retinanet" else outputs.objectness
+            last = 3 if name == "retinanet" else -1
+            ours = torch.cat([x.flatten(1, last) for x in logits], dim=1)
             assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-5) == same
 
 

@@ -1,6 +1,7 @@
 """Files as torchvision published them before its release 0.13, with random weights."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,14 +21,14 @@ def old_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return old
 
 
-def random_retinanet(seed: int = 0) -> Any:
-    """torchvision's COCO RetinaNet in evaluation mode, its batch norms as its COCO_V1 weights want them.
+def random_detector(build: Callable[..., nn.Module] = retinanet_resnet50_fpn, seed: int = 0) -> Any:
+    """One of torchvision's detectors of COCO in evaluation mode, its batch norms as its COCO_V1 weights want them.
 
     Statistics so small that an epsilon would tell, residual branches so weak that no map explodes, towers in which none
     vanishes.
     """
     torch.manual_seed(seed)
-    network = retinanet_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    network = build(weights=None, weights_backbone=None).eval()
     for name, layer in network.named_modules():
         if isinstance(layer, nn.BatchNorm2d):
             assert layer.running_mean is not None

@@ -70,6 +70,7 @@ class FasterRCNN(Detector):
         backbone: a name from `public.backbones.catalog`, with the levels that the pyramid's need.
         frozen_stages: levels of the backbone, from the stem on, that do not train.
         frozen_batch_norm: whether the backbone's batch norms keep statistics and weights.
+        batch_norm_eps: what they add to a variance; None: 1e-5. torchvision trained its COCO_V1 weights with 0.
         channels: of the pyramid and the proposals' network.
         pyramid: the standard one, or DetNet's: see `public.detectors.pyramid`.
         levels: of the pyramid; p6 comes from the backbone's c6 or else from p5, and has proposals, but no regions.
@@ -107,6 +108,7 @@ class FasterRCNN(Detector):
         backbone: str = "resnet50",
         frozen_stages: int = 0,
         frozen_batch_norm: bool = False,
+        batch_norm_eps: float | None = None,
         channels: int = 256,
         pyramid: Pyramid = "standard",
         levels: Sequence[str] = ("p2", "p3", "p4", "p5", "p6"),
@@ -149,6 +151,7 @@ class FasterRCNN(Detector):
             pyramid=pyramid,
             frozen_stages=frozen_stages,
             frozen_batch_norm=frozen_batch_norm,
+            batch_norm_eps=batch_norm_eps,
         )
         strides, numbers = self.backbone.strides, [int(level[1:]) for level in levels]
         sizes = _anchor_sizes(anchor_sizes, numbers)
@@ -173,6 +176,11 @@ class FasterRCNN(Detector):
     def body(self) -> Features:
         """The backbone, which classification weights fit."""
         return self.backbone.body
+
+    @property
+    def decode_macs(self) -> int:
+        """Those of the heads' linear layers on all proposals that an image may have."""
+        return self.rpn.options.num_proposals[1] * sum(p.numel() for p in self.roi_heads.parameters() if p.ndim == 2)
 
     def forward(self, images: Tensor) -> FasterRCNNOutputs:
         """Normalised images float [B, 3, H, W] -> raw outputs."""

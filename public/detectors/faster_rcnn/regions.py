@@ -123,7 +123,7 @@ class RegionHead(nn.Module):
             float32 logits [n, 1 + num_classes], background first, and box codes [n, 1 + num_classes or 1, 4].
         """
         levels = region_levels(regions.boxes, min(self.levels), max(self.levels))  # [n]
-        order = levels.argsort(stable=True)
+        order = _reading_order(levels, regions)
         back = order.argsort()
         pooled = self._cut_out(maps, Regions(regions.boxes[order], regions.images[order]), levels)  # [n, C, S, S]
         with autocast(pooled.device, maps[0].dtype):
@@ -174,6 +174,12 @@ class RegionHead(nn.Module):
         """The regions that class-agnostic codes [n, 1, 4] lead to, cut at the edges of the image."""
         boxes = decode_boxes(codes[:, 0], regions.boxes, self.stage.box_weights)
         return regions._replace(boxes=clip_to_content(boxes, regions.images, sizes))
+
+
+def _reading_order(levels: Tensor, regions: Regions) -> Tensor:
+    """Regions by level, image and upper edge, int64 [n]: what a CPU reads for one is in its cache for the next."""
+    tops = regions.boxes[:, 1].clamp(min=0, max=2**20 - 1).long()
+    return ((levels << 40) + (regions.images << 20) + tops).argsort(stable=True)
 
 
 def region_levels(boxes: Tensor, first: int, last: int) -> Tensor:

@@ -28,7 +28,6 @@ from public.detectors.retinanet.targets import AnchorTargets, match
 from public.detectors.targets import flat_ignored, flat_objects, not_compiled
 from public.geometry.anchors import NUM_SHAPES, AnchorLayout, pyramid_anchors
 from public.geometry.boxes import BoxWeights, decode_boxes, encode_boxes
-from public.layers.frozen_batch_norm import set_batch_norm_eps
 from public.layers.initialisation import set_prior_, small_normal_
 from public.losses.box import giou_loss, l1_loss, smooth_l1_loss
 from public.losses.focal import sigmoid_focal_loss_sums
@@ -180,7 +179,6 @@ class RetinaNet(Detector):
         max_detections: int = 100,
     ) -> None:
         super().__init__()
-        require(batch_norm_eps is None or batch_norm_eps >= 0, f"batch_norm_eps={batch_norm_eps} must be 0 or more.")
         require(num_convs >= 0, f"num_convs={num_convs} must be 0 or more.")
         require(channels >= 1, f"channels={channels} must be 1 or more.")
         require(0 <= focal_alpha <= 1, f"focal_alpha={focal_alpha} must lie within [0, 1].")
@@ -206,9 +204,8 @@ class RetinaNet(Detector):
             extra=p6_from,
             frozen_stages=frozen_stages,
             frozen_batch_norm=frozen_batch_norm,
+            batch_norm_eps=batch_norm_eps,
         )
-        if batch_norm_eps is not None:
-            set_batch_norm_eps(self.backbone, batch_norm_eps)
         self.head = Head(channels, num_convs, num_classes)
         self.anchor_sizes = _anchor_sizes(anchor_sizes, self.backbone.strides)
         self.anchor_layout: AnchorLayout = anchors
