@@ -122,6 +122,16 @@ def scan_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str]) ->
     )
 
 
+def voc_images(folder: Path, splits: Sequence[str]) -> list[Path]:
+    """The image files of splits that are there, in the lists' order, without a look at their annotations.
+
+    Raises:
+        DataError: there is no such split, or it names no image.
+    """
+    files, missing = _find_images(folder, _listed_images(folder, splits, []), [])
+    return [folder / file for file, is_missing in zip(files, missing, strict=True) if not is_missing]
+
+
 def _lines(path: Path, expected: str) -> list[str]:
     """The lines of a text file that are not blank."""
     try:

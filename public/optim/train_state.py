@@ -72,7 +72,7 @@ class TrainState:
             return True
         return row[metric] < self.best[metric] if metric == "loss" else row[metric] > self.best[metric]
 
-    def save(self, path: Path, world: World, identity: dict[str, Any]) -> None:
+    def save(self, path: Path, world: World, identity: dict[str, Any]) -> bool:
         """Writes a checkpoint. Called by every process: each adds its random generators, the main one writes.
 
         Args:
@@ -80,10 +80,22 @@ class TrainState:
             world: this process's place.
             identity: what a run must share with a checkpoint to resume from it: "config" (a record), "class_names",
                 "num_images"; and the run's "name".
+
+        Returns:
+            Whether it was written, in every process; if not, the file before it is still there.
+
+        Raises:
+            FloatingPointError: the weights are no longer finite, in every process; the file before is kept.
         """
+        if not _are_finite(self.network):
+            raise FloatingPointError(
+                f"the weights are not finite after epoch {self.epoch}, step {self.step}, and are not written; "
+                f"{path} stays as it was. Usual causes: too high a learning rate, no warm-up, a gradient that "
+                "overflowed (clip_grad_norm limits it)."
+            )
         rng = world.gather(get_rng_states())
-        if world.is_main:
-            save_checkpoint(path, identity | self._to_dict() | {"rng": rng})
+        written = save_checkpoint(path, identity | self._to_dict() | {"rng": rng}) if world.is_main else True
+        return all(world.gather(written))
 
     def _to_dict(self) -> dict[str, Any]:
         return {
@@ -130,6 +142,11 @@ class TrainState:
         self.epoch, self.step = state["epoch"], state["step"]
         metrics = state["metrics"]
         self.history, self.best, self.loss_sums = metrics["history"], metrics["best"], metrics["loss_sums"]
+
+
+def _are_finite(network: nn.Module) -> bool:
+    with torch.no_grad():
+        return bool(torch.stack([p.isfinite().all() for p in network.parameters()]).all())
 
 
 def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ goes on from a checkpoint if there is one, and loops over epochs. What it calls 
 """
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from public.backbones.build import build_network
 from public.backbones.catalog import check_backbone_name
 from public.backbones.classifier import ImageClassifier
 from public.config.classification import ClassificationConfig
-from public.config.command_line import parse_config
 from public.config.record import environment_record, to_record
 from public.datasets.batches import EvalLoader
 from public.datasets.classification import build_train_data
@@ -29,11 +27,10 @@ from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
 from public.optim.update import Updater
 from public.recipes.preparation import preparation
-from public.recipes.run import Run, evaluation_batches, log_start, run_epochs
+from public.recipes.run import Run, evaluation_batches, log_start, run_epochs, run_experiment
 from public.runtime.device import choose_precision, device_name
 from public.runtime.distributed import World
 from public.runtime.interruption import Interruption
-from public.runtime.launch import launch
 from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, wrap
 from public.runtime.run_folder import RunFolder
 from public.runtime.seeding import seed_everything
@@ -45,17 +42,8 @@ PANELS = (("loss", ("train_loss", "loss")), ("learning rate", ("lr",)), ("accura
 
 
 def main(configs: Mapping[str, ClassificationConfig], script: str, argv: Sequence[str] | None = None) -> None:
-    """Runs an experiment from its command line, and exits with its code.
-
-    Args:
-        configs: the rows of the experiment's config.py.
-        script: the experiment's train.py (`__file__`), beside which runs/ lies.
-        argv: the arguments; None takes the program's.
-    """
-    args = list(sys.argv[1:] if argv is None else argv)
-    config, fresh = parse_config(configs, args, prog="train.py")
-    path = Path(script).resolve().parent / "runs" / config.name
-    sys.exit(launch(config, script, args, lambda world: train(config, path, world, fresh=fresh)))
+    """Runs an experiment from its command line: see `run_experiment`."""
+    run_experiment(configs, train, script, argv)
 
 
 class ClassificationTask(nn.Module):

@@ -6,7 +6,6 @@ calls lies in the earlier folders of `public/`.
 """
 
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from public.backbones.catalog import check_backbone_name
-from public.config.command_line import parse_config
 from public.config.detection import DetectionConfig, DetectionDataConfig
 from public.config.record import environment_record, to_record
 from public.datasets.batches import DetectionBatch
@@ -28,11 +26,10 @@ from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
 from public.optim.update import Parts, Updater
-from public.recipes.run import Run, evaluation_batches, log_start, run_epochs
+from public.recipes.run import Run, evaluation_batches, log_start, run_epochs, run_experiment
 from public.runtime.device import choose_precision, device_name
 from public.runtime.distributed import World
 from public.runtime.interruption import Interruption
-from public.runtime.launch import launch
 from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, num_replicas, wrap
 from public.runtime.run_folder import RunFolder
 from public.runtime.seeding import seed_everything
@@ -47,17 +44,8 @@ PANELS = {
 
 
 def main(configs: Mapping[str, DetectionConfig], script: str, argv: Sequence[str] | None = None) -> None:
-    """Runs an experiment from its command line, and exits with its code.
-
-    Args:
-        configs: the rows of the experiment's config.py.
-        script: the experiment's train.py (`__file__`), beside which runs/ lies.
-        argv: the arguments; None takes the program's.
-    """
-    args = list(sys.argv[1:] if argv is None else argv)
-    config, fresh = parse_config(configs, args, prog="train.py")
-    path = Path(script).resolve().parent / "runs" / config.name
-    sys.exit(launch(config, script, args, lambda world: train(config, path, world, fresh=fresh)))
+    """Runs an experiment from its command line: see `run_experiment`."""
+    run_experiment(configs, train, script, argv)
 
 
 class DetectionTask(nn.Module):

@@ -1,13 +1,15 @@
-"""What both recipes carry through a run, and its loop over epochs: only networks, data and evaluation differ."""
+"""What both recipes share: their start, what they carry through a run, and its loop over epochs."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from torch import Tensor, nn
 
+from public.config.command_line import Config, parse_config
 from public.config.record import result_record
 from public.config.sections import RunConfig
 from public.datasets.batches import DataError
@@ -18,6 +20,7 @@ from public.optim.update import Updater
 from public.runtime.device import device_name
 from public.runtime.distributed import World
 from public.runtime.interruption import Interruption, Stopped
+from public.runtime.launch import launch
 from public.runtime.progress import Progress, clock
 from public.runtime.run_folder import RunFolder, going_on_when_disk_is_full
 
@@ -74,14 +77,31 @@ class Run:
         config, steps = self.config, self.loader.steps_per_epoch
         return config.optimizer.lr * lr_factor(config.schedule, step, epochs=config.epochs, steps_per_epoch=steps)
 
-    def save(self, path: Path) -> None:
-        """Writes a checkpoint; every process must call it."""
-        self.state.save(path, self.world, self.identity)
+    def save(self, path: Path) -> bool:
+        """Writes a checkpoint; every process must call it, and learns whether it could be written."""
+        return self.state.save(path, self.world, self.identity)
 
     def evaluation_is_due(self) -> bool:
         """Whether the present epoch ends with an evaluation: every so many, and the last."""
         done = self.state.epoch + 1
         return done % self.config.evaluate_every == 0 or done == self.config.epochs
+
+
+def run_experiment(
+    configs: Mapping[str, Config], train: Callable[..., int], script: str, argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Runs an experiment from its command line, and exits with its code.
+
+    Args:
+        configs: the rows of the experiment's config.py.
+        train: the recipe: `train(config, run_folder, world, fresh=...)` gives the exit code.
+        script: the experiment's train.py (`__file__`), beside which runs/ lies.
+        argv: the arguments; None takes the program's.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    config, fresh = parse_config(configs, args, prog="train.py")
+    path = Path(script).resolve().parent / "runs" / config.name
+    sys.exit(launch(config, script, args, lambda world: train(config, path, world, fresh=fresh)))
 
 
 def run_epochs(run: Run, wrapped: nn.Module, updater: Updater, evaluate: Callable[[], dict[str, float]]) -> int:
@@ -106,6 +126,9 @@ def run_epochs(run: Run, wrapped: nn.Module, updater: Updater, evaluate: Callabl
                 if run.evaluation_is_due():
                     row |= evaluate()
                 finish_epoch(run, row)
+        if run.world.is_main:
+            log_end(run)
+        return 0
     except Stopped as stop:
         logger.info(f"{stop} in epoch {state.epoch + 1} after step {state.step}; the same command goes on.")
         return stop.exit_code
@@ -115,9 +138,6 @@ def run_epochs(run: Run, wrapped: nn.Module, updater: Updater, evaluate: Callabl
         raise
     finally:
         folder.close()
-    if run.world.is_main:
-        log_end(run)
-    return 0
 
 
 def train_epoch(run: Run, updater: Updater) -> dict[str, float]:
@@ -171,17 +191,18 @@ def finish_epoch(run: Run, row: dict[str, Any]) -> None:
     """
     state = run.state
     is_best = run.best_metric in row and state.is_better(row, run.best_metric)
+    former_best = state.best
     if is_best:
         state.best = row
     state.finish_epoch(row)
-    run.folder.write_row(row)
+    run.folder.write_rows(state.history)
     run.folder.write_scalars("epoch", {k: v for k, v in row.items() if k != "epoch"}, run.global_step)
     if run.world.is_main:
         with going_on_when_disk_is_full("curves.png"):
             draw_curves(run.folder.path / "curves.png", state.history, run.panels, title=run.config.name)
     # best.pth first: a kill between the two repeats the epoch's evaluation and writes best.pth again.
-    if is_best:
-        run.save(run.folder.best)
+    if is_best and not run.save(run.folder.best):
+        state.best, is_best = former_best, False
     run.save(run.folder.latest)
     left = (run.config.epochs - state.epoch) * row["train_seconds"]
     numbers = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k in {n for _, names in run.panels for n in names})
@@ -247,7 +268,9 @@ def log_start(run: Run, summary: str, num_val_images: int, precision: str, resum
 def log_end(run: Run) -> None:
     """Says what came out and where it lies."""
     best, last, metric = run.state.best, run.state.history[-1], run.best_metric
-    assert best is not None, "the last epoch is always evaluated"
+    if best is None:
+        logger.warning(f"done: last {metric} {last[metric]:.4f}; {run.folder.best} could never be written.")
+        return
     logger.info(
         f"done: best {metric} {best[metric]:.4f} in epoch {best['epoch']}, last {last[metric]:.4f}. "
         f"Weights {run.folder.best}, curves {run.folder.path / 'curves.png'}; ./test.sh evaluates."

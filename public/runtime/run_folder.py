@@ -72,17 +72,15 @@ class RunFolder:
         """
         if not self.is_main:
             return
-        with going_on_when_disk_is_full("metrics.jsonl"):
-            replace_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self.write_rows(rows)
+        with going_on_when_disk_is_full("TensorBoard events"):
             self.tensorboard = SummaryWriter(str(self.path), purge_step=global_step + 1)
 
-    def write_row(self, row: dict[str, Any]) -> None:
-        """Appends one epoch to metrics.jsonl."""
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Writes metrics.jsonl, a row for each epoch."""
         if self.is_main:
             with going_on_when_disk_is_full("metrics.jsonl"):
-                path = self.path / "metrics.jsonl"
-                rows = path.read_text(encoding="utf-8") if path.exists() else ""
-                replace_text(path, rows + json.dumps(row) + "\n")  # half a row would spoil the next
+                replace_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """Sends numbers to TensorBoard, named group/name."""

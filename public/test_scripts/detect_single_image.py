@@ -25,8 +25,10 @@ import tyro
 
 from public.config.command_line import fail
 from public.config.names import first_line
+from public.datasets.batches import DataError
 from public.datasets.imagenet import EXTENSIONS
 from public.datasets.locations import REPOSITORY, dataset_folder
+from public.datasets.voc import voc_images
 from public.evaluation.pictures import draw_boxes, write_image
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.launch import raised_by_us
@@ -177,12 +179,8 @@ def images_of_run(weights: Path, num_images: int = 4) -> list[Path]:
     try:
         if data["dataset"] == "coco":
             return find_images(str(folder / "images" / split))[:num_images]
-        subfolder, _, name = split.rpartition("/")
-        text = (folder / subfolder / "ImageSets" / "Main" / f"{name}.txt").read_text(encoding="utf-8-sig")
-        listed = {line.strip() for line in text.splitlines()}
-        found = find_images(str(folder / subfolder / "JPEGImages"))
-        return [path for path in found if path.stem in listed][:num_images]
-    except FileNotFoundError as error:
+        return sorted(voc_images(folder, [split]))[:num_images]
+    except (FileNotFoundError, DataError) as error:
         raise FileNotFoundError(
             f"the validation images of the checkpoint's data are not there: {first_line(error)}. Give --images FILE, "
             "FOLDER or GLOB."

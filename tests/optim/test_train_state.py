@@ -83,6 +83,19 @@ def test_another_number_of_processes_is_told(tmp_path: Path, world: World, caplo
     assert "was written by 1 processes, and 2 go on" in caplog.text
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_replace_nothing(tmp_path: Path, world: World, value: float) -> None:
+    """The checkpoint before them is the one to go on from."""
+    path, state = tmp_path / "latest.pth", new_state(0, steps=1)
+    assert state.save(path, world, IDENTITY) is True
+    written = path.read_bytes()
+    with torch.no_grad():
+        state.network.get_parameter("0.bias")[2] = value
+    with pytest.raises(FloatingPointError, match=r"not finite after epoch 0, step 1, .*latest\.pth stays as it was"):
+        state.save(path, world, IDENTITY)
+    assert path.read_bytes() == written
+
+
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
     """The others only give their random generators."""
     other = World(rank=1, size=1, device=torch.device("cpu"))

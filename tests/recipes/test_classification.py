@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks import exact_resume
 from public.config.classification import ClassificationConfig
+from public.optim import train_state
 from public.recipes import classification as recipe
 from public.runtime.checkpoint import load_checkpoint
 from tests.recipes import runs
@@ -80,6 +81,32 @@ def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tm
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert {"lr", "train_loss", "top1", "top5", "loss", "images_per_second"} <= rows[0].keys()
     assert checkpoint["class_names"] == list(CLASSES)
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_best_is_what_best_pth_holds(
+    config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Every epoch is the best so far; best.pth can be written once, or never: the log and latest.pth say no more."""
+    real = train_state.save_checkpoint
+    left = iter([True] * written)
+
+    def save_checkpoint(path: Path, state: dict[str, Any]) -> bool:
+        return real(path, state) if path.name == "latest.pth" or next(left, False) else False
+
+    monkeypatch.setattr(train_state, "save_checkpoint", save_checkpoint)
+    monkeypatch.setattr(train_state.TrainState, "is_better", lambda *_: True)
+    checkpoint = train(config, tmp_path / "run")
+    first, *others = checkpoint["metrics"]["history"]
+    assert len(others) >= 1
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert log.count("(best)") == written
+    if written:
+        assert checkpoint["metrics"]["best"] == first
+        assert load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pth")["metrics"]["best"] == first
+    else:
+        assert checkpoint["metrics"]["best"] is None
+        assert "best.pth could never be written" in log
 
 
 @pytest.mark.parametrize("num_polls", [1, 4, 5, 7, 9])

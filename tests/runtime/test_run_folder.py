@@ -51,22 +51,20 @@ def test_json(folder: RunFolder) -> None:
     assert not list(folder.path.glob("*.tmp"))
 
 
-def test_rows_are_appended(folder: RunFolder) -> None:
+def test_rows(folder: RunFolder) -> None:
     """One line an epoch."""
     folder.write_history([], 0)
-    for epoch in (1, 2):
-        folder.write_row({"epoch": epoch, "loss": 0.5})
-    assert read_rows(folder) == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.5}]
+    rows = [{"epoch": epoch, "loss": 0.5} for epoch in (1, 2)]
+    for number in (1, 2):
+        folder.write_rows(rows[:number])
+        assert read_rows(folder) == rows[:number]
 
 
 def test_a_resumed_run_drops_the_rows_after_its_checkpoint(folder: RunFolder) -> None:
     """Three epochs were written, the checkpoint knows one: the others are run again."""
-    folder.write_history([], 0)
-    for epoch in (1, 2, 3):
-        folder.write_row({"epoch": epoch})
+    folder.write_rows([{"epoch": epoch} for epoch in (1, 2, 3)])
     folder.write_history([{"epoch": 1}], 10)
-    folder.write_row({"epoch": 2})
-    assert read_rows(folder) == [{"epoch": 1}, {"epoch": 2}]
+    assert read_rows(folder) == [{"epoch": 1}]
 
 
 def test_tensorboard_events(folder: RunFolder) -> None:
@@ -113,7 +111,7 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run", is_main=False)
     folder.open(fresh=True)
     folder.write_history([], 0)
-    folder.write_row({"epoch": 1})
+    folder.write_rows([{"epoch": 1}])
     folder.write_scalars("step", {"loss": 1.0}, 1)
     folder.write_json("config.json", {})
     folder.close()
@@ -131,7 +129,7 @@ def test_a_full_disk_is_one_warning_a_kind_of_file(
     with small_disk(500):
         for _ in range(2):
             folder.write_json("config.json", "x" * 1000)
-            folder.write_row({"note": "x" * 1000})
+            folder.write_rows([{"note": "x" * 1000}])
             logger.info("y" * 1000)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [message.split(":")[0] for message in warnings] == [
@@ -213,13 +211,14 @@ def test_fresh_twice_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_no_half_row_stays_behind(tmp_path: Path, small_disk: SmallDisk) -> None:
-    """A row that does not fit leaves the file as it was; the next one, with room again, is a line of its own."""
+    """Rows that do not fit leave the file as it was; with room again, all are there."""
     folder = RunFolder(tmp_path / "run", is_main=True)
     folder.open(fresh=False)
     folder.write_history([{"epoch": 1}], 0)
+    rows = [{"epoch": 1}, {"note": "x" * 1000}]
     with small_disk(500):
-        folder.write_row({"note": "x" * 1000})
-    folder.write_row({"epoch": 3})
+        folder.write_rows(rows)
+    assert read_rows(folder) == rows[:1]
+    folder.write_rows([*rows, {"epoch": 3}])
     folder.close()
-    rows = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
-    assert rows == [{"epoch": 1}, {"epoch": 3}]
+    assert read_rows(folder) == [*rows, {"epoch": 3}]
