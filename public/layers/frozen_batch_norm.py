@@ -6,6 +6,7 @@ classification run. torchvision.ops.FrozenBatchNorm2d does the same in two passe
 
 from typing import Self
 
+import torch
 from torch import nn
 
 
@@ -26,7 +27,10 @@ def freeze_batch_norm(module: nn.Module) -> None:
 
 
 def set_batch_norm_eps(module: nn.Module, eps: float) -> None:
-    """Makes every batch norm within `module` add `eps` to its variances: what the weights that it gets trained with."""
+    """Makes every batch norm within `module` add `eps` to its variances: what the weights that it gets trained with.
+
+    Instead of 0, which torch 2.11 refuses, it is a number too small to change a variance above 1e-30.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.eps = eps
+            layer.eps = max(eps, torch.finfo(torch.float32).tiny)

@@ -21,7 +21,8 @@ def random_norm(channels: int = 5) -> nn.BatchNorm2d:
 
 def test_by_hand() -> None:
     """Mean 3, variance 4, weight 10, bias 1: 5 -> 10 * (5 - 3) / 2 + 1 = 11, whatever else is in the batch."""
-    norm = FrozenBatchNorm2d(1, eps=0.0)
+    norm = FrozenBatchNorm2d(1)
+    set_batch_norm_eps(norm, 0.0)
     values = {"weight": 10.0, "bias": 1.0, "running_mean": 3.0, "running_var": 4.0}
     norm.load_state_dict({k: torch.tensor([v]) for k, v in values.items()}, strict=False)
     assert norm.train()(torch.tensor([5.0, 3.0]).view(2, 1, 1, 1)).flatten().tolist() == [11, 1]

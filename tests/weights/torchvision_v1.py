@@ -36,7 +36,7 @@ def random_detector(build: Callable[..., nn.Module] = retinanet_resnet50_fpn, se
             nn.init.normal_(layer.running_mean, std=1e-3)
             nn.init.uniform_(layer.running_var, 1e-5, 2e-5)
             nn.init.constant_(layer.weight, 1e-3 if name.endswith("bn3") else 4e-3)
-            layer.eps = 0.0
+            layer.eps = torch.finfo(torch.float32).tiny  # in place of 0, which not every release of torch takes
         elif isinstance(layer, nn.Conv2d) and re.match(r"head\.\w+\.conv\.", name):
             nn.init.kaiming_normal_(layer.weight)
     return network
