@@ -13,7 +13,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import tyro
@@ -26,6 +26,7 @@ from public.recipes.detection import train
 from public.runtime.distributed import World
 from public.transforms.detection import SquareResize
 
+Name = Literal["retinanet", "fcos", "centernet", "faster_rcnn"]
 CLAIMED = 0.9
 """AP50 on the photos that were learnt."""
 
@@ -55,7 +56,7 @@ DETNET = DetectorConfig(
     roi_samples=64,
     head_channels=256,
 )
-LESSONS = {
+LESSONS: dict[Name, Lesson] = {
     "retinanet": Lesson(replace(PYRAMID, anchor_sizes=(24.0, 64.0, 160.0))),
     "fcos": Lesson(PYRAMID),
     # It has no more than one positive an object.
@@ -68,9 +69,7 @@ LESSONS = {
 class Options:
     """What the command line can set."""
 
-    detectors: tuple[Literal["retinanet", "fcos", "centernet", "faster_rcnn"], ...] = (
-        *("retinanet", "fcos", "centernet", "faster_rcnn"),
-    )
+    detectors: tuple[Name, ...] = get_args(Name)
     """Which to train."""
     images: int | None = None
     """Photos to learn; None: 16, of Faster R-CNN 8."""
@@ -118,7 +117,7 @@ def _all_visible(boxes: np.ndarray, labels: np.ndarray, longest_side: int, optio
     return len(boxes) > 0 and bool((labels >= 0).all()) and bool((sides >= options.smallest).all())
 
 
-def config_of(name: str, folder: Path, options: Options) -> DetectionConfig:
+def config_of(name: Name, folder: Path, options: Options) -> DetectionConfig:
     """The run of one detector."""
     lesson = LESSONS[name]
     resize = (SquareResize(size=options.canvas),)

@@ -12,5 +12,5 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """The first line of an error's text, without a full stop, or its kind where it has none: to be put in a sentence."""
+    return str(error).strip().partition("\n")[0].rstrip(". ") or type(error).__name__

@@ -67,7 +67,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own kinds for a damaged file
-        raise ValueError(f"{path} cannot be read as a checkpoint: {first_line(error)}") from error
+        raise ValueError(f"{path} cannot be read as a checkpoint: {first_line(error)}.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project (format {FORMAT!r}); it may be bare weights.")
     return state

@@ -179,7 +179,10 @@ def images_of_run(weights: Path, num_images: int = 4) -> list[Path]:
     try:
         if data["dataset"] == "coco":
             return find_images(str(folder / "images" / split))[:num_images]
-        return sorted(voc_images(folder, [split]))[:num_images]
+        found = sorted(voc_images(folder, [split]))[:num_images]
+        if not found:
+            raise FileNotFoundError(f"not one image of the split {split} is in {folder}.")
+        return found
     except (FileNotFoundError, DataError) as error:
         raise FileNotFoundError(
             f"the validation images of the checkpoint's data are not there: {first_line(error)}. Give --images FILE, "

@@ -256,6 +256,9 @@ def test_images_of_a_voc_run(options: DetectOptions, trained_run: TrainedRun, tm
     weights = voc_checkpoint(trained_run, tmp_path / "voc.pth", root.parent)
     rows = run(replace(options, weights=weights, images=None))
     assert [Path(row["image"]).name for row in rows] == ["1.jpg", "2.jpg", "4.jpg", "5.jpg"]
+    (root / "ImageSets" / "Main" / "test.txt").write_text("100\n")
+    with pytest.raises(FileNotFoundError, match=r"not one image of the split VOC2007/test is in .*Give --images FILE"):
+        run(replace(options, weights=weights, images=None))
     weights = voc_checkpoint(trained_run, tmp_path / "voc.pth", tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"data are not there: .*test\.txt.* Give --images FILE, FOLDER or GLOB"
