@@ -12,5 +12,5 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without a full stop, or its kind where it has none: to be put in a sentence."""
+    """The first line of an error's text, without its full stop, or its kind where it has none: part of a sentence."""
     return str(error).strip().partition("\n")[0].rstrip(". ") or type(error).__name__
