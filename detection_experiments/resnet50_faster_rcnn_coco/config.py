@@ -7,7 +7,8 @@ number: detectron2's faster_rcnn_R_50_FPN_1x, 8 GPUs with 2 images each, 90,000 
 
 Deviations from detectron2: torchvision's ResNet-50 (stride on the 3x3 convolutions) with torchvision's weights, where
 theirs are the MSRA's; 12 epochs, which are 88,700 steps; the short side is drawn for a batch, where theirs is drawn for
-an image; images without objects take part, as background. Precision is bf16 where the device has it.
+an image; images without objects take part, as background; anchors lie around the middles of their cells, where theirs
+lie at the corners. Precision is bf16 where the device has it.
 """
 
 from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig

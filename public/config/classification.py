@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from public.config.sections import RunConfig, require
+from public.config.sections import RunConfig, require, require_side
 
 # Transforms are constructed objects: they are written in config.py and not on the command line.
 TransformList = Annotated[tuple[Callable[..., Any], ...], tyro.conf.Suppress]
@@ -144,6 +144,7 @@ class ClassificationConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_side("input_size", self.input_size)
         for name in ("label_smoothing", "drop_block"):
             value = getattr(self, name)
             require(value is None or 0 < value < 1, f"{name}={value} must lie within (0, 1) (None: none).")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD, TransformList
-from public.config.sections import RunConfig, require
+from public.config.sections import RunConfig, require, require_side
 
 METRICS = {
     "coco": (
@@ -14,6 +14,9 @@ METRICS = {
     "voc": ("mAP50_11point", "mAP50", "mAP50_95"),
 }
 """What the evaluation of each kind of data set gives."""
+
+LARGEST_SAMPLING_RATIO = 64
+"""Samples of a cell in each direction; the largest regions cover 6 pixels of their map there (1333 / stride 32 / 7)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +152,15 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         require(self.frozen_stages >= 0, f"detector.frozen_stages={self.frozen_stages} must be 0 or more.")
+        ratio, sigma = self.sampling_ratio, self.soft_nms_sigma
+        require(
+            ratio is None or 0 <= ratio <= LARGEST_SAMPLING_RATIO,
+            f"detector.sampling_ratio={ratio} must lie within 0..{LARGEST_SAMPLING_RATIO}.",
+        )
+        require(
+            sigma is None or self.soft_nms == "gaussian",
+            f"detector.soft_nms_sigma={sigma} has no effect without detector.soft_nms='gaussian'.",
+        )
 
     def options(self) -> dict[str, Any]:
         """The settings that are given, as arguments of `build_detector`."""
@@ -165,7 +177,7 @@ class DetectionConfig(RunConfig):
     backbone_weights: str | None = None
     """Classification weights of the backbone: a file, torchvision:<model>[.<weights>] or timm:<model>; None: random."""
     new_class_head: bool = False
-    """Whether `initial_weights` may be of another number of classes: the layers that depend on it then start new."""
+    """Whether the layers of the classes start new, so that `initial_weights` may be of other classes."""
     best_metric: str = "AP"
     """The validation metric that chooses best.pth, the higher the better: COCO's AP, AP50, ...; VOC's mAP50, ..."""
     detector: DetectorConfig
@@ -175,6 +187,7 @@ class DetectionConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_side("canvas_size", self.canvas_size)
         given = METRICS[self.data.rules]
         setting = "dataset" if self.data.metrics is None else "metrics"
         require(

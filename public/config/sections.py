@@ -5,9 +5,12 @@ left at None, so that no setting is silently ignored.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Self
+
+LARGEST_SIDE = 8192
+"""Of an input, pixels. Multiply-adds are counted on the CPU, where a ResNet's first maps then take 4 GiB each."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -19,6 +22,25 @@ def require(condition: bool, message: str) -> None:
 def require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     """Raises ValueError unless the value of the option `name` is one of those allowed."""
     require(value in allowed, f"{name}={value!r} must be one of {', '.join(allowed)}.")
+
+
+def require_side(name: str, value: int | tuple[int, int]) -> None:
+    """Raises ValueError unless the option `name` is a side, or the two sides, of an image that can be computed."""
+    sides = (value,) if isinstance(value, int) else value
+    require(
+        all(1 <= side <= LARGEST_SIDE for side in sides), f"{name}={value} must lie within 1..{LARGEST_SIDE} pixels."
+    )
+
+
+def _not_finite(section: Any, prefix: str = "") -> Iterator[str]:
+    """'data.mean=(nan, 0.5, 0.5)' for each setting, also of the sections within, that holds infinity or no number."""
+    for one in fields(section):
+        value = getattr(section, one.name)
+        if is_dataclass(value):
+            yield from _not_finite(value, f"{prefix}{one.name}.")
+        numbers = value if isinstance(value, list | tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            yield f"{prefix}{one.name}={value}"
 
 
 def _refuse_unused(section: str, kind: str, kind_name: str, unused: dict[str, object]) -> None:
@@ -158,6 +180,9 @@ class RuntimeConfig:
     """Steps between two progress lines."""
     save_every_minutes: float = 10.0
     """Minutes between two checkpoints within an epoch (one is always written at its end)."""
+    deterministic: bool = False
+    """On a GPU: only kernels that add in a fixed order, slower ones, so that a run repeats and resumes bit for bit
+    there too; torch warns of those without. A CPU's always do."""
 
     def __post_init__(self) -> None:
         require(
@@ -228,21 +253,36 @@ class RunConfig:
             self.name not in ("", ".", "..") and "/" not in self.name,
             f"name={self.name!r} must be a folder name.",
         )
+        require(0 <= self.seed < 2**63, f"seed={self.seed} must lie within 0..{2**63 - 1}.")
+        not_finite = ", ".join(_not_finite(self))
+        require(not not_finite, f"{not_finite} must be finite, neither inf nor nan.")
         self.schedule.check_against(self.epochs)
+        self._check_parallel()
+
+    def _check_parallel(self) -> None:
         one_process = self.runtime.processes in (None, 1)
         require(
             self.parallel == "distributed" or one_process,
             f"parallel='data_parallel' runs one process: runtime.processes={self.runtime.processes} must be 1 or None.",
+        )
+        require(
+            self.parallel == "distributed" or not self.sync_batch_norm,
+            "sync_batch_norm=True has no effect with parallel='data_parallel': statistics are shared between processes "
+            "only. Leave it out, or choose parallel='distributed'.",
         )
         self.local_batch_size(self.runtime.processes or 1)
 
     def local_batch_size(self, num_processes: int) -> int:
         """Images of one process in one forward pass; raises ValueError where the batch does not divide."""
         parts = num_processes * self.accumulation_steps
+        remedy = (
+            " Start fewer processes (--runtime.processes, or fewer GPUs in CUDA_VISIBLE_DEVICES), or give a larger "
+            "--batch-size with the --optimizer.lr that goes with it."
+        )
         require(
             self.batch_size % parts == 0,
             f"batch_size={self.batch_size} must be divisible by processes x accumulation_steps = "
-            f"{num_processes} x {self.accumulation_steps} = {parts}.",
+            f"{num_processes} x {self.accumulation_steps} = {parts}.{remedy if num_processes > 1 else ''}",
         )
         return self.batch_size // parts
 

@@ -80,6 +80,12 @@ class EvalLoader(Protocol[Batch_co]):
     """Images of the whole data set."""
     batch_size: int
     """Images of a full batch."""
+    common_batches: int
+    """How many batches every process has at least."""
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        ...
 
     def __iter__(self) -> Iterator[Batch_co]:
         """This process's share."""

@@ -7,6 +7,7 @@ may carry: only the few numpy names that such a pickle needs are allowed.
 import codecs
 import hashlib
 import io
+import math
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -193,6 +194,10 @@ class CifarEvalLoader:
         self.images = data.images[rank::num_processes].to(device)
         self.labels = data.labels[rank::num_processes].to(device)
         self.num_images, self.batch_size = len(data.images), batch_size
+        self.common_batches = math.ceil(len(data.images) // num_processes / batch_size)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.batch_size)
 
     def __iter__(self) -> Iterator[ClassificationBatch]:
         for images, labels in zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True):

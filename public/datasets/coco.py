@@ -5,6 +5,7 @@ width and height in pixels, already continuous. Segmentations are not read.
 """
 
 import json
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.locations import where_to_get
-from public.datasets.scan import Kind, Problem, RawAnnotations, clean, find_missing
+from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, find_missing
 
 
 class _Field(NamedTuple):
@@ -31,7 +32,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value < 2**31
+    return type(value) is int and value in SIDES
 
 
 def _is_text(value: Any) -> bool:
@@ -39,15 +40,15 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and {*map(type, value)} <= {int, float}
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return type(value) is float or _is_id(value)  # JSON's whole numbers have no end, but arrays' have
 
 
-_ID = _Field(_is_id, "a whole number")
-_SIDE = _Field(_is_side, "a whole number of pixels above 0")
+_ID = _Field(_is_id, "a whole number of at most 64 bits")
+_SIDE = _Field(_is_side, f"a whole number of pixels from 1 to {SIDES[-1]}")
 _TEXT = _Field(_is_text, "a text")
 _ENTRIES: dict[str, dict[str, _Field]] = {
     "images": {"id": _ID, "file_name": _TEXT, "height": _SIDE, "width": _SIDE},
@@ -55,8 +56,9 @@ _ENTRIES: dict[str, dict[str, _Field]] = {
     "annotations": {
         "image_id": _ID,
         "category_id": _ID,
-        "bbox": _Field(_is_box, "four numbers: x, y, width, height"),
-        "area": _Field(_is_number, "a number", 0),  # for evaluation, which reads it from the file
+        "bbox": _Field(_is_box, "four numbers: x, y, width, height (whole ones of at most 64 bits)"),
+        # For evaluation, which reads it from the file.
+        "area": _Field(_is_number, "a number (a whole one of at most 64 bits)", 0),
         "iscrowd": _Field(lambda value: value in (0, 1), "0 or 1", 0),
     },
 }
@@ -157,7 +159,7 @@ def _flaw(entry: Any, fields: dict[str, _Field]) -> str | None:
         if value is ...:
             return f"lacks the key {key!r}"
         if not field.fits(value):
-            return f"has {key} = {value!r}, expected {field.expected}"
+            return f"has {key} = {reprlib.repr(value)}, expected {field.expected}"
     return None
 
 

@@ -53,7 +53,9 @@ def build_train_data(config: DetectionConfig, world: World) -> DetectionTrainDat
     _download(data, (*data.train_splits, *data.val_splits), world)
     annotations, val_annotations = (_read(data, splits) for splits in (data.train_splits, data.val_splits))
     _check_classes(config.num_classes, annotations, val_annotations)
-    _check_objects(annotations, world)
+    _check_objects(annotations, "learn")
+    _check_objects(val_annotations, "find")
+    _tell_unseen_classes(annotations, world)
     _report("training", annotations, world)
     train = DetectionTrainLoader(
         DetectionDataset(annotations, transforms, seed=config.seed),
@@ -120,14 +122,18 @@ def _check_classes(num_classes: int | None, train: DetectionAnnotations, val: De
         raise DataError(f"num_classes={num_classes}, and {train.source} has {class_summary(train.class_names)}.")
 
 
-def _check_objects(annotations: DetectionAnnotations, world: World) -> None:
-    """Raises DataError for a training split without objects; warns of classes without any."""
-    seen = set(annotations.labels[~annotations.ignored].tolist())
-    if not seen:
+def _check_objects(annotations: DetectionAnnotations, purpose: str) -> None:
+    """Raises DataError for a split without objects: nothing can be learnt, or no epoch is the best."""
+    if annotations.ignored.all():
         raise DataError(
-            f"{annotations.source} holds no object to learn: {annotations.num_images} images, {annotations.num_boxes} "
-            f"boxes that are ignored; left out: {describe_left_out(annotations) or 'nothing'}."
+            f"{annotations.source} holds no object to {purpose}: {annotations.num_images} images, "
+            f"{annotations.num_boxes} boxes that are ignored; left out: {describe_left_out(annotations) or 'nothing'}."
         )
+
+
+def _tell_unseen_classes(annotations: DetectionAnnotations, world: World) -> None:
+    """Warns of classes without an object to learn."""
+    seen = set(annotations.labels[~annotations.ignored].tolist())
     unseen = [name for label, name in enumerate(annotations.class_names) if label not in seen]
     if unseen and world.is_main:
         names = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")

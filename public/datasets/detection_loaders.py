@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import PADDING, DataError, DetectionBatch, steps_per_epoch
 from public.datasets.imagenet import UnreadableImage, decode_pixels
-from public.datasets.loaders import ShareOfEpoch, ShareOfSplit, WithSteps, checked, read_ahead
+from public.datasets.loaders import Share, ShareOfEpoch, WithSteps, checked, read_ahead
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.detection import FILL, DetectionSample, DetectionTransform
 
@@ -89,6 +89,12 @@ class DetectionDataset(Dataset[Any]):
     def canvas_multiple(self) -> int:
         """What a batch's height and width are multiples of."""
         return getattr(self.transforms[-1], "canvas_multiple")  # noqa: B009 - only resizes have it
+
+    def canvases(self) -> np.ndarray:
+        """Height and width of each image's canvas in evaluation, int64 [N, 2]: no transform but a resize, no draws."""
+        resize, multiple = cast(Any, self.transforms[-1]), self.canvas_multiple
+        sizes = np.array([resize.canvas_size(*size) for size in self.annotations.sizes.tolist()], dtype=np.int64)
+        return -(-sizes.reshape(-1, 2) // multiple) * multiple
 
     def __getitem__(self, key: tuple[int, int, int]) -> LoadedImage | UnreadableImage:
         """One image; every random draw depends on the seed and this key alone."""
@@ -286,8 +292,40 @@ class DetectionTrainLoader:
         return checked(self.loader)
 
 
+class ShareOfCanvases(Share):
+    """Gives one process whole batches of images with canvases of one size, the largest first, each image once.
+
+    Nothing but its own padding then lies around an image: what a detector finds in it does not depend on the size of
+    the batches or the number of processes.
+
+    Args:
+        canvases: [N, 2], height and width of each image's canvas.
+        batch_size: of one process; where a size has no more images, a batch is smaller.
+        rank: this process.
+        num_processes: all of them.
+    """
+
+    def __init__(self, canvases: np.ndarray, batch_size: int, rank: int, num_processes: int) -> None:
+        order = np.lexsort((canvases[:, 0], -canvases.prod(axis=1)))
+        changes = np.flatnonzero((np.diff(canvases[order], axis=0) != 0).any(axis=1)) + 1
+        batches = [
+            group[begin : begin + batch_size]
+            for group in np.split(order, changes)
+            for begin in range(0, len(group), batch_size)
+        ]
+        self.batches, self.common_batches = batches[rank::num_processes], len(batches) // num_processes
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self.batches:
+            yield [(0, index) for index in batch.tolist()]
+
+
 class DetectionEvalLoader:
-    """One process's share of a split, each image once; arguments as above, with the batch size of one process."""
+    """One process's share of a split, each image once, see `ShareOfCanvases`; arguments as above, with the batch size
+    of one process."""
 
     def __init__(
         self,
@@ -300,9 +338,13 @@ class DetectionEvalLoader:
         pin_memory: bool = False,
     ) -> None:
         self.num_images, self.batch_size = len(dataset), batch_size
-        share = ShareOfSplit(len(dataset), batch_size, rank, num_processes)
+        share = ShareOfCanvases(dataset.canvases(), batch_size, rank, num_processes)
+        self.common_batches = share.common_batches
         to_batch = partial(collate, canvas_multiple=dataset.canvas_multiple)
         self.loader = read_ahead(dataset, WithSteps(share), to_batch, num_workers, pin_memory)
+
+    def __len__(self) -> int:
+        return len(self.loader)
 
     def __iter__(self) -> Iterator[DetectionBatch]:
         return checked(self.loader)

@@ -189,9 +189,10 @@ def decode_encoded(encoded: bytes, *, upright: bool = True) -> np.ndarray:
         upright: whether to turn it.
 
     Raises:
-        OSError: it is no whole image.
-        cv2.error: it is empty.
+        OSError: it is empty or no whole image.
+        cv2.error: it has more pixels than OpenCV reads.
     """
+    _require_content(encoded)
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
     if image is None:
@@ -199,8 +200,15 @@ def decode_encoded(encoded: bytes, *, upright: bool = True) -> np.ndarray:
     return image
 
 
+def _require_content(encoded: bytes) -> None:
+    # Of nothing OpenCV says which of its assertions fails, and PIL the address of the buffer.
+    if not encoded:
+        raise OSError("the file is empty")
+
+
 def decode_pil(encoded: bytes) -> Image.Image:
-    """The RGB PIL image, turned upright by its EXIF orientation."""
+    """The RGB PIL image, turned upright by its EXIF orientation; an OSError where it is empty or no image."""
+    _require_content(encoded)
     with Image.open(io.BytesIO(encoded)) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):  # PIL would cut at 255 what reaches to 65535

@@ -16,7 +16,17 @@ from public.runtime.interruption import ignore_signals_in_worker
 from public.runtime.seeding import batch_of_step, epoch_order
 
 
-class ShareOfEpoch(Sampler[list[tuple[int, int]]]):
+class Share(Sampler[list[tuple[int, int]]]):
+    """One process's batches, as (epoch, index) keys."""
+
+    first_step: int = 0
+    """Of the epoch, at which it begins."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class ShareOfEpoch(Share):
     """Gives one process its part of each global batch of an epoch, as (epoch, index) keys.
 
     With repeated augmentation the copies of an image have epochs of their own, see `batch_of_step`.
@@ -49,10 +59,8 @@ class ShareOfEpoch(Sampler[list[tuple[int, int]]]):
             yield list(zip(epochs[own].tolist(), indices[own].tolist(), strict=True))
 
 
-class ShareOfSplit(Sampler[list[tuple[int, int]]]):
+class ShareOfSplit(Share):
     """Gives one process every num_processes-th image, each once, in order."""
-
-    first_step = 0
 
     def __init__(self, num_images: int, batch_size: int, rank: int, num_processes: int) -> None:
         self.indices = np.arange(rank, num_images, num_processes)
@@ -69,7 +77,7 @@ class ShareOfSplit(Sampler[list[tuple[int, int]]]):
 class WithSteps(Sampler[list[tuple[int, int, int]]]):
     """Adds to each key the step that its batch is for, to (epoch, index, step): what all images of a batch share."""
 
-    def __init__(self, share: ShareOfEpoch | ShareOfSplit) -> None:
+    def __init__(self, share: Share) -> None:
         self.share = share
 
     def __len__(self) -> int:
@@ -181,8 +189,12 @@ class ImageFolderEvalLoader:
         pin_memory: bool = False,
     ) -> None:
         self.num_images, self.batch_size = len(dataset), batch_size
+        self.common_batches = math.ceil(len(dataset) // num_processes / batch_size)
         sampler = ShareOfSplit(len(dataset), batch_size, rank, num_processes)
         self.loader = read_ahead(dataset, sampler, collate, num_workers, pin_memory)
+
+    def __len__(self) -> int:
+        return len(self.loader)
 
     def __iter__(self) -> Iterator[ClassificationBatch]:
         return checked(self.loader)

@@ -18,6 +18,8 @@ from public.datasets.batches import DataError
 
 # Boxes of honest data sets reach over the border by what rounding to whole pixels or two decimals leaves.
 BORDER_TOLERANCE = 0.5
+SIDES = range(1, 2**31)
+"""Heights and widths that an annotation may state, pixels."""
 
 
 class Kind(StrEnum):

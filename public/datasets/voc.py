@@ -7,6 +7,7 @@ A box with xmin = xmax or ymin = ymax would be one pixel wide or high. No object
 labelling tool (the two such boxes of the blood-cell set BCCD are points), and is left out as a box without area.
 """
 
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from public.config.names import nearest_names
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.locations import where_to_get
-from public.datasets.scan import Kind, Problem, RawAnnotations, clean, names_in
+from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, names_in
 
 VOC_CLASSES = (
     "aeroplane",
@@ -210,14 +211,26 @@ def _read_image(
         else:
             kind, text = one
             problems.append(Problem(kind, path, f"object {number} {text}"))
+    size = _read_size(root)
+    if isinstance(size, str):
+        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, size))
+        return 0, 0
+    return size
+
+
+def _read_size(root: ElementTree.Element) -> tuple[int, int] | str:
+    """Height and width of the image; or what is wrong with them."""
+    texts = [root.findtext(f"size/{side}") for side in ("width", "height")]
     try:
-        width, height = (int(root.findtext(f"size/{side}") or "") for side in ("width", "height"))
+        width, height = (int(text or "") for text in texts)
     except ValueError:
         width = height = 0
-    if width > 0 and height > 0:
+    if width in SIDES and height in SIDES:
         return height, width
-    problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, "it has no <size> with <width> and <height> above 0"))
-    return 0, 0
+    if None in texts:
+        return "it has no <size> with <width> and <height>"
+    found = " and ".join(map(reprlib.repr, texts))
+    return f"its <size> has <width> and <height> {found}, expected whole numbers of pixels from 1 to {SIDES[-1]}"
 
 
 def _read_object(element: ElementTree.Element, row: int, labels: dict[str, int]) -> _Object | tuple[Kind, str]:

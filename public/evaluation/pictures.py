@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.detection_loaders import decode_annotated
 from public.evaluation.predictions import DetectionResult, Predictions, rows_of_images
-from public.runtime.run_folder import going_on_when_disk_is_full
+from public.runtime.run_folder import going_on_when_disk_is_full, replace_bytes
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 CAPITAL = 22
@@ -178,7 +178,9 @@ def draw_grid(path: Path, entries: Sequence[GridEntry], class_names: list[str], 
     pairs = [_pair(entry, class_names) for entry in entries]
     pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % columns) if pairs else [np.full((64, 64, 3), 255, np.uint8)]
     rows = [np.concatenate(pairs[i : i + columns], axis=1) for i in range(0, len(pairs), columns)]
-    write_image(path, np.concatenate(rows))
+    with going_on_when_disk_is_full(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, np.concatenate(rows))
 
 
 def _pair(entry: GridEntry, class_names: list[str]) -> np.ndarray:
@@ -207,20 +209,13 @@ def _panel(
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3] RGB as the file type of the path's ending. A full disk is a warning, and no file."""
+    """Writes uint8 [H, W, 3] RGB as the file type of the path's ending, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    _write_bytes(path, data.tobytes())
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with going_on_when_disk_is_full(path.name):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    replace_bytes(path, data.tobytes())
 
 
 def draw_precision_recall(path: Path, result: DetectionResult, title: str = "precision over recall at IoU 0.5") -> None:
@@ -251,4 +246,6 @@ def draw_precision_recall(path: Path, result: DetectionResult, title: str = "pre
     axes.grid(alpha=0.3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    _write_bytes(path, buffer.getvalue())
+    with going_on_when_disk_is_full(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, buffer.getvalue())

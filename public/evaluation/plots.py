@@ -1,11 +1,14 @@
 """Pictures of a run."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from public.runtime.run_folder import replace_bytes
 
 
 def draw_curves(
@@ -14,10 +17,13 @@ def draw_curves(
     """Draws metrics over epochs, one panel a group; needs no display.
 
     Args:
-        path: the PNG file.
+        path: the PNG file; written whole or not at all.
         rows: one dict an epoch with "epoch" and numbers; a row may lack a metric (epochs without evaluation).
         panels: (title, names of the metrics that share the panel).
         title: above all panels.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -32,4 +38,6 @@ def draw_curves(
         axes.grid(alpha=0.3)
         if len(names) > 1 and axes.lines:
             axes.legend()
-    figure.savefig(path, dpi=110)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    replace_bytes(path, buffer.getvalue())

@@ -27,16 +27,17 @@ def write_report(
         predictions: for the split.
         annotations: of the split.
         dataset: 'coco' writes predictions.json, 'voc' comp4_det_test_<class>.txt.
-        rules: those of the evaluator: 'coco' writes record_mAP.txt.
+        rules: those of the evaluator: 'coco' writes record_mAP.txt, others remove it.
         picture: name of the picture grid.
     """
-    texts = {"table.txt": format_table(result)}
-    if rules == "coco":
-        texts["record_mAP.txt"] = format_coco_record(result)
-    for name, text in texts.items():
+    record = format_coco_record(result) if rules == "coco" else None
+    for name, text in {"table.txt": format_table(result), "record_mAP.txt": record}.items():
         with going_on_when_disk_is_full(name):
             folder.mkdir(parents=True, exist_ok=True)
-            replace_text(folder / name, text)
+            if text is None:  # an evaluation before this one, by COCO's rules, may have left it
+                (folder / name).unlink(missing_ok=True)
+            else:
+                replace_text(folder / name, text)
     draw_precision_recall(folder / "precision_recall.png", result)
     draw_grid(folder / picture, grid_entries(annotations, predictions), annotations.class_names)
     if dataset == "coco":

@@ -36,12 +36,25 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.O
         momentum = 0.9 if config.momentum is None else config.momentum
         nesterov = bool(config.nesterov)
         optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=fused)
+        if momentum > 0:
+            _start_momentum(optimizer)
     if config.gradient_centralization:
         decays_in_gradient = config.name == "sgd"
         optimizer.register_step_pre_hook(lambda *_: centralize_gradients_(optimizer, decays_in_gradient))
     if config.lookahead_steps is not None:
         Lookahead(optimizer, config.lookahead_steps, 0.5 if config.lookahead_alpha is None else config.lookahead_alpha)
     return optimizer
+
+
+def _start_momentum(optimizer: torch.optim.SGD) -> None:
+    """Gives every parameter a momentum of zero, from which the first step is the same as from none.
+
+    torch's fused step makes the missing ones with `empty_like`, and its kernel returns before writing to them where
+    fp16 gradients overflowed: after an overflow in the very first step, memory as it was found would be the momentum.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 @torch.no_grad()

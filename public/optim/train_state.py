@@ -10,7 +10,7 @@ from torch import nn
 
 from public.config.record import class_summary, differences
 from public.optim.ema import AveragedWeights
-from public.runtime.checkpoint import load_checkpoint, save_checkpoint
+from public.runtime.checkpoint import check_entries, load_checkpoint, save_checkpoint
 from public.runtime.distributed import World
 from public.runtime.seeding import get_rng_states, set_rng_states
 
@@ -117,13 +117,29 @@ class TrainState:
             Whether there was one.
 
         Raises:
-            ValueError: it is damaged, or of another config or other classes; the message lists what differs.
+            ValueError: it is damaged, or of another config or other classes; the message lists what differs. Or not
+                all processes see it.
         """
-        if not path.exists():
+        places = world.gather(path.exists())
+        if not all(places):
+            if any(places):
+                raise ValueError(
+                    f"{path} is seen by {sum(places)} of {world.size} processes: the run folder must lie where all "
+                    "machines see it (a shared disk), or be copied to each of them."
+                )
             return False
         state = load_checkpoint(path)
+        check_entries(path, state, [*identity, *self._to_dict(), "rng"])
         _check_identity(path, state, identity)
+        if bool(state["scaler"]) != self.scaler.is_enabled():
+            logger.warning(f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike what goes on now.")
         self._from_dict(state)
+        where = world.gather((self.epoch, self.step))
+        if len(set(where)) > 1:
+            raise ValueError(
+                f"{path} is not the same on all machines, it has done (epochs, steps) {sorted(set(where))}: put one "
+                "file where all see it."
+            )
         if len(state["rng"]) == world.size:
             set_rng_states(state["rng"][world.rank])
         else:
@@ -138,7 +154,8 @@ class TrainState:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"], state["ema_num_averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty after another precision than fp16: the scale then starts new
+            self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
         metrics = state["metrics"]
         self.history, self.best, self.loss_sums = metrics["history"], metrics["best"], metrics["loss_sums"]

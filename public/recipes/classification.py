@@ -28,7 +28,7 @@ from public.optim.train_state import TrainState
 from public.optim.update import Updater
 from public.recipes.preparation import preparation
 from public.recipes.run import Run, evaluation_batches, log_start, run_epochs, run_experiment
-from public.runtime.device import choose_precision, device_name
+from public.runtime.device import choose_precision, device_name, use_deterministic_kernels
 from public.runtime.distributed import World
 from public.runtime.interruption import Interruption
 from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, wrap
@@ -80,15 +80,16 @@ def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool
     check_sync_batch_norm(config.sync_batch_norm, world)
     check_backbone_name(config.network)
     data = build_train_data(config, world)
-    folder = RunFolder(path, world.is_main)
-    folder.open(fresh)
 
     # ---- network and optimizer --------------------------------------------------------------------------------------
     seed_everything(config.seed)
+    if config.runtime.deterministic:
+        use_deterministic_kernels()
     network = build_network(config.network, num_classes=len(data.class_names), **config.network_options.options())
-    if config.initial_weights is not None:
-        report = load_weights(network, config.initial_weights, allow_mismatched=network.classifier_prefix)
-        logger.info(f"initial weights {config.initial_weights}: {report}")
+    folder, loaded = RunFolder(path, world.is_main), None
+    # A checkpoint holds all that the weights to start from gave; they may be gone by then.
+    if config.initial_weights is not None and not folder.will_go_on(fresh):
+        loaded = load_weights(network, config.initial_weights, allow_mismatched=network.classifier_prefix)
     dtype = choose_precision(config.precision, world.device)
     task = ClassificationTask(classifier_of(network, config, dtype), config.label_smoothing or 0.0)
     wrapped = wrap(
@@ -115,6 +116,9 @@ def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool
     evaluated = task.classifier if ema is None else classifier_of(ema.network, config, dtype).to(world.device)
 
     # ---- resume -----------------------------------------------------------------------------------------------------
+    folder.open(fresh)  # only now: a mistake above moves no old run aside
+    if loaded is not None:
+        logger.info(f"initial weights {config.initial_weights}: {loaded}")
     world.barrier()  # nobody looks for latest.pth before an old folder is out of the way
     run = Run(
         config=config,
@@ -149,7 +153,7 @@ def classifier_of(network: nn.Module, config: ClassificationConfig, dtype: torch
 def evaluate_epoch(run: Run, classifier: ImageClassifier, loader: EvalLoader) -> dict[str, float]:
     """Evaluates, over all processes, with progress lines; gives top1, top5 and loss."""
     run.world.broadcast_buffers(classifier)
-    batches, after_batch = evaluation_batches(run, loader, loader.num_images, loader.batch_size)
+    batches, after_batch = evaluation_batches(run, loader)
     metrics = evaluate(classifier, batches, run.world, after_batch=after_batch)
     del metrics["num_images"]
     return metrics

@@ -27,12 +27,13 @@ from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
 from public.optim.update import Parts, Updater
 from public.recipes.run import Run, evaluation_batches, log_start, run_epochs, run_experiment
-from public.runtime.device import choose_precision, device_name
+from public.runtime.device import choose_precision, device_name, use_deterministic_kernels
 from public.runtime.distributed import World
 from public.runtime.interruption import Interruption
 from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, num_replicas, wrap
 from public.runtime.run_folder import RunFolder
 from public.runtime.seeding import seed_everything
+from public.transforms.batch import extended
 from public.weights.loading import load_weights
 
 logger = logging.getLogger(__name__)
@@ -85,14 +86,16 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
     check_detector_name(config.network)
     check_backbone_name(config.detector.backbone)
     data = build_train_data(config, world)
-    folder = RunFolder(path, world.is_main)
-    folder.open(fresh)
 
     # ---- detector and optimizer -------------------------------------------------------------------------------------
     seed_everything(config.seed)
+    if config.runtime.deterministic:
+        use_deterministic_kernels()
     class_names = data.annotations.class_names
     detector = build_detector(config.network, num_classes=len(class_names), **config.detector.options())
-    load_initial_weights(detector, config)
+    folder = RunFolder(path, world.is_main)
+    # A checkpoint holds all that the weights to start from gave; they may be gone by then.
+    reports = [] if folder.will_go_on(fresh) else load_initial_weights(detector, config)
     dtype = choose_precision(config.precision, world.device)
     task = DetectionTask(image_detector_of(detector, config, dtype))
     wrapped = wrap(
@@ -118,6 +121,9 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
     evaluated = task.image_detector if ema is None else image_detector_of(ema.network, config, dtype).to(world.device)
 
     # ---- resume -----------------------------------------------------------------------------------------------------
+    folder.open(fresh)  # only now: a mistake above moves no old run aside
+    for report in reports:
+        logger.info(report)
     world.barrier()  # nobody looks for latest.pth before an old folder is out of the way
     run = Run(
         config=config,
@@ -147,15 +153,17 @@ def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = Fa
     return run_epochs(run, wrapped, updater, lambda: evaluate_epoch(run, evaluated, data, evaluator, config.data))
 
 
-def load_initial_weights(detector: Detector, config: DetectionConfig) -> None:
-    """The whole detector's weights, or the backbone's from classification, and a word on what was left out."""
+def load_initial_weights(detector: Detector, config: DetectionConfig) -> list[str]:
+    """Loads the whole detector's weights, or the backbone's from classification; says what was loaded and left out."""
+    reports = []
     if config.initial_weights is not None:
-        allowed = detector.class_prefixes if config.new_class_head else ()
-        report = load_weights(detector, config.initial_weights, allow_mismatched=allowed)
-        logger.info(f"initial weights {config.initial_weights}: {report}")
+        left_out = detector.class_prefixes if config.new_class_head else ()
+        report = load_weights(detector, config.initial_weights, leave_out=left_out)
+        reports.append(f"initial weights {config.initial_weights}: {report}")
     if config.backbone_weights is not None:
         report = load_weights(detector.body, config.backbone_weights, allow_unexpected=detector.body.left_out)
-        logger.info(f"backbone weights {config.backbone_weights}: {report}")
+        reports.append(f"backbone weights {config.backbone_weights}: {report}")
+    return reports
 
 
 def image_detector_of(detector: nn.Module, config: DetectionConfig, dtype: torch.dtype) -> ImageDetector:
@@ -165,8 +173,20 @@ def image_detector_of(detector: nn.Module, config: DetectionConfig, dtype: torch
     return ImageDetector(detector, mean=mean, std=std, dtype=dtype, channels_last=config.channels_last)
 
 
+def on_one_canvas(parts: Parts, world: World) -> Parts:
+    """The parts of a process's batch with the images extended to the largest canvas of all processes.
+
+    An image's outputs, and what is drawn for its anchors, then depend on its global batch and not on who has it.
+    """
+    if world.size == 1:
+        return parts
+    sides = world.gather(tuple(parts[0][0].shape[-2:]))  # the parts of a process share a canvas
+    canvas = (max(height for height, _ in sides), max(width for _, width in sides))
+    return [(extended(images, canvas), *others) for images, *others in parts]
+
+
 def with_normalisers(detector: Detector, world: World, replicas: int) -> Callable[[Parts, int], Parts]:
-    """What adds the normalisers of the global batch to each of its parts.
+    """What puts the parts of a global batch on canvases of one size, and adds the batch's normalisers to each.
 
     The losses of all parts are averaged in the end, over accumulation steps, processes and the GPUs of
     nn.DataParallel: dividing each by total / number of parts makes that average the sum over the batch / total.
@@ -174,6 +194,7 @@ def with_normalisers(detector: Detector, world: World, replicas: int) -> Callabl
 
     @torch.no_grad()
     def prepare(parts: Parts, _step: int) -> Parts:
+        parts = on_one_canvas(parts, world)
         own = torch.stack([detector.normalisers(DetectionBatch(*part)) for part in parts]).sum(dim=0)  # [K]
         total = world.sum(own).clamp(min=1)
         share = total / (len(parts) * world.size * replicas)
@@ -196,7 +217,7 @@ def evaluate_epoch(
 ) -> dict[str, float]:
     """Evaluates over all processes, and writes pictures, curves and the table by class."""
     run.world.broadcast_buffers(image_detector)
-    batches, after_batch = evaluation_batches(run, data.val, data.val.num_images, data.val.batch_size)
+    batches, after_batch = evaluation_batches(run, data.val)
     image_detector.eval()
     result, predictions = evaluate_detector(image_detector, batches, evaluator, run.world, after_batch=after_batch)
     if run.world.is_main:

@@ -1,6 +1,7 @@
 """What both recipes share: their start, what they carry through a run, and its loop over epochs."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from public.config.command_line import Config, parse_config
 from public.config.record import result_record
 from public.config.sections import RunConfig
-from public.datasets.batches import DataError
+from public.datasets.batches import DataError, EvalLoader
 from public.evaluation.plots import draw_curves
 from public.optim.schedules import lr_factor
 from public.optim.train_state import TrainState
@@ -101,7 +102,10 @@ def run_experiment(
     args = list(sys.argv[1:] if argv is None else argv)
     config, fresh = parse_config(configs, args, prog="train.py")
     path = Path(script).resolve().parent / "runs" / config.name
-    sys.exit(launch(config, script, args, lambda world: train(config, path, world, fresh=fresh)))
+    try:
+        sys.exit(launch(config, script, args, lambda world: train(config, path, world, fresh=fresh)))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # before or after the loop, which ends by itself
 
 
 def run_epochs(run: Run, wrapped: nn.Module, updater: Updater, evaluate: Callable[[], dict[str, float]]) -> int:
@@ -114,9 +118,11 @@ def run_epochs(run: Run, wrapped: nn.Module, updater: Updater, evaluate: Callabl
         evaluate: gives the metrics of the present weights; every process calls it.
 
     Returns:
-        The exit code: 0 after the last epoch, 128 + the signal that stopped the run before it.
+        The exit code: 0 after the last epoch, 1 if its weights could not be written, 128 + the signal that stopped the
+        run before it.
     """
     state, folder = run.state, run.folder
+    is_written = True
     try:
         with run.interruption.listening():
             while state.epoch < run.config.epochs:
@@ -125,10 +131,8 @@ def run_epochs(run: Run, wrapped: nn.Module, updater: Updater, evaluate: Callabl
                 run.save(folder.latest)  # a kill during the evaluation costs no training
                 if run.evaluation_is_due():
                     row |= evaluate()
-                finish_epoch(run, row)
-        if run.world.is_main:
-            log_end(run)
-        return 0
+                is_written = finish_epoch(run, row)
+        return end(run, is_written)
     except Stopped as stop:
         logger.info(f"{stop} in epoch {state.epoch + 1} after step {state.step}; the same command goes on.")
         return stop.exit_code
@@ -182,12 +186,15 @@ def _describe(losses: dict[str, float], lr: float) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in losses.items()) + f"  lr {lr:.4g}"
 
 
-def finish_epoch(run: Run, row: dict[str, Any]) -> None:
+def finish_epoch(run: Run, row: dict[str, Any]) -> bool:
     """Writes the epoch's row, curves and checkpoints, and turns to the next epoch.
 
     Args:
         run: the run.
         row: the epoch's row; without the best metric where it was not evaluated.
+
+    Returns:
+        Whether latest.pth could be written.
     """
     state = run.state
     is_best = run.best_metric in row and state.is_better(row, run.best_metric)
@@ -203,26 +210,24 @@ def finish_epoch(run: Run, row: dict[str, Any]) -> None:
     # best.pth first: a kill between the two repeats the epoch's evaluation and writes best.pth again.
     if is_best and not run.save(run.folder.best):
         state.best, is_best = former_best, False
-    run.save(run.folder.latest)
+    is_written = run.save(run.folder.latest)
     left = (run.config.epochs - state.epoch) * row["train_seconds"]
     numbers = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k in {n for _, names in run.panels for n in names})
     logger.info(
         f"epoch {state.epoch}/{run.config.epochs}  {numbers}{'  (best)' if is_best else ''}  left {clock(left)}"
     )
+    return is_written
 
 
-def evaluation_batches(
-    run: Run, loader: Any, num_images: int, batch_size: int
-) -> tuple[Iterable[Any], Callable[[int], None]]:
+def evaluation_batches(run: Run, loader: EvalLoader[Any]) -> tuple[Iterable[Any], Callable[[int], None]]:
     """A pass over the validation images with progress lines, which a signal can stop between two batches.
 
     Returns:
         The loader to go through, and what to call after each batch with its number of images.
     """
-    steps = -(-num_images // (batch_size * run.world.size))
-    log_every = max(run.config.runtime.log_every, steps // 4)
-    progress = Progress("evaluate", steps, 0, log_every, run.world.is_main)
-    stop_if_asked = polled(run, num_images, batch_size)
+    log_every = max(run.config.runtime.log_every, len(loader) // 4)
+    progress = Progress("evaluate", len(loader), 0, log_every, run.world.is_main)
+    stop_if_asked = polled(run, loader.common_batches)
 
     def after_batch(num_done: int) -> None:
         progress.advance(num_done * run.world.size)
@@ -235,13 +240,13 @@ def evaluation_batches(
     return batches(), after_batch
 
 
-def polled(run: Run, num_images: int, batch_size: int) -> Callable[[], None]:
+def polled(run: Run, common_batches: int) -> Callable[[], None]:
     """A function to call after each evaluated batch: it stops the run where a signal asked for it.
 
-    All processes have to take part in a decision, and their shares differ by an image: only the batches that every
+    All processes have to take part in a decision, and their shares differ by a batch: only the batches that every
     process has are counted.
     """
-    left = num_images // run.world.size // batch_size
+    left = common_batches
 
     def after_batch() -> None:
         nonlocal left
@@ -265,13 +270,30 @@ def log_start(run: Run, summary: str, num_val_images: int, precision: str, resum
         logger.info(f"going on from {run.folder.latest}: {state.epoch} epochs and {state.step} steps are done")
 
 
-def log_end(run: Run) -> None:
-    """Says what came out and where it lies."""
+def end(run: Run, is_written: bool) -> int:
+    """Says what came out and where it lies; gives the exit code.
+
+    Args:
+        run: after its last epoch.
+        is_written: whether the last epoch's weights are in latest.pth.
+    """
     best, last, metric = run.state.best, run.state.history[-1], run.best_metric
-    if best is None:
-        logger.warning(f"done: last {metric} {last[metric]:.4f}; {run.folder.best} could never be written.")
-        return
+    if best is None or not is_written:
+        missing = run.folder.latest if best is not None else run.folder.best
+        if run.world.is_main:
+            logger.error(
+                f"done, last {metric} {last[metric]:.4f}, but {missing} could not be written: the disk is full."
+            )
+        return 1
+    if run.world.is_main:
+        log_end(run, best, last[metric])
+    return 0
+
+
+def log_end(run: Run, best: dict[str, Any], last: float) -> None:
+    """Says what came out and where it lies; `best` is the row of best.pth."""
+    metric = run.best_metric
     logger.info(
-        f"done: best {metric} {best[metric]:.4f} in epoch {best['epoch']}, last {last[metric]:.4f}. "
+        f"done: best {metric} {best[metric]:.4f} in epoch {best['epoch']}, last {last:.4f}. "
         f"Weights {run.folder.best}, curves {run.folder.path / 'curves.png'}; ./test.sh evaluates."
     )

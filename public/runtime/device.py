@@ -1,5 +1,7 @@
 """Which device and which precision a run computes with, and how it says so."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -26,6 +28,12 @@ def choose_device(choice: str, local_rank: int = 0) -> torch.device:
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def use_deterministic_kernels() -> None:
+    """From here on a GPU adds in a fixed order wherever torch has a kernel that does; torch warns where it has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at cuBLAS's first use
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def choose_precision(choice: str, device: torch.device) -> torch.dtype:

@@ -29,6 +29,10 @@ class RunFolder:
         self.best = path / "checkpoints" / "best.pth"
         self.tensorboard: SummaryWriter | None = None
 
+    def will_go_on(self, fresh: bool) -> bool:
+        """Whether a run that starts here goes on from a checkpoint, as far as this process sees."""
+        return not fresh and self.latest.exists()
+
     def open(self, fresh: bool) -> None:
         """Makes the folder, after moving an old one aside if a fresh start is wanted, and begins train.log.
 
@@ -110,9 +114,14 @@ class _FileHandler(logging.FileHandler):
 
 def replace_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 # SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"): step and mixing constants.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -109,7 +111,11 @@ def seed_everything(seed: int) -> None:
 
 
 def get_rng_states() -> dict[str, Any]:
-    """Every global generator's state, in types that a weights-only load accepts."""
+    """Every global generator's state, in types that a weights-only load accepts.
+
+    Of the GPUs: the present one's as a tensor where there are several processes, each with its own GPU; else a list of
+    all visible ones', which nn.DataParallel draws from.
+    """
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
@@ -122,16 +128,29 @@ def get_rng_states() -> dict[str, Any]:
             cached,
         ],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "cuda": _cuda_states(),
     }
 
 
+def _cuda_states() -> Tensor | list[Tensor] | None:
+    if not torch.cuda.is_initialized():
+        return None
+    has_own_gpu = dist.is_available() and dist.is_initialized()  # and should leave the other processes' alone
+    return torch.cuda.get_rng_state() if has_own_gpu else torch.cuda.get_rng_state_all()
+
+
 def set_rng_states(states: dict[str, Any]) -> None:
-    """Puts back what `get_rng_states` took."""
+    """Puts back what `get_rng_states` took; of several GPUs, for as many as there are."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    if states["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    cuda = states["cuda"]
+    if cuda is None or not torch.cuda.is_available():
+        return
+    if isinstance(cuda, Tensor):
+        torch.cuda.set_rng_state(cuda)
+    else:
+        for device, state in zip(range(torch.cuda.device_count()), cuda, strict=False):
+            torch.cuda.set_rng_state(state, device)

@@ -22,8 +22,8 @@ from public.config.classification import ClassificationConfig, ClassificationDat
 from public.config.command_line import choose_row, fail
 from public.config.experiment import load_configs
 from public.config.record import class_summary
-from public.datasets.batches import DataError
-from public.datasets.classification import EvalData, build_eval_data
+from public.datasets.batches import ClassificationBatch, DataError, EvalLoader
+from public.datasets.classification import build_eval_data
 from public.evaluation.classification import evaluate
 from public.evaluation.complexity import count
 from public.evaluation.speed import Timing, time_inference
@@ -128,9 +128,9 @@ def run(options: TestOptions, data: ClassificationDataConfig, world: World) -> d
     eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, world=world)
     classifier = build_classifier(options, data, eval_data.class_names, world.device)
     metrics = evaluate(classifier, eval_data.loader, world)
-    timing = _time(classifier, eval_data, world.device)
     if world.is_main:
-        _print_result(options, classifier, metrics, timing, world)
+        _print_result(options, classifier, metrics, world)
+        print(f"time       {_time(classifier, eval_data.loader, world.device)}, batch {options.batch_size}")
     return metrics
 
 
@@ -190,19 +190,14 @@ def at_size(data: ClassificationDataConfig, input_size: int) -> ClassificationDa
     return replace(data, val_transforms=(v2.Resize(int(input_size * 256 / 224)), v2.CenterCrop(input_size)))
 
 
-def _time(classifier: ImageClassifier, eval_data: EvalData, device: torch.device) -> Timing:
-    """Times a second pass over the first batches."""
-    loader = eval_data.loader
-    num_batches = -(-loader.num_images // loader.batch_size)
-    num_warmup = min(2, num_batches - 1)
+def _time(classifier: ImageClassifier, loader: EvalLoader[ClassificationBatch], device: torch.device) -> Timing:
+    """Times a second pass over the first batches of this process's share."""
     forward = {"forward": lambda batch: classifier(batch.images)}
     classifier.eval()
-    return time_inference(forward, itertools.islice(loader, 10), device, num_warmup=num_warmup)
+    return time_inference(forward, itertools.islice(loader, 10), device, num_warmup=min(2, len(loader) - 1))
 
 
-def _print_result(
-    options: TestOptions, classifier: ImageClassifier, metrics: dict[str, float], timing: Timing, world: World
-) -> None:
+def _print_result(options: TestOptions, classifier: ImageClassifier, metrics: dict[str, float], world: World) -> None:
     """One line a number."""
     num_images = int(metrics["num_images"])
     print(f"network    {options.network}: {count(classifier.network, options.input_size)}")
@@ -212,4 +207,3 @@ def _print_result(
         correct, share = round(metrics[name] * num_images), 100 * metrics[name]
         print(f"{name}       {share:.2f} % ({correct} of {num_images}), error {100 - share:.2f} %")
     print(f"loss       {metrics['loss']:.4f}")
-    print(f"time       {timing}, batch {options.batch_size}")

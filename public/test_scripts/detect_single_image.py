@@ -33,6 +33,7 @@ from public.evaluation.pictures import draw_boxes, write_image
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import replace_text
+from public.test_scripts.output import make_folder, writing_to
 from public.weights.trained_detector import TrainedDetector, load_detector, read_pixels
 
 
@@ -70,7 +71,8 @@ def run(options: DetectOptions) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there are no weights or no images.
-        ValueError: the weights are no detector's, an option is out of range, or not one image could be read.
+        ValueError: the weights are no detector's, an option is out of range, not one image could be read, or the
+            results cannot be written.
     """
     weights = newest_checkpoint() if options.weights is None else Path(options.weights)
     detect = load_detector(weights, device=options.device, precision=options.precision)
@@ -86,16 +88,23 @@ def run(options: DetectOptions) -> list[dict[str, Any]]:
             print(f"left out: {first_line(error)}", file=sys.stderr)
     if not rows:
         raise ValueError(f"not one of {len(paths)} files could be read as an image; the first is {paths[0]}.")
-    replace_text(folder / "detections.json", json.dumps(rows, indent=1) + "\n")
+    with writing_to(folder):
+        replace_text(folder / "detections.json", json.dumps(rows, indent=1) + "\n")
     print(f"{len(rows)} drawn images and detections.json are in {folder.resolve()} (weights {weights})")
     return rows
 
 
 def detect_file(detect: TrainedDetector, path: Path, target: Path, score_threshold: float) -> dict[str, Any]:
-    """Detects in one file, writes the drawn image, and gives the detections as plain values."""
+    """Detects in one file, writes the drawn image, and gives the detections as plain values.
+
+    Raises:
+        OSError: the file cannot be read as an image.
+        ValueError: the drawn image cannot be written, or the threshold is no score.
+    """
     pixels = read_pixels(path)
     found = detect(pixels, score_threshold)
-    write_image(target, draw_boxes(pixels, found.boxes, found.labels, found.scores, detect.class_names))
+    with writing_to(target.parent):
+        write_image(target, draw_boxes(pixels, found.boxes, found.labels, found.scores, detect.class_names))
     detections = [
         {"class": name, "score": round(float(score), 4), "box": [round(float(x), 2) for x in box]}
         for name, score, box in zip(found.names, found.scores, found.boxes, strict=True)
@@ -121,18 +130,6 @@ def drawn_files(images: Sequence[Path], folder: Path) -> list[Path]:
     if replaced:
         raise ValueError(f"output={str(folder)!r} would replace the image {min(replaced)}: give another folder.")
     return targets
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder for the results, unless it is there.
-
-    Raises:
-        ValueError: something else is there, or it may not be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"output={str(folder)!r} cannot be made a folder: {error.strerror}.") from error
 
 
 def find_images(pattern: str) -> list[Path]:

@@ -34,6 +34,7 @@ from public.runtime.device import device_name
 from public.runtime.distributed import World, join_world
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import log_to_console
+from public.test_scripts.output import make_folder
 from public.transforms.detection import SquareResize
 from public.transforms.from_text import transforms_from_text
 from public.weights.trained_detector import TrainedDetector, assemble_detector
@@ -50,11 +51,11 @@ class TestOptions:
     data: str
     """The data set's folder: an absolute path, one below the present folder, or one below DATA_ROOT."""
     network: str | None = None
-    """For weights that do not know it: a name from public.detectors.catalog."""
-    backbone: str = "resnet50"
-    """With --network: a name from public.backbones.catalog."""
-    canvas_size: int = 667
-    """With --network: height and width of the square canvas in pixels."""
+    """For weights alone without a row, which do not know it: a name from public.detectors.catalog."""
+    backbone: str | None = None
+    """With --network: a name from public.backbones.catalog; None: resnet50."""
+    canvas_size: int | None = None
+    """With --network: height and width of the square canvas in pixels; None: 667."""
     output: str | None = None
     """Folder for pictures, curves, table and predictions; with a row its run folder's test/. None: not written."""
     metrics: Literal["coco", "voc"] | None = None
@@ -76,7 +77,8 @@ class TestOptions:
 
     def __post_init__(self) -> None:
         for name, lowest in {"canvas_size": 1, "batch_size": 1, "time_steps": 0, "num_workers": 0}.items():
-            require(getattr(self, name) >= lowest, f"{name}={getattr(self, name)} must be {lowest} or more.")
+            value = getattr(self, name)
+            require(value is None or value >= lowest, f"{name}={value} must be {lowest} or more.")
         require(all(size >= 1 for size in self.time_batches), f"time_batches={self.time_batches} must be 1 or more.")
 
 
@@ -91,6 +93,7 @@ def main(data: DetectionDataConfig, argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     defaults = TestOptions(weights=tyro.MISSING, data=data.folder)
     row: DetectionConfig | None = None
+    folder: Path | None = None
     if args and not args[0].startswith("-"):
         folder = Path(args[0]).resolve()
         chosen, args = choose_row(load_configs(folder), args[1:])
@@ -99,7 +102,7 @@ def main(data: DetectionDataConfig, argv: Sequence[str] | None = None) -> None:
         options = tyro.cli(TestOptions, args=args, default=defaults)
         with join_world(options.device) as world:
             log_to_console(world.is_main)
-            run(options, data, world, row)
+            run(options, data, world, row, folder)
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
@@ -108,7 +111,7 @@ def main(data: DetectionDataConfig, argv: Sequence[str] | None = None) -> None:
 
 def options_of(row: DetectionConfig, folder: Path) -> TestOptions:
     """The options under which a row's own evaluation is repeated."""
-    run_folder = folder / "runs" / row.name
+    run_folder = run_folder_of(row, folder)
     return TestOptions(
         weights=str(run_folder / "checkpoints" / "best.pth"),
         data=row.data.folder,
@@ -119,19 +122,36 @@ def options_of(row: DetectionConfig, folder: Path) -> TestOptions:
     )
 
 
+def run_folder_of(row: DetectionConfig, folder: Path) -> Path:
+    """Where train.py puts a row, in its experiment's folder."""
+    return folder / "runs" / row.name
+
+
 def run(
-    options: TestOptions, data: DetectionDataConfig, world: World, row: DetectionConfig | None = None
+    options: TestOptions,
+    data: DetectionDataConfig,
+    world: World,
+    row: DetectionConfig | None = None,
+    folder: Path | None = None,
 ) -> DetectionResult:
     """Evaluates, times and prints.
 
+    Args:
+        options: of the command line.
+        data: the data set and its protocol.
+        world: this process's place.
+        row: the experiment's, where there is one: what weights alone fit.
+        folder: the experiment's. A checkpoint in the row's run folder there is the row's, whatever options it was
+            trained with; one from elsewhere must be of the row's network and backbone.
+
     Raises:
-        ValueError: weights, data or options do not fit each other.
+        ValueError: weights, data or options do not fit each other, or the output cannot be written.
         FileNotFoundError: there are no weights.
     """
-    folder = Path(options.data)
-    data = replace(data, folder=str(folder.resolve()) if folder.is_dir() else options.data)
+    data_folder = Path(options.data)
+    data = replace(data, folder=str(data_folder.resolve()) if data_folder.is_dir() else options.data)
     data = replace(data, metrics=options.metrics or data.metrics)
-    record, checkpoint = _record_of(options, row)
+    record, checkpoint = _record_of(options, row, folder)
     if options.soft_nms is not None:
         record = {**record, "detector": {**record["detector"], "soft_nms": options.soft_nms}}
     # The canvas is the weights' own, whatever the script's default says.
@@ -145,9 +165,11 @@ def run(
         checkpoint or options.weights,
         annotations.class_names,
         annotations.category_ids,
-        device=options.device,
+        device=world.device,
         precision=options.precision,
     )
+    if world.is_main and options.output is not None:
+        make_folder(Path(options.output))
     evaluator = metrics_evaluator(data.rules)(annotations)
     result, predictions = evaluate_detector(trained.image_detector, eval_data.loader, evaluator, world)
     if world.is_main:
@@ -160,7 +182,9 @@ def run(
     return result
 
 
-def _record_of(options: TestOptions, row: DetectionConfig | None) -> tuple[Mapping[str, Any], dict[str, Any] | None]:
+def _record_of(
+    options: TestOptions, row: DetectionConfig | None, folder: Path | None
+) -> tuple[Mapping[str, Any], dict[str, Any] | None]:
     """What says how the detector is built, and the checkpoint where the weights are one of ours, which then says it."""
     path = Path(options.weights)
     if not path.is_file() and not options.weights.startswith(("torchvision:", "timm:")):
@@ -171,25 +195,62 @@ def _record_of(options: TestOptions, row: DetectionConfig | None) -> tuple[Mappi
     except (ValueError, FileNotFoundError):  # published weights are no file
         checkpoint = None  # load_weights reads the other kinds, and says what is wrong with a file that is none of them
     if checkpoint is not None and "detector" in checkpoint["config"]:
+        if row is not None and not (folder and path.resolve().is_relative_to(run_folder_of(row, folder).resolve())):
+            _check_row(options.weights, checkpoint["config"], row)
+        _check_stated(options, f"the checkpoint {options.weights}", checkpoint["config"])
         return checkpoint["config"], checkpoint
     if row is not None:
+        _check_stated(options, f"the row {row.name}", to_record(row))
         return to_record(row), None
+    return _record_of_options(options), None
+
+
+def _record_of_options(options: TestOptions) -> Mapping[str, Any]:
+    """What weights alone fit, where the command line is all that says it."""
     if options.network is None:
         raise ValueError(
             f"{options.weights} is not a checkpoint of one of our detection runs, so it does not say what it fits: run "
             "an experiment's test.sh with it, or give --network, --backbone and --canvas-size."
         )
+    side = options.canvas_size or 667
+    resize = repr(SquareResize(size=side))
     return {
         "network": options.network,
-        "canvas_size": [options.canvas_size] * 2,
+        "canvas_size": [side, side],
         "channels_last": False,
-        "detector": {"backbone": options.backbone},
-        "data": {
-            "mean": IMAGENET_MEAN,
-            "std": IMAGENET_STD,
-            "val_transforms": [repr(SquareResize(size=options.canvas_size))],
-        },
-    }, None
+        "detector": {"backbone": options.backbone or "resnet50"},
+        "data": {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "val_transforms": [resize]},
+    }
+
+
+def _check_stated(options: TestOptions, source: str, record: Mapping[str, Any]) -> None:
+    """Refuses options that contradict what a row or a checkpoint says of the detector, which alone has effect."""
+    own = {**record, "backbone": record["detector"]["backbone"]}
+    side = options.canvas_size
+    stated = {"network": options.network, "backbone": options.backbone, "canvas_size": side and [side, side]}
+    wrong = [name for name, value in stated.items() if value not in (None, own[name])]
+    if wrong:
+        received = ", ".join(f"{name}={getattr(options, name)!r}" for name in wrong)
+        height, width = own["canvas_size"]
+        raise ValueError(
+            f"{received} would have no effect: {source} is {_named(record)} at {width}x{height}. Leave it out; it is "
+            "for weights alone without an experiment: python -m public.test_scripts.test_on_coco (or test_on_voc)."
+        )
+
+
+def _check_row(weights: str, record: Mapping[str, Any], row: DetectionConfig) -> None:
+    """Refuses a checkpoint of another detector than the row's, whose result would be taken for the row's."""
+    received, expected = _named(record), _named(to_record(row))
+    if received != expected:
+        raise ValueError(
+            f"{weights} is a checkpoint of {received}, and the row {row.name} is {expected}: give weights of this row, "
+            f"or no experiment: python -m public.test_scripts.test_on_{row.data.dataset} --weights {weights}."
+        )
+
+
+def _named(record: Mapping[str, Any]) -> str:
+    """The detector and its backbone."""
+    return f"{record['network']} on {record['detector']['backbone']}"
 
 
 def _check_classes(weights: str, class_names: list[str], annotations: DetectionAnnotations) -> None:
@@ -208,7 +269,7 @@ def _print_result(
     height, width = record["canvas_size"]
     detector = trained.image_detector.detector
     size = count(detector, (height, width), macs_behind=detector.decode_macs)
-    print(f"detector   {record['network']} on {record['detector']['backbone']}: {size} at {width}x{height}")
+    print(f"detector   {_named(record)}: {size} at {width}x{height}")
     print(f"weights    {options.weights}")
     precision = str(trained.image_detector.dtype).removeprefix("torch.")
     print(f"computed   on {world.size} x {device_name(world.device)} in {precision}")

@@ -72,6 +72,10 @@ class SquareResize:
         boxes = _scaled(sample.boxes, (height, width), (new_height, new_width))
         return _moved(canvas, boxes, sample.labels, (new_height, new_width))
 
+    def canvas_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the canvas of a picture."""
+        return self.size, self.size
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShortSideResize:
@@ -93,13 +97,16 @@ class ShortSideResize:
 
     def __call__(self, sample: DetectionSample, draws: np.ndarray) -> DetectionSample:
         """Image [H, W, 3] -> [H', W', 3]."""
-        height, width = _picture_size(sample, self)
+        size = _picture_size(sample, self)
+        new_size = self.canvas_size(*size)
+        image = cv2.resize(sample.image, new_size[::-1], interpolation=cv2.INTER_LINEAR)
+        return _moved(image, _scaled(sample.boxes, size, new_size), sample.labels, new_size)
+
+    def canvas_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a picture is resized to, before the batch pads it."""
         scale = min(self.short / min(height, width), self.long_cap / max(height, width))
         # Rounded down in float64, as torchvision does it: 799 instead of 800 now and then, but the same everywhere.
-        new_height, new_width = max(int(height * scale), 1), max(int(width * scale), 1)
-        image = cv2.resize(sample.image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
-        boxes = _scaled(sample.boxes, (height, width), (new_height, new_width))
-        return _moved(image, boxes, sample.labels, (new_height, new_width))
+        return max(int(height * scale), 1), max(int(width * scale), 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 load_weights(network, "torchvision:resnet50")
 load_weights(network, "best.pth", allow_mismatched=network.classifier_prefix)   # another number of classes
+load_weights(detector, "best.pth", leave_out=detector.class_prefixes)           # other classes, even if as many
 load_weights(features, "torchvision:resnet50", allow_unexpected=features.left_out)
 """
 
@@ -25,6 +26,8 @@ class LoadReport(NamedTuple):
     """In the source only: ignored."""
     mismatched: dict[str, str]
     """In both, with another shape or kind of number, both stated: they keep the network's values."""
+    left_out: list[str]
+    """As was asked, wherever they are: they keep the network's values, and those of the source are ignored."""
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded", *_differences(self)]
@@ -38,6 +41,7 @@ def load_weights(
     allow_missing: Sequence[str] = (),
     allow_unexpected: Sequence[str] = (),
     allow_mismatched: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
 ) -> LoadReport:
     """Loads weights into a network, in place; where they do not fit, nothing is changed.
 
@@ -49,10 +53,11 @@ def load_weights(
         source: see `read_weights`.
         allow_missing: beginnings, such as `("fc.",)`, of keys which the source need not have.
         allow_unexpected: beginnings of keys which the network need not have.
-        allow_mismatched: beginnings of keys whose shapes may differ; the network's values stay.
+        allow_mismatched: beginnings of keys whose shapes may differ; the network's values stay where they do.
+        leave_out: beginnings of keys that are not loaded; the network's values stay, whatever the source has.
 
     Returns:
-        Which keys were loaded, missing, unexpected and mismatched, the allowed ones included.
+        Which keys were loaded, missing, unexpected, mismatched and left out, the allowed ones included.
 
     Raises:
         FileNotFoundError: see `read_weights`.
@@ -60,12 +65,13 @@ def load_weights(
     """
     own = model.state_dict()
     weights = _as_linear_layers(rename_to_fit(read_weights(source), own.keys()), own)
-    report = _compare(weights, own)
+    report = _compare(weights, own, leave_out)
     refused = LoadReport(
         report.loaded,
-        _not_allowed(report.missing, allow_missing),
-        _not_allowed(report.unexpected, allow_unexpected),
-        {key: report.mismatched[key] for key in _not_allowed(report.mismatched, allow_mismatched)},
+        [key for key in report.missing if not _begins(key, allow_missing)],
+        [key for key in report.unexpected if not _begins(key, allow_unexpected)],
+        {key: kinds for key, kinds in report.mismatched.items() if not _begins(key, allow_mismatched)},
+        left_out=[],
     )
     _check(refused, f"{describe_source(source)} into {type(model).__name__}", weights, own)
     model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
@@ -80,18 +86,22 @@ def _as_linear_layers(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dic
     }
 
 
-def _compare(weights: dict[str, Tensor], own: dict[str, Tensor]) -> LoadReport:
-    shared = [key for key in own if key in weights]
+def _compare(weights: dict[str, Tensor], own: dict[str, Tensor], leave_out: Sequence[str]) -> LoadReport:
+    left_out = [key for key in own | weights if _begins(key, leave_out)]
+    wanted = {key: tensor for key, tensor in own.items() if key not in left_out}
+    given = {key: tensor for key, tensor in weights.items() if key not in left_out}
+    shared = [key for key in wanted if key in given]
     mismatched = {
-        key: f"{_kind(weights[key])} given, {_kind(own[key])} expected"
+        key: f"{_kind(given[key])} given, {_kind(wanted[key])} expected"
         for key in shared
-        if weights[key].shape != own[key].shape or weights[key].is_floating_point() != own[key].is_floating_point()
+        if given[key].shape != wanted[key].shape or given[key].is_floating_point() != wanted[key].is_floating_point()
     }
     return LoadReport(
         loaded=[key for key in shared if key not in mismatched],
-        missing=[key for key in own if key not in weights and not _is_counter(key)],
-        unexpected=[key for key in weights if key not in own and not _is_counter(key)],
+        missing=[key for key in wanted if key not in given and not _is_counter(key)],
+        unexpected=[key for key in given if key not in wanted and not _is_counter(key)],
         mismatched=mismatched,
+        left_out=left_out,
     )
 
 
@@ -105,21 +115,26 @@ def _check(refused: LoadReport, what: str, weights: dict[str, Tensor], own: dict
     differences = _differences(refused)
     if differences:
         raise ValueError(
-            f"{what} does not fit: {'; '.join(differences)}. If that is meant, allow it by the beginning "
-            "of the keys, with allow_missing, allow_unexpected or allow_mismatched."
+            f"{what} does not fit: {'; '.join(differences)}. If that is meant, allow it: the classes of a "
+            "detector with --new-class-head on the command line of train.py; anything, from Python, by the beginnings "
+            "of the keys, with load_weights' allow_missing, allow_unexpected, allow_mismatched or leave_out."
         )
 
 
 def _differences(report: LoadReport) -> list[str]:
     mismatched = [f"{key}: {kinds}" for key, kinds in report.mismatched.items()]
-    named = {"missing": report.missing, "unexpected": report.unexpected, "mismatched": mismatched}
+    named = {
+        "missing": report.missing,
+        "unexpected": report.unexpected,
+        "mismatched": mismatched,
+        "left out": report.left_out,
+    }
     return [f"{len(keys)} {name} ({some(keys)})" for name, keys in named.items() if keys]
 
 
-def _not_allowed(keys: Sequence[str] | dict[str, str], allowed: Sequence[str]) -> list[str]:
-    # A lone string is one prefix: its letters, one by one, would allow far too much.
-    prefixes = allowed if isinstance(allowed, str) else tuple(allowed)
-    return [key for key in keys if not (prefixes and key.startswith(prefixes))]
+def _begins(key: str, prefixes: Sequence[str]) -> bool:
+    # A lone string is one prefix: its letters, one by one, would match far too much.
+    return bool(prefixes) and key.startswith(prefixes if isinstance(prefixes, str) else tuple(prefixes))
 
 
 def _is_counter(key: str) -> bool:

@@ -4,16 +4,14 @@ Nothing but tensors and plain values is ever unpickled (`weights_only=True`, saf
 checkpoints of this project and of others are opened, and the prefixes that wrappers leave are taken off.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from public.runtime.checkpoint import read_torch_file
 from public.weights.published import fetch_published
 
 WeightsSource = str | Path | Mapping[str, Any]
@@ -36,7 +34,7 @@ def read_weights(source: WeightsSource) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no such file, or a download that failed.
-        ValueError: not a file of weights, a pickle with more than weights in it, or no tensors inside.
+        ValueError: not a file of weights, a damaged one, a pickle with more than weights in it, or no tensors inside.
     """
     where = describe_source(source)
     if isinstance(source, Mapping):
@@ -60,25 +58,19 @@ def _read_file(path: Path) -> Any:
             "torchvision:<model>[.<weights>] or timm:<model>."
         )
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes fail anywhere: KeyError, EOFError, OSError, RuntimeError...
-        raise ValueError(_why_unreadable(path, error)) from error
+        return _read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read as weights: {error}. Expected is what torch.save or "
+            "safetensors writes."
+        ) from error
 
 
-def _why_unreadable(path: Path, error: Exception) -> str:
-    blocked = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, UnpicklingError) else None
-    if blocked:
-        return (
-            f"{path} pickles {blocked[1]}, which could run code when loaded, and is refused. If you "
-            "trust the file, load it with torch.load(..., weights_only=False) and save its state dict alone."
-        )
-    reason = f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0]
-    return (
-        f"{path} ({path.stat().st_size} bytes) is not a readable file of weights, or cut short ({reason}). "
-        "Expected is what torch.save or safetensors writes."
-    )
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # foreign bytes fail anywhere
+        raise ValueError("safetensors did not write it, or it is cut off or damaged") from error
 
 
 def _only_tensors(content: Any, where: str) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ def load_detector(path: str | Path, *, device: str = "auto", precision: str = "f
     if "detector" not in config:
         raise ValueError(f"{path} is the checkpoint of a {config['network']} classifier; expected a detector's.")
     names, ids = checkpoint["class_names"], checkpoint["category_ids"]
-    return assemble_detector(config, checkpoint, names, ids, device=device, precision=precision)
+    return assemble_detector(config, checkpoint, names, ids, device=choose_device(device), precision=precision)
 
 
 def assemble_detector(
@@ -145,10 +145,18 @@ def assemble_detector(
     class_names: list[str],
     category_ids: list[int],
     *,
-    device: str,
+    device: torch.device,
     precision: str,
 ) -> TrainedDetector:
     """A detector from what a DetectionConfig's record says of it, and weights of any kind that `load_weights` reads.
+
+    Args:
+        record: its network, detector, canvas and data.
+        weights: a checkpoint, or what names or holds one.
+        class_names: of the labels.
+        category_ids: the data set's own number of each class.
+        device: of this process, where there are several: each has its own GPU.
+        precision: 'fp32', 'bf16', 'fp16', or 'auto' as in training.
 
     Raises:
         FileNotFoundError: there are no such weights.
@@ -157,16 +165,15 @@ def assemble_detector(
     options = {name: _as_option(value) for name, value in record["detector"].items() if value is not None}
     detector = build_detector(record["network"], num_classes=len(class_names), **options)
     load_weights(detector, weights)
-    own_device = choose_device(device)
     image_detector = ImageDetector(
         detector,
         mean=record["data"]["mean"],
         std=record["data"]["std"],
-        dtype=choose_precision(precision, own_device),
+        dtype=choose_precision(precision, device),
         channels_last=record["channels_last"],
     )
     layout = torch.channels_last if record["channels_last"] else torch.contiguous_format
-    image_detector.to(own_device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+    image_detector.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
     transforms = transforms_from_text(record["data"]["val_transforms"])
     return TrainedDetector(image_detector, transforms, class_names, category_ids)
 

@@ -116,6 +116,11 @@ def test_unknown_row(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
         ("--optimizer.name adamw --optimizer.momentum 0.8", ("optimizer.momentum=0.8 would have no effect",)),
         ("--parallel data_parallel --runtime.processes 2", ("runs one process: runtime.processes=2",)),
         ("--data.decoder pil", ("data.decoder='pil' has no effect with data.dataset='cifar100'",)),
+        ("--seed 99999999999999999999", ("seed=99999999999999999999 must lie within 0..9223372036854775807",)),
+        ("--input-size 0", ("input_size=0 must lie within 1..8192 pixels",)),
+        ("--data.mean 0 nan 0", ("data.mean=(0.0, nan, 0.0) must be finite",)),
+        ("--optimizer.weight-decay inf", ("optimizer.weight_decay=inf must be finite",)),
+        ("--parallel data_parallel --sync-batch-norm", ("sync_batch_norm=True has no effect",)),
         ("tiny wide", ("wide",)),
     ],
 )

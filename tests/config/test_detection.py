@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ from public.evaluation.predictions import Predictions
 from public.transforms.detection import RandomHorizontalFlip, SquareResize
 from tests.datasets.written import coco_content, write_coco
 
+INFINITY, NAN = float("inf"), float("nan")
 RESIZE = SquareResize(size=64)
 COCO: dict[str, Any] = {
     "dataset": "coco",
@@ -107,6 +109,17 @@ def test_what_voc_may_do() -> None:
             r"sync_batch_norm=True would move",
         ),
         ({"batch_size": 0}, r"batch_size=0 must be 1 or more"),
+        ({"canvas_size": (0, 0)}, r"canvas_size=\(0, 0\) must lie within 1\.\.8192 pixels"),
+        ({"canvas_size": (64, -5)}, r"canvas_size=\(64, -5\) must lie within 1\.\.8192 pixels"),
+        ({"canvas_size": (100000, 64)}, r"canvas_size=\(100000, 64\) must lie within 1\.\.8192 pixels"),
+        (
+            {"data": DetectionDataConfig(**COCO, mean=(0.5, NAN, 0.5))},
+            r"^data\.mean=\(0\.5, nan, 0\.5\) must be finite",
+        ),
+        (
+            {"data": DetectionDataConfig(**COCO, std=(0.5, 0.5, INFINITY))},
+            r"^data\.std=\(0\.5, 0\.5, inf\) must be fin",
+        ),
     ],
 )
 def test_a_row_refuses(row: DetectionConfig, fields: dict[str, Any], message: str) -> None:
@@ -160,6 +173,43 @@ def test_negative_stages_are_refused() -> None:
         DetectorConfig(backbone="resnet18", frozen_stages=-1)
     with pytest.raises(ValueError, match=r"frozen_stages=9 must lie within 0\.\.5"):
         build_detector("fcos", 2, **DetectorConfig(backbone="mobilenet_v2", frozen_stages=9).options())
+
+
+@pytest.mark.parametrize("value", [INFINITY, NAN])
+@pytest.mark.parametrize(
+    "name", ["batch_norm_eps", "anchor_sizes", "smooth_l1_beta", "soft_nms_sigma", "focal_alpha", "focal_gamma"]
+)
+def test_settings_of_the_detector_are_finite(row: DetectionConfig, name: str, value: float) -> None:
+    """A loss of one of them would say nothing of its cause, and suppression would keep everything in silence."""
+    given: Any = (32.0, value) if name == "anchor_sizes" else value
+    options: Any = {name: given, "soft_nms": "gaussian"}
+    with pytest.raises(
+        ValueError, match=rf"^{re.escape(f'detector.{name}={given}')} must be finite, neither inf nor nan"
+    ):
+        replace(row, detector=replace(row.detector, **options))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sampling_ratio": -1}, r"detector\.sampling_ratio=-1 must lie within 0\.\.64"),
+        ({"sampling_ratio": 65}, r"detector\.sampling_ratio=65 must lie within 0\.\.64"),
+        ({"soft_nms_sigma": 0.3}, r"detector\.soft_nms_sigma=0\.3 has no effect without detector\.soft_nms='gaussian'"),
+        ({"soft_nms_sigma": 0.3, "soft_nms": "linear"}, r"detector\.soft_nms_sigma=0\.3 has no effect without"),
+    ],
+)
+def test_a_detector_refuses(fields: dict[str, Any], message: str) -> None:
+    """More samples than any region has pixels, and a number that nothing reads."""
+    with pytest.raises(ValueError, match=message):
+        DetectorConfig(backbone="resnet18", **fields)
+
+
+def test_what_a_detector_may_state() -> None:
+    """The other side of each refusal; a method alone has its own sigma."""
+    for ratio in (0, 64):
+        assert DetectorConfig(backbone="resnet18", sampling_ratio=ratio).options()["sampling_ratio"] == ratio
+    assert DetectorConfig(backbone="resnet18", soft_nms="gaussian", soft_nms_sigma=0.3).soft_nms_sigma == 0.3
+    assert DetectorConfig(backbone="resnet18", soft_nms="gaussian").soft_nms_sigma is None
 
 
 def test_every_setting_is_an_option_of_a_detector() -> None:

@@ -1,6 +1,7 @@
 """What a config refuses, and in which words; what it works out."""
 
 import ast
+import re
 from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from public.config.classification import (
     NetworkConfig,
 )
 from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig, require
+from public.runtime.seeding import sample_seed, seed_everything
 
 
 def test_require_raises_only_where_the_condition_fails() -> None:
@@ -117,12 +119,56 @@ def test_runtime_refuses(fields: dict[str, Any], message: str) -> None:
             {"parallel": "data_parallel", "runtime": RuntimeConfig(processes=2)},
             r"parallel='data_parallel' runs one process: runtime\.processes=2 must be 1 or None",
         ),
+        (
+            {"parallel": "data_parallel", "sync_batch_norm": True},
+            r"sync_batch_norm=True has no effect with parallel='data_parallel'",
+        ),
+        ({"seed": -1}, r"seed=-1 must lie within 0\.\.9223372036854775807"),
+        ({"seed": 2**63}, r"seed=9223372036854775808 must lie within 0\.\.9223372036854775807"),
+        ({"input_size": 0}, r"input_size=0 must lie within 1\.\.8192 pixels"),
+        ({"input_size": 8193}, r"input_size=8193 must lie within 1\.\.8192 pixels"),
     ],
 )
 def test_run_refuses(config: ClassificationConfig, fields: dict[str, Any], message: str) -> None:
     """Settings that are wrong by themselves or do not go together, before anything is done."""
     with pytest.raises(ValueError, match=message):
         replace(config, **fields)
+
+
+def with_setting(config: ClassificationConfig, section: str | None, name: str, value: Any) -> ClassificationConfig:
+    """The config with another value of one setting, of a section or its own."""
+    changes = {name: value} if section is None else {section: replace(getattr(config, section), **{name: value})}
+    return replace(config, **changes)
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        (None, "clip_grad_norm"),
+        ("optimizer", "weight_decay"),
+        ("schedule", "final_factor"),
+        ("runtime", "save_every_minutes"),
+        ("mixing", "mixup_alpha"),
+        ("data", "mean"),
+        ("data", "std"),
+    ],
+)
+def test_numbers_are_finite(config: ClassificationConfig, section: str | None, name: str, value: float) -> None:
+    """Every setting of every section, also one number of three: nothing that is trained with them would be."""
+    config = replace(config, schedule=ScheduleConfig(kind="cosine"))
+    given: Any = (0.5, value, 0.5) if name in ("mean", "std") else value
+    setting = f"{section}.{name}" if section else name
+    with pytest.raises(ValueError, match=rf"^{re.escape(f'{setting}={given}')} must be "):
+        with_setting(config, section, name, given)
+
+
+def test_the_ends_of_what_is_allowed(config: ClassificationConfig) -> None:
+    """The largest seed is one that torch and our own draws take."""
+    largest = replace(config, seed=2**63 - 1, input_size=8192)
+    seed_everything(largest.seed)
+    assert 0 <= sample_seed(largest.seed, 0, 0) < 2**63
+    assert replace(config, seed=0, input_size=1).input_size == 1
 
 
 @pytest.mark.parametrize(
@@ -148,6 +194,16 @@ def test_local_batch_size(config: ClassificationConfig) -> None:
         config.local_batch_size(6)
 
 
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_local_batch_size_names_the_remedy(config: ClassificationConfig, num_processes: int) -> None:
+    """One image for each step on two GPUs: fewer processes or a larger batch; one process cannot become fewer."""
+    fields: Any = {"batch_size": 1} if num_processes == 2 else {"batch_size": 3, "accumulation_steps": 2}
+    with pytest.raises(ValueError, match=r"must be divisible by .* = 2\.") as refusal:
+        replace(config, **fields).local_batch_size(num_processes)
+    remedies = ("--runtime.processes", "CUDA_VISIBLE_DEVICES", "--batch-size", "--optimizer.lr")
+    assert [remedy in str(refusal.value) for remedy in remedies] == [num_processes == 2] * 4
+
+
 def test_with_epochs_stretches_the_schedule(config: ClassificationConfig) -> None:
     """10 epochs, milestones 4 and 8, warm-up 1 -> 25 epochs: times 2.5, so 10, 20 and 2.5; the rest is unchanged."""
     stretched = config.with_epochs(25)
@@ -165,7 +221,7 @@ def test_configs_are_frozen_and_keyword_only(config: ClassificationConfig) -> No
         RuntimeConfig("cpu")  # pyright: ignore[reportCallIssue]
 
 
-@pytest.mark.parametrize(("module", "num_classes", "num_fields"), [(sections, 4, 39), (classification, 4, 27)])
+@pytest.mark.parametrize(("module", "num_classes", "num_fields"), [(sections, 4, 40), (classification, 4, 27)])
 def test_every_field_has_a_docstring(module: Any, num_classes: int, num_fields: int) -> None:
     """Each annotated field of each config class is followed by a string: --help shows it."""
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))

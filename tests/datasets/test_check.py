@@ -139,6 +139,7 @@ COCO_CHANGES: dict[str, tuple[Callable[[Path], object], Kind | None]] = {
     "no annotations": (lambda root: (root / "annotations/instances_train2017.json").unlink(), Kind.UNUSABLE_SPLIT),
     "cut annotations": (lambda root: cut_short(root / "annotations/instances_val2017.json"), Kind.UNUSABLE_SPLIT),
     "no box": (lambda root: change_annotation(root, bbox=None), Kind.UNREADABLE_ANNOTATION),
+    "a huge number": (lambda root: change_annotation(root, bbox=[1, 1, 10**400, 5]), Kind.UNREADABLE_ANNOTATION),
     "unknown image": (lambda root: change_annotation(root, image_id=1), Kind.UNKNOWN_IMAGE),
     "unknown class": (lambda root: change_annotation(root, category_id=1), Kind.UNKNOWN_CLASS),
     "other classes": (rename_class, Kind.DIFFERENT_CLASSES),

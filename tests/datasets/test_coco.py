@@ -135,13 +135,31 @@ BAD_CONTENTS: dict[str, tuple[Any, str]] = {
     "unknown image": (changed(image_id=8), r"an annotation has image_id 8, which no entry of images has\.$"),
     "unknown class": (changed(category_id=4), r"an annotation of image 7 has category_id 4, which no category has\.$"),
     "no size": (without("width"), r"images\[0\] lacks the key 'width'\.$"),
-    "no box": (changed(bbox=None), r"annotations\[0\] has bbox = None, expected four numbers: x, y, width, height\.$"),
+    "no box": (
+        changed(bbox=None),
+        r"annotations\[0\] has bbox = None, expected four numbers: x, y, width, height \(whole",
+    ),
     "three numbers": (changed(bbox=[1, 2, 3]), r"annotations\[0\] has bbox = \[1, 2, 3\], expected four numbers"),
     "text in a box": (changed(bbox=[1, 2, 3, "4"]), r"has bbox = \[1, 2, 3, '4'\], expected four numbers"),
-    "text for an id": (changed(image_id="7"), r"annotations\[0\] has image_id = '7', expected a whole number\.$"),
+    "text for an id": (
+        changed(image_id="7"),
+        r"annotations\[0\] has image_id = '7', expected a whole number of at most 64 bits\.$",
+    ),
     "a huge id": (changed(image_id=2**64), r"annotations\[0\] has image_id = 18446744073709551616, expected a whole"),
     "a strange crowd": (changed(iscrowd="no"), r"annotations\[0\] has iscrowd = 'no', expected 0 or 1\.$"),
-    "text for an area": (changed(area="9"), r"annotations\[0\] has area = '9', expected a number\.$"),
+    "text for an area": (changed(area="9"), r"annotations\[0\] has area = '9', expected a number \(a whole one of"),
+    "a box of 400 digits": (
+        changed(bbox=[1, 10**400, 2, 2]),
+        r"annotations\[0\] has bbox = \[1, 10+\.\.\.0+, 2, 2\], expected four .* \(whole ones of at most 64 bits\)\.$",
+    ),
+    "an area of 400 digits": (
+        changed(area=-(10**400)),
+        r"annotations\[0\] has area = -10+\.\.\.0+, expected a number \(a whole one of at most 64 bits\)\.$",
+    ),
+    "a width of 400 digits": (
+        coco_content(images=[*coco_content()["images"], {"id": 1, "file_name": "c", "width": 10**400, "height": 30}]),
+        r"images\[2\] has width = 10+\.\.\.0+, expected a whole number of pixels from 1 to 2147483647",
+    ),
     "not an object": (coco_content(annotations=["x"]), r"annotations\[0\] is a str, expected an object with the keys"),
     "an image twice": (
         coco_content(images=coco_content()["images"] * 2),

@@ -211,14 +211,16 @@ def test_different_classes_in_train_and_val(
 
 @pytest.mark.parametrize(("boxes", "left_out"), [(BOXES[1:3], "boxes without area: 1"), ((), "nothing")])
 def test_nothing_to_learn(coco: DetectionConfig, world: World, boxes: Sequence[Sequence[float]], left_out: str) -> None:
-    """Crowds and boxes without area are no objects; evaluation on such a split is possible."""
+    """Crowds and boxes without area are no objects; a detector may look at such a split, but not choose by it."""
     write_coco(Path(coco.data.folder), coco_content(boxes), "train2017")
     with pytest.raises(
         DataError, match=rf"_train2017\.json holds no object to learn: 2 images, .*left out: {left_out}\.$"
     ):
         build_train_data(coco, world)
     swapped = replace(coco.data, train_splits=("val2017",), val_splits=("train2017",))
-    assert build_train_data(replace(coco, data=swapped), world).val.num_images == 2
+    with pytest.raises(DataError, match=r"_train2017\.json holds no object to find: 2 images"):
+        build_train_data(replace(coco, data=swapped), world)
+    assert build_eval_data(swapped, batch_size=1, num_workers=0, world=world).loader.num_images == 2
 
 
 def test_transforms_are_checked_before_anything_is_read(coco: DetectionConfig, world: World) -> None:

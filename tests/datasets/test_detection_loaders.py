@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from public.datasets.detection_loaders import (
     DetectionEvalLoader,
     DetectionTrainLoader,
     LoadedImage,
+    ShareOfCanvases,
     aspect_groups,
     checked_transforms,
     collate,
@@ -499,6 +500,38 @@ def test_evaluation_covers_every_image_once(split: DetectionAnnotations, num_pro
     (whole,) = DetectionEvalLoader(dataset, batch_size=11, num_workers=0)
     assert sorted(seen) == rows([whole])
     assert whole.image_ids.tolist() == list(range(100, 177, 7))
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 10])
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_batches_of_one_canvas_size(num_processes: int, batch_size: int) -> None:
+    """Largest canvases first, in their order, batches dealt out whole: by hand for batches of two."""
+    canvases = np.array([[32, 64], [64, 64], [64, 32], [32, 64], [64, 64], [32, 64]])
+    shares = [ShareOfCanvases(canvases, batch_size, rank, num_processes) for rank in range(num_processes)]
+    dealt = [[[index for _, index in batch] for batch in share] for share in shares]
+    assert [len(share) for share in shares] == [len(batches) for batches in dealt]
+    assert {share.common_batches for share in shares} == {min(map(len, dealt))}
+    batches = [batch for turn in zip_longest(*dealt) for batch in turn if batch is not None]
+    if batch_size == 2:
+        assert batches == [[1, 4], [0, 3], [5], [2]]
+    assert sorted(chain(*batches)) == list(range(6))
+    assert all(len({tuple(canvases[i]) for i in batch}) == 1 for batch in batches)
+
+
+def test_an_images_canvas_in_evaluation_is_its_own(shapes: DetectionAnnotations) -> None:
+    """Whatever the batch size: what is foretold from the annotations is what comes, rounded up to 32."""
+    resize = ShortSideResize(short=32, long_cap=100)
+    dataset = DetectionDataset(shapes, (resize,), seed=0)
+    seen: dict[int, set[tuple[int, int]]] = {}
+    for batch_size in (1, 3, 8):
+        for batch in DetectionEvalLoader(dataset, batch_size=batch_size, num_workers=0):
+            for image_id in batch.image_ids.tolist():
+                seen.setdefault(image_id, set()).add((batch.images.shape[2], batch.images.shape[3]))
+    assert len(seen) == len(dataset)
+    assert {len(sizes) for sizes in seen.values()} == {1}
+    assert len(set.union(*seen.values())) > 1
+    foretold = dict(zip(shapes.image_ids.tolist(), map(tuple, dataset.canvases().tolist()), strict=True))
+    assert {image_id: {size} for image_id, size in foretold.items()} == seen
 
 
 # ---- what cannot be used -----------------------------------------------------------------------------------------

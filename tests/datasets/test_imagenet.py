@@ -268,6 +268,7 @@ def test_an_unreadable_image_is_reported_not_raised(tmp_path: Path, kind: str, d
     assert sample.path == str(tmp_path / "bad.jpg")
     assert sample.reason
     assert "\n" not in sample.reason
+    assert (sample.reason == "the file is empty") == (kind == "empty")
 
 
 def test_a_photo_with_the_real_protocol(real_data: Path) -> None:

@@ -136,13 +136,20 @@ def test_bad_class_lists(tmp_path: Path) -> None:
         voc_class_names(tmp_path, "own.txt")
 
 
+SIZES = r"its <size> has <width> and <height> {} and {}, expected whole numbers of pixels from 1 to 2147483647\.$"
 GOOD = "<annotation><size><width>40</width><height>30</height></size>{}</annotation>"
 BAD_FILES = {
     "empty": ("", r"it is not XML, or was cut short \(no element found"),
     "cut short": (GOOD.format("")[:-12], r"it is not XML, or was cut short"),
     "an unknown encoding": (f'<?xml version="1.0" encoding="ebcdic-x"?>{GOOD.format("")}', r"it is not XML"),
-    "no size": ("<annotation></annotation>", r"it has no <size> with <width> and <height> above 0\.$"),
-    "a size of 0": (GOOD.format("").replace("40", "0"), r"it has no <size> with <width> and <height> above 0\.$"),
+    "no size": ("<annotation></annotation>", r"it has no <size> with <width> and <height>\.$"),
+    "no height": (GOOD.format("").replace("height", "depth"), r"it has no <size> with <width> and <height>\.$"),
+    "a size of 0": (GOOD.format("").replace("40", "0"), SIZES.format("'0'", "'30'")),
+    "an empty size": (GOOD.format("").replace("40", ""), SIZES.format("''", "'30'")),
+    "a fractional size": (GOOD.format("").replace("40", "40.0"), SIZES.format(r"'40\.0'", "'30'")),
+    "a size of 23 digits": (GOOD.format("").replace("30", "1" * 23), SIZES.format("'40'", f"'{'1' * 23}'")),
+    "a size of 400 digits": (GOOD.format("").replace("30", "1" * 400), SIZES.format("'40'", r"'1+\.\.\.1+'")),
+    "a size of 2**31": (GOOD.format("").replace("30", f"{2**31}"), SIZES.format("'40'", f"'{2**31}'")),
     "no box": (GOOD.format("<object><name>dog</name></object>"), r"object 1 \(dog\) has no <bndbox> with the numbers"),
     "half a box": (
         GOOD.format(voc_object("dog", 1, 1, 9, 9).replace("ymax", "other")),

@@ -138,3 +138,14 @@ def test_no_gradient_flows_from_a_head_to_the_boxes_before() -> None:
 
 def grad_of(parameter: Tensor) -> bool:
     return parameter.grad is not None and bool(parameter.grad.any())
+
+
+@pytest.mark.parametrize("places", [slice(None), 2])
+def test_a_network_that_has_diverged_has_no_finite_loss(places: Any) -> None:
+    """A box that is no number is no region, instead of one of a level that there is not; the losses tell."""
+    torch.manual_seed(0)
+    detector, batch = CascadeRCNN(3, **SMALL), batch_of([[((10, 10, 50, 46), 1)]], (64, 64))
+    with torch.no_grad():
+        detector._heads[0].box_predictor["bbox_pred"].bias[places] = float("nan")  # pyright: ignore
+    losses = detector.loss(detector(images_of(batch)), batch)
+    assert any(loss.isnan() for loss in losses.values())

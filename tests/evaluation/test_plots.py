@@ -1,6 +1,8 @@
 """Curves as a picture, without a display."""
 
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,18 @@ def test_runs_with_little_to_show(tmp_path: Path, rows: list[dict[str, Any]]) ->
     """No epoch, no metric, and a loss that is not finite."""
     draw_curves(tmp_path / "curves.png", rows, PANELS, "tiny")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_full_disk_leaves_the_curves_before(
+    tmp_path: Path, small_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """Written whole or not at all, and nothing beside it."""
+    draw_curves(tmp_path / "curves.png", ROWS[:2], PANELS, "tiny")
+    before = (tmp_path / "curves.png").read_bytes()
+    with small_disk(100), pytest.raises(OSError, match="File too large"):
+        draw_curves(tmp_path / "curves.png", ROWS, PANELS, "tiny")
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+    assert (tmp_path / "curves.png").read_bytes() == before
 
 
 def test_no_window_system_is_touched(tmp_path: Path) -> None:

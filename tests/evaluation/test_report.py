@@ -81,6 +81,16 @@ def test_the_detections_of_each_format(tmp_path: Path) -> None:
     assert line == "a 0.75 5.000 6.000 24.000 25.000\n"
 
 
+def test_other_rules_in_the_same_folder(tmp_path: Path) -> None:
+    """record_mAP.txt is always of the evaluation that table.txt is of."""
+    _, found, annotations = evaluated("coco", tmp_path / "data")
+    for rules in ("coco", "voc", "voc", "coco"):
+        result = metrics_evaluator(rules)(annotations).evaluate(found)
+        write_report(tmp_path / "out", result, found, annotations, dataset="coco", rules=rules)
+        assert (tmp_path / "out" / "table.txt").read_text() == format_table(result)
+        assert (tmp_path / "out" / "record_mAP.txt").exists() == (rules == "coco")
+
+
 @pytest.mark.parametrize("dataset", ["coco", "voc"])
 def test_nothing_found(dataset: str, tmp_path: Path) -> None:
     """The first evaluation of many a run."""

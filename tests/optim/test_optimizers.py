@@ -1,5 +1,6 @@
 """Optimizers by hand, and which parameters are decayed."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -48,6 +49,98 @@ def test_momentum_zero_is_kept() -> None:
     """0 is a value, not 'unset': two plain steps of 0.1 x 0.5."""
     config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0, momentum=0.0)
     assert steps_of(config, [0.5, 0.5]) == pytest.approx([0.95, 0.9])
+
+
+def trained(optimizer: torch.optim.Optimizer, module: nn.Linear, num_steps: int) -> list[Tensor]:
+    """The parameters after some steps with gradients of their own, one of them a zero in the second step."""
+    generator = torch.Generator().manual_seed(0)
+    for step in range(num_steps):
+        for parameter in module.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        if step == 1:
+            module.bias.grad = torch.zeros_like(module.bias)
+        optimizer.step()
+    return [parameter.detach() for parameter in module.parameters()]
+
+
+def linear() -> nn.Linear:
+    """Always the same one."""
+    torch.manual_seed(0)
+    return nn.Linear(33, 17)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 5])
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-4])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_momentum_of_zero_is_none_bit_for_bit(nesterov: bool, weight_decay: float, num_steps: int) -> None:
+    """torch's own start without one goes to the same weights."""
+    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=weight_decay, nesterov=nesterov)
+    module = linear()
+    ours = trained(build_optimizer(module, config), module, num_steps)
+    module = linear()
+    without = torch.optim.SGD(
+        module.parameters(), lr=0.1, momentum=0.9, weight_decay=weight_decay, nesterov=nesterov, fused=True
+    )
+    expected = trained(without, module, num_steps)
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+
+
+@pytest.mark.parametrize("extras", [{}, {"gradient_centralization": True}])
+def test_a_first_step_that_overflows_leaves_no_trace(extras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss scale skips it: momentum and weights stay, and the next steps are those of a run without it."""
+    monkeypatch.setattr(torch, "empty_like", lambda tensor: torch.full_like(tensor, 1e6))  # memory as it is found
+    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=1e-4, **extras)
+    module, scaler = linear(), torch.amp.GradScaler("cpu", enabled=True)
+    optimizer = build_optimizer(module, config)
+    scaler.scale(torch.zeros(()))  # makes the scale
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, torch.inf)
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2.0**15, "halved: the step was skipped"
+    assert all(torch.equal(p, q) for p, q in zip(module.parameters(), linear().parameters(), strict=True))
+    assert all(not optimizer.state[p]["momentum_buffer"].any() for p in module.parameters())
+    undisturbed = linear()
+    expected = trained(build_optimizer(undisturbed, config), undisturbed, 3)
+    assert all(torch.equal(a, b) for a, b in zip(trained(optimizer, module, 3), expected, strict=True))
+
+
+def test_a_parameter_whose_first_gradient_comes_later() -> None:
+    """lr 0.1, momentum 0.9, gradients of 1: bias 1 - 0.1; weight 1 - 0.1 - 0.19. torch alone mixes none and some."""
+    module = nn.Linear(1, 1)
+    nn.init.ones_(module.weight)
+    nn.init.ones_(module.bias)
+    optimizer = build_optimizer(module, OptimizerConfig(name="sgd", lr=0.1, weight_decay=0))
+    module.weight.grad = torch.ones_like(module.weight)
+    optimizer.step()
+    module.bias.grad = torch.ones_like(module.bias)
+    optimizer.step()
+    assert (module.weight.item(), module.bias.item()) == pytest.approx((0.71, 0.9))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_which_parameters_have_a_momentum(momentum: float) -> None:
+    """All that are trained, in the layout of the weights; without momentum there is nothing to keep."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last), nn.Linear(4, 2))  # pyright: ignore
+    module[1].requires_grad_(False)
+    optimizer = build_optimizer(module, OptimizerConfig(name="sgd", lr=0.1, weight_decay=0, momentum=momentum))
+    expected = list(module[0].parameters()) if momentum else []
+    assert list(optimizer.state) == expected
+    assert all(optimizer.state[p]["momentum_buffer"].stride() == p.stride() for p in expected)
+
+
+@pytest.mark.parametrize("num_before", [0, 1, 2, 3])
+@pytest.mark.parametrize("extras", [{}, {"gradient_centralization": True}, {"lookahead_steps": 2}])
+def test_a_resumed_momentum(extras: Any, num_before: int) -> None:
+    """Saved after some steps and taken up by another optimizer, it goes on bit for bit."""
+    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=1e-4, **extras)
+    module, again = linear(), linear()
+    optimizer, resumed = build_optimizer(module, config), build_optimizer(again, config)
+    trained(optimizer, module, num_before)
+    again.load_state_dict(module.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for a, b in zip(trained(optimizer, module, 3), trained(resumed, again, 3), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_adamw_decays_apart_from_the_gradient() -> None:

@@ -10,10 +10,18 @@ from torch import nn
 
 from public.optim.ema import AveragedWeights
 from public.optim.train_state import TrainState
-from public.runtime.checkpoint import load_checkpoint
+from public.runtime.checkpoint import load_checkpoint, save_checkpoint
 from public.runtime.distributed import World
 
 IDENTITY: dict[str, Any] = {"name": "tiny", "config": {"seed": 0}, "class_names": ["a", "b"], "num_images": 100}
+
+
+class Pair(World):
+    """Two processes that say the same."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """What both say."""
+        return [value] * 2
 
 
 def new_state(seed: int, steps: int = 0) -> TrainState:
@@ -66,6 +74,15 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, world: World) ->
     assert all(torch.equal(before[name], value) for name, value in state.network.state_dict().items())
 
 
+def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, world: World) -> None:
+    """Of our format, but not written by a run."""
+    save_checkpoint(tmp_path / "latest.pth", {"config": {"seed": 0}, "model": {}})
+    with pytest.raises(
+        ValueError, match=r"latest\.pth is not a whole checkpoint of a run: it has no name, class_names"
+    ):
+        new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY)
+
+
 def test_another_number_of_images_is_told(tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture) -> None:
     """The data set grew: the run goes on, with a warning."""
     new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
@@ -78,9 +95,46 @@ def test_another_number_of_images_is_told(tmp_path: Path, world: World, caplog: 
 def test_another_number_of_processes_is_told(tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Each process has random generators of its own: two cannot take up one's."""
     new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
-    two = World(rank=1, size=2, device=torch.device("cpu"))
+    two = Pair(rank=1, size=2, device=torch.device("cpu"))
     assert new_state(0).resume(tmp_path / "latest.pth", two, IDENTITY)
     assert "was written by 1 processes, and 2 go on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ([False], r"latest\.pth is seen by 1 of 2 processes: the run folder must lie where all machines see it"),
+        ([True, (7, 3)], r"latest\.pth is not the same on all machines, .* \[\(0, 0\), \(7, 3\)\]"),
+    ],
+)
+def test_machines_without_a_shared_disk_are_refused(
+    tmp_path: Path, world: World, others: list[Any], message: str
+) -> None:
+    """They would train from different weights without a word: DDP does not send them again."""
+    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
+    answers = iter(others)
+
+    class Far(World):
+        """The other process's answers."""
+
+        def gather(self, value: Any) -> list[Any]:
+            return [value, next(answers)]
+
+    far = Far(rank=0, size=2, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match=message):
+        new_state(0).resume(tmp_path / "latest.pth", far, IDENTITY)
+
+
+@pytest.mark.parametrize("was_fp16", [True, False])
+def test_another_precision_is_told(
+    tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture, was_fp16: bool
+) -> None:
+    """What "auto" means on another GPU: only fp16 has a loss scale, which then starts new."""
+    states = [new_state(0), new_state(0)]
+    states[0].scaler, states[1].scaler = (torch.amp.GradScaler("cpu", enabled=on) for on in (was_fp16, not was_fp16))
+    states[0].save(tmp_path / "latest.pth", world, IDENTITY)
+    assert states[1].resume(tmp_path / "latest.pth", world, IDENTITY)
+    assert f"was {'' if was_fp16 else 'not '}trained in fp16, unlike what goes on now" in caplog.text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

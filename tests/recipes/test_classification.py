@@ -96,7 +96,8 @@ def test_best_is_what_best_pth_holds(
 
     monkeypatch.setattr(train_state, "save_checkpoint", save_checkpoint)
     monkeypatch.setattr(train_state.TrainState, "is_better", lambda *_: True)
-    checkpoint = train(config, tmp_path / "run")
+    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == (0 if written else 1)
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "latest.pth")
     first, *others = checkpoint["metrics"]["history"]
     assert len(others) >= 1
     log = (tmp_path / "run" / "train.log").read_text()
@@ -106,7 +107,7 @@ def test_best_is_what_best_pth_holds(
         assert load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pth")["metrics"]["best"] == first
     else:
         assert checkpoint["metrics"]["best"] is None
-        assert "best.pth could never be written" in log
+        assert "best.pth could not be written: the disk is full" in log
 
 
 @pytest.mark.parametrize("num_polls", [1, 4, 5, 7, 9])

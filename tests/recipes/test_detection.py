@@ -16,6 +16,8 @@ from public.datasets.sample_layouts import write_coco
 from public.detectors.catalog import build_detector
 from public.recipes import detection as recipe
 from public.runtime.checkpoint import load_checkpoint
+from public.runtime.distributed import World
+from public.transforms.detection import FILL
 from tests.recipes import runs
 from tests.recipes.runs import LAUNCHES, ONE_PROCESS, run_program
 from tests.recipes.tiny_detection import TINY, TINY_TWO_STAGES
@@ -94,7 +96,7 @@ def test_what_two_stages_draw_resumes_bit_for_bit(
     config: DetectionConfig, tmp_path: Path, stop_after: Callable[[int], None]
 ) -> None:
     """Stopped in the second epoch: the anchors and regions that are learned are drawn from (seed, epoch, image)."""
-    config = replace(TINY_TWO_STAGES, data=config.data)
+    config = replace(TINY_TWO_STAGES, data=replace(TINY_TWO_STAGES.data, folder=config.data.folder))
     referee = train(config, tmp_path / "referee")
     stop_after(5)
     assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
@@ -149,7 +151,55 @@ def test_weights_of_another_number_of_classes_only_when_asked(config: DetectionC
         recipe.train(seven, tmp_path / "refused", ONE_PROCESS)
     train(replace(seven, new_class_head=True), tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()
-    assert "2 mismatched (head.classification_head.cls_logits.weight" in log
+    assert "2 left out (head.classification_head.cls_logits.weight" in log
+
+
+def test_a_mistake_moves_no_old_run_aside(config: DetectionConfig, tmp_path: Path) -> None:
+    """--fresh with weights that are not there, or an option out of range: the run folder is as it was."""
+    config = config.with_epochs(1)
+    train(config, tmp_path / "run")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    lost = replace(config, initial_weights=str(tmp_path / "typo.pth"))
+    wrong = replace(config, detector=replace(config.detector, num_convs=-1))
+    for mistake, message in ((lost, r"typo\.pth"), (wrong, "num_convs=-1")):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            recipe.train(mistake, tmp_path / "run", ONE_PROCESS, fresh=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(
+    config: DetectionConfig, tmp_path: Path, stop_after: Callable[[int], None]
+) -> None:
+    """latest.pth holds all that they gave; only a new start wants the file."""
+    weights = tmp_path / "start.pth"
+    detector = build_detector("fcos", num_classes=10, **config.detector.options())
+    torch.save(detector.state_dict(), weights)
+    config = replace(config, initial_weights=str(weights))
+    referee = train(config, tmp_path / "referee")
+    stop_after(2)
+    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
+    weights.unlink()
+    runs.assert_same_result(train(config, tmp_path / "run"), referee, num_tensors=len(runs.tensors_of(referee)))
+    with pytest.raises(FileNotFoundError, match=r"start\.pth"):
+        recipe.train(config, tmp_path / "run", ONE_PROCESS, fresh=True)
+
+
+def test_processes_share_the_largest_canvas() -> None:
+    """Of 4 x 6 here and 5 x 3 there: 5 x 6, the mean colour where nothing is."""
+    images = torch.zeros(2, 3, 4, 6, dtype=torch.uint8)
+
+    class Two(World):
+        """The other process's answer."""
+
+        def gather(self, value: Any) -> list[Any]:
+            return [value, (5, 3)]
+
+    ((extended, labels),) = recipe.on_one_canvas([(images, "labels")], Two(rank=0, size=2, device=torch.device("cpu")))
+    assert labels == "labels"
+    assert extended.shape == (2, 3, 5, 6)
+    assert not extended[:, :, :4].any()
+    assert extended[1, :, 4, 5].tolist() == list(FILL)
+    assert recipe.on_one_canvas([(images, "labels")], ONE_PROCESS)[0][0] is images
 
 
 def test_a_non_finite_loss_names_its_parts(config: DetectionConfig, tmp_path: Path) -> None:
@@ -177,7 +227,8 @@ def test_bad_settings_are_refused_by_name(config: DetectionConfig, tmp_path: Pat
 def test_two_processes_train_as_one(row: DetectionConfig, tiny_data: Path, tmp_path: Path) -> None:
     """Two gloo processes with unevenly spread objects: one process's losses, and an evaluation like its own.
 
-    Two stages draw the same anchors and regions in any number of processes. The weights differ by rounding; that the
+    Two stages draw the same anchors and regions in any number of processes, though the canvas is that of the largest
+    image of a batch, which one process alone has. The weights differ by rounding; that the
     evaluation of the same detections is the same to the last bit is tested in tests/evaluation/.
     """
     histories = []

@@ -11,7 +11,14 @@ import torch
 from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
 from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
 from public.recipes.detection import main
-from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomSquareResize, SquareResize
+from public.transforms.detection import (
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomShortSideResize,
+    RandomSquareResize,
+    ShortSideResize,
+    SquareResize,
+)
 
 TINY = DetectionConfig(
     name="tiny",
@@ -49,6 +56,11 @@ TINY_TWO_STAGES = replace(
         channels=32,
         head_channels=32,
         pool_size=3,
+    ),
+    data=replace(
+        TINY.data,
+        train_transforms=(RandomHorizontalFlip(), RandomShortSideResize(shorts=(48, 64), long_cap=160)),
+        val_transforms=(ShortSideResize(short=48, long_cap=160),),
     ),
 )
 

@@ -3,6 +3,8 @@
 import logging
 import os
 import pickle
+import re
+import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.serialization import config as serialization_config
 
-from public.runtime.checkpoint import load_checkpoint, save_checkpoint
+from public.runtime.checkpoint import FORMAT, check_entries, load_checkpoint, read_torch_file, save_checkpoint
 
 STATE = {"model": {"weight": torch.arange(6.0).view(2, 3)}, "step": 3, "row": {"top1": 0.5, "names": ["a", None]}}
 
@@ -93,16 +96,56 @@ def test_a_missing_checkpoint(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
+REMEDY = (
+    "If it is a run's latest.pth, remove it to start over, or put the run's best.pth in its place to go on from there."
+)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.9, 0.99])
-def test_a_cut_off_checkpoint_is_one_sentence(tmp_path: Path, share: float) -> None:
-    """A file that ends early is named as unreadable."""
+def test_a_cut_off_checkpoint(tmp_path: Path, share: float) -> None:
+    """A file that ends early is called so, in one sentence; the other says what to do."""
     path = tmp_path / "latest.pth"
     save_checkpoint(path, STATE)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=f"^{path} cannot be read as a checkpoint: .+") as error:
+    with pytest.raises(ValueError, match="cut off") as error:
         load_checkpoint(path)
-    assert "\n" not in str(error.value)
+    assert str(error.value) == f"{path} cannot be read as a checkpoint: it is cut off or damaged. {REMEDY}"
+
+
+def test_damaged_bytes_in_the_middle(tmp_path: Path) -> None:
+    """4096 of 400,000 bytes of a tensor are not what was written, which torch alone would load."""
+    path = tmp_path / "latest.pth"
+    save_checkpoint(path, {"weight": torch.arange(100_000.0)})
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = bytes(byte ^ 0xFF for byte in content[middle : middle + 4096])
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["weight"], torch.arange(100_000.0))
+    with pytest.raises(ValueError, match=r"latest\.pth cannot be read as a checkpoint: it is cut off or damaged\. If"):
+        load_checkpoint(path)
+
+
+def test_a_damaged_byte_anywhere(tmp_path: Path) -> None:
+    """It is found, or it lies where nothing is kept (between the tensors) and what is loaded is whole."""
+    path = tmp_path / "latest.pth"
+    save_checkpoint(path, STATE)
+    content, num_found = path.read_bytes(), 0
+    for place in range(0, len(content), 13):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            assert str(load_checkpoint(path)) == str({"format": FORMAT} | STATE)
+        except ValueError:
+            num_found += 1
+    assert num_found > 50
+
+
+def test_checksums_that_torch_was_told_not_to_write(tmp_path: Path) -> None:
+    """Weights of others may have none: they are read as they are."""
+    with serialization_config.patch({"save.compute_crc32": False}):  # pyright: ignore[reportAttributeAccessIssue]
+        torch.save(STATE, tmp_path / "weights.pth")
+    assert zipfile.ZipFile(tmp_path / "weights.pth").testzip() is not None
+    assert read_torch_file(tmp_path / "weights.pth")["step"] == 3
 
 
 @pytest.mark.parametrize("content", [{"fc.weight": torch.zeros(2)}, {"format": "other/1"}, [1, 2]])
@@ -137,10 +180,55 @@ SmallDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def test_an_empty_checkpoint(tmp_path: Path) -> None:
-    """An error without a text of its own is named by its kind."""
+    """torch alone raises an error without a text."""
     (tmp_path / "latest.pth").touch()
-    with pytest.raises(ValueError, match=r"latest\.pth cannot be read as a checkpoint: EOFError"):
+    with pytest.raises(ValueError, match=r"latest\.pth cannot be read as a checkpoint: it is empty\. If it is a run's"):
         load_checkpoint(tmp_path / "latest.pth")
+
+
+def write_zip(path: Path) -> None:
+    """A sound zip file of something else."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+
+
+def write_half_of_an_old_file(path: Path) -> None:
+    """What torch.save wrote before torch 1.6, up to the middle of the tensor."""
+    torch.save(torch.zeros(1000), path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: path.write_text("hello world\n"), "torch.save did not write it, or its beginning is damaged"),
+        (lambda path: path.write_bytes(bytes(1000)), "torch.save did not write it, or its beginning is damaged"),
+        (
+            lambda path: path.write_bytes(pickle.dumps(STATE)),
+            "torch.save did not write it, or its beginning is damaged",
+        ),
+        (write_half_of_an_old_file, "it is cut off or damaged"),
+        (write_zip, "it is a zip file that torch.load(..., weights_only=True) does not know how to read"),
+        (lambda path: torch.save(Path(), path), "it pickles pathlib."),
+        (Path.mkdir, "Is a directory"),
+    ],
+    ids=["text", "zeros", "pickle", "half_old", "zip", "object", "folder"],
+)
+def test_what_else_a_file_may_be(tmp_path: Path, write: Callable[[Path], Any], words: str) -> None:
+    """Each in half a sentence, for the callers to say what they expected."""
+    write(tmp_path / "file.pth")
+    with pytest.raises(ValueError, match="^" + re.escape(words)) as error:
+        read_torch_file(tmp_path / "file.pth")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_entries_are_named() -> None:
+    """All of them, in the order in which they are asked for."""
+    state = {"format": FORMAT, "model": {}, "epoch": 1}
+    check_entries(Path("latest.pth"), state, ("model", "epoch"))
+    words = r"^latest\.pth is not a whole checkpoint of a run: it has no config, step\.$"
+    with pytest.raises(ValueError, match=words):
+        check_entries(Path("latest.pth"), state, ("config", "model", "epoch", "step"))
 
 
 def test_the_warning_says_what_the_system_said(

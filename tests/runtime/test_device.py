@@ -1,5 +1,7 @@
 """Which device and which precision; nothing here needs a GPU."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from public.runtime.device import (
     memory_format,
     num_parameters,
     synchronize,
+    use_deterministic_kernels,
 )
 
 CPU = torch.device("cpu")
@@ -93,6 +96,18 @@ def test_autocast_sets_the_dtype_of_products(dtype: torch.dtype) -> None:
     """A matrix product comes out in the precision asked for."""
     with autocast(CPU, dtype):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is dtype
+
+
+def test_deterministic_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for by a switch of the run; a kernel that there is not is a warning."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        use_deterministic_kernels()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_small_helpers() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from public.runtime.seeding import (
     _splitmix64,
@@ -164,3 +165,59 @@ def test_rng_states_go_through_a_weights_only_file(tmp_path: Path) -> None:
     seed_everything(99)
     set_rng_states(torch.load(tmp_path / "rng.pt", weights_only=True))
     assert [draw_from_each() for _ in range(3)] == expected
+
+
+class FakeGpus:
+    """torch.cuda's random generators of some GPUs, the first of which is the present one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, num_gpus: int, has_process_group: bool = False) -> None:
+        self.states = [torch.tensor([100 + device]) for device in range(num_gpus)]
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: num_gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: self.states[0])
+        monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(self.states))
+        monkeypatch.setattr(torch.cuda, "set_rng_state", self.set_state)
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: has_process_group)
+
+    def set_state(self, state: Tensor, device: int = 0) -> None:
+        """As torch.cuda.set_rng_state."""
+        self.states[device] = state
+
+    def numbers(self) -> list[int]:
+        """The states."""
+        return [int(state) for state in self.states]
+
+
+@pytest.mark.parametrize(("num_after", "expected"), [(1, [100]), (2, [100, 101]), (4, [100, 101, 102, 0])])
+def test_all_gpus_of_one_process(
+    num_after: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nn.DataParallel draws on all three: all are kept, and put back onto as many as there are."""
+    FakeGpus(monkeypatch, 3)
+    torch.save(get_rng_states(), tmp_path / "rng.pt")
+    after = FakeGpus(monkeypatch, num_after)
+    after.states = [torch.tensor([0])] * num_after
+    set_rng_states(torch.load(tmp_path / "rng.pt", weights_only=True))
+    assert after.numbers() == expected
+
+
+def test_one_process_of_several_keeps_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would otherwise start up the others' GPUs; checkpoints from before look the same."""
+    FakeGpus(monkeypatch, 2, has_process_group=True)
+    states = get_rng_states()
+    assert states["cuda"].tolist() == [100]
+    after = FakeGpus(monkeypatch, 2)
+    after.states = [torch.tensor([0]), torch.tensor([1])]
+    set_rng_states(states)
+    assert after.numbers() == [100, 1]
+
+
+def test_states_of_gpus_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are left aside; and a process that has used no GPU has none to keep."""
+    FakeGpus(monkeypatch, 2)
+    states = get_rng_states()
+    none = FakeGpus(monkeypatch, 0)
+    set_rng_states(states)
+    assert none.numbers() == []
+    assert get_rng_states()["cuda"] is None

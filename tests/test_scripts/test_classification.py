@@ -13,6 +13,7 @@ from public.evaluation.classification import evaluate
 from public.recipes.classification import train
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import World
+from public.test_scripts import classification
 from public.test_scripts.classification import TestOptions, at_size, build_classifier, main, options_of, run
 from public.test_scripts.test_on_cifar100 import CIFAR100
 from public.test_scripts.test_on_imagenet import IMAGENET
@@ -62,6 +63,29 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     assert "G MACs" in printed
     assert "of 7), error" in printed
     assert "ms an image: load" in printed
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_times_of_one_process_of_two(
+    sample_row: ClassificationConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rank: int,
+) -> None:
+    """Seven images, four and three of them in each: one batch of four, timed without warm-up by the main one alone."""
+    torch.save(build_backbone("resnet18cifar", 2).state_dict(), tmp_path / "bare.pth")
+    monkeypatch.setattr(
+        classification, "evaluate", lambda *_: {"top1": 0.5, "top5": 1.0, "loss": 1.0, "num_images": 7.0}
+    )
+    options = replace(options_of(sample_row, tmp_path), weights=str(tmp_path / "bare.pth"))
+    run(options, sample_row.data, World(rank=rank, size=2, device=torch.device("cpu")))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == (
+        ["network", "weights", "computed", "top1", "top5", "loss", "time"] if rank == 0 else []
+    )
+    if rank == 0:
+        assert printed[-1].endswith("(mean of 4), batch 4")
 
 
 def test_a_checkpoint_brings_its_network_options(

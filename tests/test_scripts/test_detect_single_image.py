@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -351,8 +353,27 @@ def test_what_is_no_detector(
 def test_what_is_no_folder(options: DetectOptions, tmp_path: Path) -> None:
     """A file where the results should go."""
     (tmp_path / "detected").touch()
-    with pytest.raises(ValueError, match=r"output='.*detected' cannot be made a folder: File exists"):
+    with pytest.raises(ValueError, match=r"output='.*detected' is not a folder that can be written to: File exists"):
         run(options)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 100, 12_000])
+def test_a_full_disk(
+    options: DetectOptions,
+    trained_run: TrainedRun,
+    small_disk: Callable[[int], AbstractContextManager[None]],
+    capsys: pytest.CaptureFixture[str],
+    num_bytes: int,
+) -> None:
+    """No room for a byte, for a drawn image, for the JSON file: one sentence, code 2, and no half of a file."""
+    arguments = ["--weights", str(trained_run.best), "--images", str(options.images), "--output", options.output]
+    with small_disk(num_bytes), pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--score-threshold", "0", "--device", "cpu"])
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: output='{options.output}' is not a folder that can be written to: File too large.")
+    assert error.count("\n") == 1
+    drawn = trained_run.val_images if num_bytes == 12_000 else []
+    assert sorted(path.name for path in Path(options.output).iterdir()) == [f"{path.stem}.jpg" for path in drawn]
 
 
 def test_the_shell_script(trained_run: TrainedRun, tmp_path: Path) -> None:

@@ -23,9 +23,11 @@ from public.detectors.catalog import build_detector
 from public.detectors.retinanet.network import RetinaNet
 from public.runtime.checkpoint import load_checkpoint, save_checkpoint
 from public.runtime.distributed import World
+from public.test_scripts import detection
 from public.test_scripts.detection import TestOptions, main, options_of, run
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_voc import VOC
+from public.weights.trained_detector import TrainedDetector
 from tests.conftest import ROOT
 from tests.datasets.written import voc_object, write_voc
 from tests.test_scripts.trained import CLASS_NAMES, TrainedRun
@@ -219,6 +221,103 @@ def test_two_processes_give_the_same_table(trained_run: TrainedRun, tmp_path: Pa
     assert len(json.loads((tmp_path / "two" / "predictions.json").read_text())) > 0
 
 
+def test_the_device_of_this_process(trained_run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detector goes where the images go, whatever --device would choose: each process has its own GPU."""
+    given: list[torch.device] = []
+
+    def assemble(*_: Any, device: torch.device, **__: Any) -> TrainedDetector:
+        given.append(device)
+        raise KeyError("seen")
+
+    monkeypatch.setattr(detection, "assemble_detector", assemble)
+    options = replace(options_of(trained_run.row, trained_run.folder), num_workers=0)
+    with pytest.raises(KeyError, match="seen"):
+        run(options, trained_run.row.data, World(rank=1, size=2, device=torch.device("meta")), trained_run.row)
+    assert given == [torch.device("meta")]
+
+
+@pytest.fixture
+def other_folder(trained_run: TrainedRun, tmp_path: Path) -> Path:
+    """An experiment whose only row, tiny, is an FCOS on ResNet-18."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "config.py").write_text(
+        "from tests.test_scripts.trained import row_on\n"
+        "from dataclasses import replace\n"
+        "from pathlib import Path\n"
+        "from public.config.detection import DetectorConfig\n"
+        f"row = row_on(Path({str(trained_run.data)!r}))\n"
+        "CONFIGS = {'tiny': replace(row, network='fcos', detector=DetectorConfig(backbone='resnet18'))}\n"
+    )
+    return folder
+
+
+def test_what_the_row_or_the_checkpoint_says(
+    trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another thing on the command line is refused, whoever else says it; the same thing is not."""
+    torch.save(load_checkpoint(trained_run.best)["ema"], tmp_path / "bare.pth")
+    folder, best, bare = str(trained_run.folder), str(trained_run.best), str(tmp_path / "bare.pth")
+    wrong = ["--network", "fcos", "--backbone", "resnet34", "--canvas-size", "333"]
+    sources = {
+        f"the checkpoint {best}": [[folder], ["--weights", best, "--data", str(trained_run.data)]],
+        "the row tiny": [[folder, "tiny", "--weights", bare]],
+    }
+    for source, commands in sources.items():
+        for command in commands:
+            with pytest.raises(SystemExit, match="2"):
+                main(COCO, [*command, *wrong, *QUIET])
+            error = capsys.readouterr().err
+            told = f"would have no effect: {source} is retinanet on mobilenet_v2 at 64x64. Leave it out; it is for "
+            assert error.startswith(f"error: network='fcos', backbone='resnet34', canvas_size=333 {told}")
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, [folder, "--network", "retinanet", "--canvas-size", "65", *QUIET])
+    assert "error: canvas_size=65 would have no effect" in capsys.readouterr().err
+    true = ["--network", "retinanet", "--backbone", "mobilenet_v2", "--canvas-size", "64"]
+    main(COCO, [folder, "--weights", bare, "--output", str(tmp_path / "out"), *true, *QUIET])
+    assert f"AP50 {best_row(trained_run)['AP50']:.4f}" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_detector(
+    trained_run: TrainedRun, other_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its numbers would lie in the row's run folder: refused there; welcome without an experiment."""
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, [str(other_folder), "--weights", str(trained_run.best), *QUIET])
+    assert capsys.readouterr().err == (
+        f"error: {trained_run.best} is a checkpoint of retinanet on mobilenet_v2, and the row tiny is fcos on "
+        "resnet18: give weights of this row, or no experiment: python -m public.test_scripts.test_on_coco --weights "
+        f"{trained_run.best}.\n"
+    )
+    assert not (other_folder / "runs").exists()
+
+
+def test_a_row_trained_with_other_options(
+    trained_run: TrainedRun, other_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python train.py --network retinanet` of an FCOS row: what lies in the row's run folder is the row's."""
+    best = other_folder / "runs" / "tiny" / "checkpoints" / "best.pth"
+    best.parent.mkdir(parents=True)
+    shutil.copy(trained_run.best, best)
+    main(COCO, [str(other_folder), *QUIET])
+    printed = capsys.readouterr().out
+    assert "detector   retinanet on mobilenet_v2: " in printed
+    assert f"AP50 {best_row(trained_run)['AP50']:.4f}" in printed
+
+
+def test_an_output_that_cannot_be_written(
+    trained_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in its place: known before anything is evaluated; the main process alone writes, and looks."""
+    monkeypatch.setattr(detection, "evaluate_detector", lambda *_: pytest.fail("an evaluation in vain"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, [str(trained_run.folder), "--output", str(tmp_path / "file"), *QUIET])
+    captured = capsys.readouterr()
+    assert f"error: output='{tmp_path / 'file'}' is not a folder that can be written to: File exists." in captured.err
+    assert "written" not in captured.out
+
+
 def test_other_classes_are_refused(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
     """The same two in another order: the shapes fit, and the labels would be mixed up."""
     shutil.copytree(trained_run.data, tmp_path / "COCO2017")
@@ -272,7 +371,7 @@ def test_what_is_no_detector(
         assert "Traceback" not in error
     with pytest.raises(SystemExit, match="2"):
         main(COCO, [str(trained_run.folder), "--weights", str(half), *QUIET])
-    assert "half.pth (5000 bytes) is not a readable file of weights" in capsys.readouterr().err
+    assert "half.pth (5000 bytes) cannot be read as weights: it is cut off or damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def test_the_report_names_everything() -> None:
     report = load_weights(model, source.state_dict())
     assert report.loaded == list(model.state_dict())
     assert (report.missing, report.unexpected, report.mismatched) == ([], [], {})
+    assert report.left_out == []
     assert str(report) == "8 tensors loaded"
     assert _same(model, source.state_dict())
 
@@ -71,6 +72,32 @@ def test_missing_and_unexpected_load_when_allowed() -> None:
     report = load_weights(Tiny(), weights, allow_missing=("fc.",), allow_unexpected="head.")
     assert report.missing == ["fc.weight", "fc.bias"]
     assert report.unexpected == ["head.weight", "head.bias"]
+
+
+@pytest.mark.parametrize("num_classes", [4, 9])
+def test_what_is_left_out_keeps_the_networks_values(num_classes: int) -> None:
+    """As many classes or others: the class layer is not loaded, and nothing of it is refused."""
+    source, model = Tiny(4), Tiny(num_classes)
+    before = model.fc.weight.clone()
+    report = load_weights(model, source.state_dict(), leave_out=("fc.",))
+    assert torch.equal(model.fc.weight, before)
+    assert torch.equal(model.conv.weight, source.conv.weight)
+    assert (report.missing, report.unexpected, report.mismatched) == ([], [], {})
+    assert str(report) == "6 tensors loaded; 2 left out (fc.weight, fc.bias)"
+
+
+def test_what_is_left_out_may_be_missing_or_unexpected() -> None:
+    """The source has another layer in its place; keys elsewhere are refused as ever."""
+    weights = Tiny().state_dict()
+    del weights["fc.weight"], weights["fc.bias"]
+    weights["fc.2.weight"] = torch.zeros(3)
+    assert load_weights(Tiny(), weights, leave_out="fc.").left_out == ["fc.weight", "fc.bias", "fc.2.weight"]
+    with pytest.raises(ValueError, match=r"does not fit: 1 missing \(fc.bias\)\. If"):
+        load_weights(Tiny(), weights, leave_out=["fc.weight", "fc.2."])
+    with pytest.raises(
+        ValueError, match=r"does not fit: 2 missing \(fc.weight, fc.bias\); 1 unexpected \(fc.2.weight\)"
+    ):
+        load_weights(Tiny(), weights, leave_out="f.")
 
 
 def test_half_precision_weights_become_the_networks_precision() -> None:
@@ -204,6 +231,16 @@ def test_another_network_is_refused_even_if_all_is_allowed() -> None:
         load_weights(Tiny(), {"x": torch.zeros(1), "y": torch.zeros(1)}, allow_missing=[""], allow_unexpected=[""])
 
 
+def test_the_way_out_is_named_for_python_and_the_command_line() -> None:
+    words = (
+        r"If that is meant, allow it: the classes of a detector with --new-class-head on the command line of "
+        r"train\.py; anything, from Python, by the beginnings of the keys, with load_weights' allow_missing, "
+        r"allow_unexpected, allow_mismatched or leave_out\.$"
+    )
+    with pytest.raises(ValueError, match=words):
+        load_weights(Tiny(9), Tiny().state_dict())
+
+
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.pth: there is no such file\. Give the path of"):
         load_weights(Tiny(), tmp_path / "none.pth")
@@ -220,7 +257,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 def test_files_of_other_things(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{name} \({len(content)} bytes\) is not a readable file of weights"):
+    kind = "safetensors" if path.suffix == ".safetensors" else r"torch\.save"
+    why = f"{kind} did not write it, or " if content or kind == "safetensors" else r"it is empty\. Expected is what"
+    with pytest.raises(ValueError, match=rf"{name} \({len(content)} bytes\) cannot be read as weights: {why}"):
         read_weights(path)
 
 
@@ -232,15 +271,26 @@ def test_files_cut_short(tmp_path: Path, name: str) -> None:
     else:
         torch.save(Tiny().state_dict(), path, _use_new_zipfile_serialization=name == "zip.pth")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(ValueError, match=r"is not a readable file of weights, or cut short \(\w+: .+\)"):
+    words = r"cannot be read as weights: .*it is cut off or damaged\. Expected is what torch.save or safetensors writes"
+    with pytest.raises(ValueError, match=words):
         read_weights(path)
+
+
+def test_a_file_damaged_in_the_middle(tmp_path: Path) -> None:
+    """Of a tensor: torch alone would load it."""
+    torch.save({"weight": torch.ones(5000)}, tmp_path / "weights.pth")
+    content = (tmp_path / "weights.pth").read_bytes()
+    (tmp_path / "weights.pth").write_bytes(content.replace(torch.ones(1000).numpy().tobytes(), bytes(4000), 1))
+    assert torch.load(tmp_path / "weights.pth", weights_only=True)["weight"].sum() == 4000
+    with pytest.raises(ValueError, match=r"cannot be read as weights: it is cut off or damaged"):
+        read_weights(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickled_objects_are_refused(tmp_path: Path, zipped: bool) -> None:
     content = {"state_dict": Tiny().state_dict(), "args": argparse.Namespace(lr=0.1)}
     torch.save(content, tmp_path / "unsafe.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"unsafe\.pth pickles argparse\.Namespace, which could run code"):
+    with pytest.raises(ValueError, match=r"unsafe\.pth .*: it pickles argparse\.Namespace, which could run code"):
         read_weights(tmp_path / "unsafe.pth")
 
 

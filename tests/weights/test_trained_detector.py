@@ -145,11 +145,20 @@ def test_settings_of_other_detectors_are_left_alone(checkpoint: dict[str, Any]) 
     assert checkpoint["config"]["detector"]["anchor_sizes"] is None
     del checkpoint["config"]["detector"]["anchor_sizes"]
     checkpoint["config"]["detector"]["max_detections"] = 7
-    detect = assemble_detector(checkpoint["config"], checkpoint, NAMES, IDS, device="cpu", precision="fp32")
+    device = torch.device("cpu")
+    detect = assemble_detector(checkpoint["config"], checkpoint, NAMES, IDS, device=device, precision="fp32")
     batch = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     sizes = ImageSizes(torch.tensor([[64, 64]]), torch.tensor([[64, 64]]))
     with torch.inference_mode():
         assert detect.image_detector(batch, sizes).boxes.shape[1] <= 7
+
+
+def test_the_device_of_this_process(checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is given, however many there are: not one that is chosen anew."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    device = torch.device("meta")
+    detect = assemble_detector(checkpoint["config"], checkpoint, NAMES, IDS, device=device, precision="fp32")
+    assert {tensor.device for tensor in detect.image_detector.state_dict().values()} == {device}
 
 
 def test_weights_that_do_not_fit(tmp_path: Path, checkpoint: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Cascade R-CNN: three heads, each trained for closer overlaps on the boxes of the one before.
 
 Paper: Cai and Vasconcelos 2018, https://arxiv.org/abs/1712.00726; the weights of the losses are those of the authors'
-code. Deviations: the first head's sample goes on to the next heads, without new draws; each head's score is that of its
-own boxes, not of the last ones. Both as in detectron2 and mmdetection.
+code. Deviations: the first head's sample goes on to the next heads, without new draws, as in detectron2; each head's
+score is that of its own boxes, not of the last ones, as in detectron2 and mmdetection.
 Deviation from cascade-rcnn_Pytorch of 2018: the heads' box codes are multiplied by more from head to head, as in the
 paper.
 """

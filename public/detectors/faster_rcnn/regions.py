@@ -172,7 +172,8 @@ class RegionHead(nn.Module):
     @torch.no_grad()
     def refine(self, codes: Tensor, regions: Regions, sizes: ImageSizes) -> Regions:
         """The regions that class-agnostic codes [n, 1, 4] lead to, cut at the edges of the image."""
-        boxes = decode_boxes(codes[:, 0], regions.boxes, self.stage.box_weights)
+        # Of a network that has diverged a code may be no number, and its region is none; the loss will tell.
+        boxes = decode_boxes(codes[:, 0], regions.boxes, self.stage.box_weights).nan_to_num()
         return regions._replace(boxes=clip_to_content(boxes, regions.images, sizes))
 
 
@@ -190,7 +191,7 @@ def region_levels(boxes: Tensor, first: int, last: int) -> Tensor:
         first: the number of the finest level, 2 for p2.
         last: the number of the coarsest.
     """
-    levels = _CANONICAL_LEVEL + torch.log2(areas(boxes).sqrt() / _CANONICAL_SIZE) + 1e-6
+    levels = _CANONICAL_LEVEL + torch.log2(areas(boxes).clamp(min=0).sqrt() / _CANONICAL_SIZE) + 1e-6
     return levels.floor().clamp(min=first, max=last).long() - first
 
 

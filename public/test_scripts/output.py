@@ -1,0 +1,32 @@
+"""The folder that a script writes its results to: whatever is wrong with it is one sentence, said early."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turns a failed write into a message for the user.
+
+    Raises:
+        ValueError: something that is done inside raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror}. Give another one, or make room or rights for it"
+        raise ValueError(f"output={str(folder)!r} is not a folder that can be written to: {reason}.") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder for the results, unless it is there, and sees whether anything can be written to it.
+
+    Raises:
+        ValueError: something else is there, it may not be made or written to, or the disk is full.
+    """
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:  # rights alone do not tell of a full disk
+            file.write(b"\n")
