@@ -144,8 +144,8 @@ def decode_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
     size is given upright; it is for the caller to refuse it.
 
     Raises:
-        OSError: there is no such file, or it is no whole image.
-        cv2.error: it is empty.
+        OSError: there is no such file, or it is empty or no whole image.
+        cv2.error: it has more pixels than OpenCV reads.
     """
     image = decode_pixels(path)
     if image.shape[1::-1] == size and image.shape[:2] != size:
@@ -293,10 +293,11 @@ class DetectionTrainLoader:
 
 
 class ShareOfCanvases(Share):
-    """Gives one process whole batches of images with canvases of one size, the largest first, each image once.
+    """Gives one process whole batches of images with canvases of one size, each image once.
 
     Nothing but its own padding then lies around an image: what a detector finds in it does not depend on the size of
-    the batches or the number of processes.
+    the batches or the number of processes. The images are gone through in order; a batch comes when it is full, what is
+    left comes in the end.
 
     Args:
         canvases: [N, 2], height and width of each image's canvas.
@@ -306,13 +307,14 @@ class ShareOfCanvases(Share):
     """
 
     def __init__(self, canvases: np.ndarray, batch_size: int, rank: int, num_processes: int) -> None:
-        order = np.lexsort((canvases[:, 0], -canvases.prod(axis=1)))
+        order = np.lexsort(canvases.T)
         changes = np.flatnonzero((np.diff(canvases[order], axis=0) != 0).any(axis=1)) + 1
         batches = [
             group[begin : begin + batch_size]
             for group in np.split(order, changes)
             for begin in range(0, len(group), batch_size)
         ]
+        batches.sort(key=lambda batch: (len(batch) < batch_size, batch[-1]))
         self.batches, self.common_batches = batches[rank::num_processes], len(batches) // num_processes
 
     def __len__(self) -> int:

@@ -279,10 +279,10 @@ def end(run: Run, is_written: bool) -> int:
     """
     best, last, metric = run.state.best, run.state.history[-1], run.best_metric
     if best is None or not is_written:
-        missing = run.folder.latest if best is not None else run.folder.best
+        missing = run.folder.best if is_written else run.folder.latest
         if run.world.is_main:
             logger.error(
-                f"done, last {metric} {last[metric]:.4f}, but {missing} could not be written: the disk is full."
+                f"done, last {metric} {last[metric]:.4f}, but {missing} could not be written (why: see above)."
             )
         return 1
     if run.world.is_main:

@@ -505,7 +505,7 @@ def test_evaluation_covers_every_image_once(split: DetectionAnnotations, num_pro
 @pytest.mark.parametrize("num_processes", [1, 2, 3, 10])
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_batches_of_one_canvas_size(num_processes: int, batch_size: int) -> None:
-    """Largest canvases first, in their order, batches dealt out whole: by hand for batches of two."""
+    """In the order in which they are full, then what is left, dealt out whole: by hand for batches of two."""
     canvases = np.array([[32, 64], [64, 64], [64, 32], [32, 64], [64, 64], [32, 64]])
     shares = [ShareOfCanvases(canvases, batch_size, rank, num_processes) for rank in range(num_processes)]
     dealt = [[[index for _, index in batch] for batch in share] for share in shares]
@@ -513,7 +513,7 @@ def test_batches_of_one_canvas_size(num_processes: int, batch_size: int) -> None
     assert {share.common_batches for share in shares} == {min(map(len, dealt))}
     batches = [batch for turn in zip_longest(*dealt) for batch in turn if batch is not None]
     if batch_size == 2:
-        assert batches == [[1, 4], [0, 3], [5], [2]]
+        assert batches == [[0, 3], [1, 4], [2], [5]]
     assert sorted(chain(*batches)) == list(range(6))
     assert all(len({tuple(canvases[i]) for i in batch}) == 1 for batch in batches)
 

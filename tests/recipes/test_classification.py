@@ -83,6 +83,22 @@ def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tm
     assert checkpoint["class_names"] == list(CLASSES)
 
 
+def test_a_result_that_is_not_on_the_disk_is_no_success(
+    config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full from the second epoch on: the run ends with 1, names the file, and goes on from the first."""
+    real = train_state.save_checkpoint
+    monkeypatch.setattr(train_state, "save_checkpoint", lambda path, state: state["epoch"] < 2 and real(path, state))
+    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 1
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert f"but {tmp_path / 'run' / 'checkpoints' / 'latest.pth'} could not be written (why: see above)" in log
+    assert " done: best" not in log
+    monkeypatch.undo()
+    monkeypatch.setattr(recipe, "build_network", build_tiny)
+    monkeypatch.setattr(recipe, "check_backbone_name", lambda name: None)
+    assert_same_result(train(config, tmp_path / "run"), train(config, tmp_path / "referee"))
+
+
 @pytest.mark.parametrize("written", [0, 1])
 def test_best_is_what_best_pth_holds(
     config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
@@ -107,7 +123,7 @@ def test_best_is_what_best_pth_holds(
         assert load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pth")["metrics"]["best"] == first
     else:
         assert checkpoint["metrics"]["best"] is None
-        assert "best.pth could not be written: the disk is full" in log
+        assert "best.pth could not be written (why: see above)" in log
 
 
 @pytest.mark.parametrize("num_polls", [1, 4, 5, 7, 9])
