@@ -9,15 +9,8 @@ mAP at IoU 0.5, 11-point interpolated:
 
 For another batch scale the learning rate with it: --batch-size 16 --optimizer.lr 8e-3.
 
-Deviations from 2018. Defects there: the long side is at most 1000 (theirs was defined, but not applied); each image of
-a batch is clipped to its own size; proposals level by level, ranked by the logits that are trained; 256 anchors are
-sampled whatever the number of positives; nothing is scored where there is no proposal; anchors at the border learn.
-Choices: difficult objects are ignored in training too, where theirs were learnt; all objects of an image count, not 20
-at most; anchors lie around the middles of their cells, not at the corners; the proposals' hidden layer has 256
-channels, not 512; RoI Align is torchvision's, theirs averaged a lattice of 15 x 15 points. Both losses of boxes turn at
-1/9, where the second one of theirs turned at 1. Their data set held every image twice, once mirrored, and `--epochs 12`
-ran 11 of it, which are 22 epochs in which images are mirrored at random; here they are 24, the rate falling after 20 as
-theirs did after 10. Detections count from a score of 0.001 on. Precision is bf16 where the device has it.
+Deviations from 2018: those of ../detnet59_faster_rcnn_voc, whose card lists them (24 epochs for their 12, the long side
+at most 1000, difficult objects ignored, ...). Precision is bf16 where the device has it.
 """
 
 from dataclasses import replace
