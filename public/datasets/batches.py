@@ -1,5 +1,6 @@
 """What a loader hands over, and how loaders look to a recipe."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -90,6 +91,11 @@ class EvalLoader(Protocol[Batch_co]):
     def __iter__(self) -> Iterator[Batch_co]:
         """This process's share."""
         ...
+
+
+def common_batches(num_images: int, batch_size: int, num_processes: int) -> int:
+    """How many batches every process has at least, where each takes every num_processes-th image."""
+    return math.ceil(num_images // num_processes / batch_size)
 
 
 def steps_per_epoch(num_images: int, batch_size: int, where: object) -> int:

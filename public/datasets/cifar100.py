@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import download_and_extract_archive
 
-from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
+from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
 from public.datasets.locations import where_to_get
 from public.runtime.seeding import batch_of_step, epoch_order, uniforms
 from public.transforms.batch import BatchTransform
@@ -194,7 +194,7 @@ class CifarEvalLoader:
         self.images = data.images[rank::num_processes].to(device)
         self.labels = data.labels[rank::num_processes].to(device)
         self.num_images, self.batch_size = len(data.images), batch_size
-        self.common_batches = math.ceil(len(data.images) // num_processes / batch_size)
+        self.common_batches = common_batches(len(data.images), batch_size, num_processes)
 
     def __len__(self) -> int:
         return math.ceil(len(self.images) / self.batch_size)

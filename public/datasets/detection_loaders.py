@@ -199,6 +199,17 @@ def _extended(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=FILL)
 
 
+def on_larger_canvas(images: torch.Tensor, canvas_size: tuple[int, int]) -> torch.Tensor:
+    """The images of a batch, extended as `collate` would have: uint8 [B, 3, h, w] -> [B, 3, H, W], on their device."""
+    height, width = images.shape[2:]
+    if (height, width) == canvas_size:
+        return images
+    colour = torch.tensor(FILL, dtype=images.dtype, device=images.device)
+    canvas = colour.expand(len(images), *canvas_size, 3).contiguous().permute(0, 3, 1, 2)
+    canvas[:, :, :height, :width] = images
+    return canvas
+
+
 def aspect_groups(sizes: np.ndarray, groups_per_doubling: int) -> np.ndarray:
     """Puts images into groups of similar width / height, as torchvision's detection references do.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
+from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
 from public.datasets.imagenet import ImageFolderDataset, UnreadableImage
 from public.runtime.interruption import ignore_signals_in_worker
 from public.runtime.seeding import batch_of_step, epoch_order
@@ -189,7 +189,7 @@ class ImageFolderEvalLoader:
         pin_memory: bool = False,
     ) -> None:
         self.num_images, self.batch_size = len(dataset), batch_size
-        self.common_batches = math.ceil(len(dataset) // num_processes / batch_size)
+        self.common_batches = common_batches(len(dataset), batch_size, num_processes)
         sampler = ShareOfSplit(len(dataset), batch_size, rank, num_processes)
         self.loader = read_ahead(dataset, sampler, collate, num_workers, pin_memory)
 

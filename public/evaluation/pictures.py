@@ -1,7 +1,6 @@
 """Pictures of detections: boxes on an image, a grid beside the ground truth, precision-recall curves; no display."""
 
 import colorsys
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.detection_loaders import decode_annotated
+from public.evaluation.plots import png_of
 from public.evaluation.predictions import DetectionResult, Predictions, rows_of_images
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_bytes
 
@@ -178,9 +178,7 @@ def draw_grid(path: Path, entries: Sequence[GridEntry], class_names: list[str], 
     pairs = [_pair(entry, class_names) for entry in entries]
     pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % columns) if pairs else [np.full((64, 64, 3), 255, np.uint8)]
     rows = [np.concatenate(pairs[i : i + columns], axis=1) for i in range(0, len(pairs), columns)]
-    with going_on_when_disk_is_full(path.name):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(path, np.concatenate(rows))
+    _write_or_warn(path, _encoded(path, np.concatenate(rows)))
 
 
 def _pair(entry: GridEntry, class_names: list[str]) -> np.ndarray:
@@ -214,8 +212,18 @@ def write_image(path: Path, image: np.ndarray) -> None:
     Raises:
         OSError: the file cannot be written.
     """
+    replace_bytes(path, _encoded(path, image))
+
+
+def _encoded(path: Path, image: np.ndarray) -> bytes:
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    replace_bytes(path, data.tobytes())
+    return data.tobytes()
+
+
+def _write_or_warn(path: Path, data: bytes) -> None:
+    with going_on_when_disk_is_full(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, data)
 
 
 def draw_precision_recall(path: Path, result: DetectionResult, title: str = "precision over recall at IoU 0.5") -> None:
@@ -244,8 +252,4 @@ def draw_precision_recall(path: Path, result: DetectionResult, title: str = "pre
         figure.legend(loc="outside right upper", fontsize=8)
     axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    with going_on_when_disk_is_full(path.name):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, buffer.getvalue())
+    _write_or_warn(path, png_of(figure))

@@ -38,6 +38,11 @@ def draw_curves(
         axes.grid(alpha=0.3)
         if len(names) > 1 and axes.lines:
             axes.legend()
+    replace_bytes(path, png_of(figure))
+
+
+def png_of(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file: written in one go, a full disk leaves no part of it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    replace_bytes(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -162,8 +162,7 @@ class TrainState:
 
 
 def _are_finite(network: nn.Module) -> bool:
-    with torch.no_grad():
-        return bool(torch.stack([p.isfinite().all() for p in network.parameters()]).all())
+    return bool(torch.stack([p.isfinite().all() for p in network.parameters()]).all())
 
 
 def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:

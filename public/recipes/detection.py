@@ -17,6 +17,7 @@ from public.config.detection import DetectionConfig, DetectionDataConfig
 from public.config.record import environment_record, to_record
 from public.datasets.batches import DetectionBatch
 from public.datasets.detection import DetectionTrainData, build_train_data
+from public.datasets.detection_loaders import on_larger_canvas
 from public.detectors.catalog import build_detector, check_detector_name
 from public.detectors.detector import Detector, ImageDetector
 from public.evaluation.complexity import count
@@ -33,7 +34,6 @@ from public.runtime.interruption import Interruption
 from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, num_replicas, wrap
 from public.runtime.run_folder import RunFolder
 from public.runtime.seeding import seed_everything
-from public.transforms.batch import extended
 from public.weights.loading import load_weights
 
 logger = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def on_one_canvas(parts: Parts, world: World) -> Parts:
         return parts
     sides = world.gather(tuple(parts[0][0].shape[-2:]))  # the parts of a process share a canvas
     canvas = (max(height for height, _ in sides), max(width for _, width in sides))
-    return [(extended(images, canvas), *others) for images, *others in parts]
+    return [(on_larger_canvas(images, canvas), *others) for images, *others in parts]
 
 
 def with_normalisers(detector: Detector, world: World, replicas: int) -> Callable[[Parts, int], Parts]:

@@ -59,17 +59,6 @@ class BatchRandomCrop:
         return _mirror(_mirror(images, 3, self.padding), 2, self.padding)
 
 
-def extended(images: torch.Tensor, canvas_size: tuple[int, int]) -> torch.Tensor:
-    """uint8 [B, 3, h, w] -> [B, 3, H, W] of the canvas, the mean colour at the right and at the bottom."""
-    height, width = images.shape[2:]
-    if (height, width) == canvas_size:
-        return images
-    colour = torch.tensor(IMAGENET_MEAN_COLOUR, dtype=images.dtype, device=images.device)
-    canvas = colour.expand(len(images), *canvas_size, 3).contiguous().permute(0, 3, 1, 2)  # the layout of collate
-    canvas[:, :, :height, :width] = images
-    return canvas
-
-
 def _mirror(images: torch.Tensor, dim: int, padding: int) -> torch.Tensor:
     """Reflection padding of one dimension, which torch's own does not do for uint8: 2 1 | 0 1 2 3 | 2 1."""
     before = images.narrow(dim, 1, padding).flip(dim)
