@@ -25,10 +25,12 @@ from torch import nn
 
 from benchmarks.compare import alternate, append_result, benchmark_device, find_data, report
 from public.backbones.catalog import build_backbone
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
-from public.datasets.cifar100 import Cifar100, CifarTrainLoader, read_cifar100
+from public.config.calls import SIZE, Call
+from public.config.classification import ClassificationConfig
+from public.config.run import RuntimeConfig
+from public.datasets.cifar100 import Cifar100, Cifar100Data, CifarTrainLoader, read_cifar100
 from public.optim.optimizers import build_optimizer
+from public.optim.options import CosineOptions, SGDOptions
 from public.optim.schedules import lr_factor
 from public.optim.update import Updater
 from public.recipes.classification import ClassificationTask, classifier_of, train
@@ -74,21 +76,19 @@ def our_config(options: Options, folder: Path) -> ClassificationConfig:
     return ClassificationConfig(
         name="cifar_training",
         network=options.network,
-        input_size=32,
         epochs=options.epochs,
         batch_size=options.batch_size,
         channels_last=options.channels_last,
         seed=options.seed,
-        data=ClassificationDataConfig(
-            dataset="cifar100",
+        data=Cifar100Data(
             folder=str(folder),
             published_archive=False,
-            train_transforms=(BatchRandomHorizontalFlip(), BatchRandomCrop(size=32, padding=4)),
+            train_transforms=(Call(BatchRandomHorizontalFlip), Call(BatchRandomCrop, size=SIZE, padding=4)),
             mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
             std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
         ),
-        optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=ScheduleConfig(kind="cosine", warmup_epochs=0.3 * options.epochs),
+        optimizer=SGDOptions(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=CosineOptions(warmup_epochs=0.3 * options.epochs),
         runtime=RuntimeConfig(num_workers=0, processes=1),
     )
 

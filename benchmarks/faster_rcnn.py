@@ -20,12 +20,12 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.detection_losses import torchvision_targets
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
-from public.config.sections import OptimizerConfig
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector
 from public.detectors.detector import Detections, ImageDetector
 from public.detectors.faster_rcnn.network import TORCHVISION
 from public.optim.optimizers import build_optimizer
+from public.optim.options import SGDOptions
 from public.runtime.device import autocast, choose_precision, memory_format, synchronize
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
@@ -160,7 +160,7 @@ def speed(work: Callable[[], None], options: Options, device: torch.device) -> f
 
 def training(options: Options, device: torch.device) -> dict[str, Callable[[], None]]:
     """What takes one step on each side."""
-    settings = OptimizerConfig(name="sgd", lr=LR, momentum=0.9, weight_decay=1e-4)
+    settings = SGDOptions(lr=LR, momentum=0.9, weight_decay=1e-4)
     ways: dict[str, Callable[[], None]] = {}
     for name, side in build_sides(options, device, spread=None).items():
         optimizer = build_optimizer(side.network, settings)

@@ -25,12 +25,12 @@ from torchvision.ops import FeaturePyramidNetwork
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.detection_losses import torchvision_targets
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
-from public.config.sections import OptimizerConfig
 from public.datasets.batches import PADDING, DetectionBatch
 from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
 from public.detectors.fcos.network import TORCHVISION
 from public.optim.optimizers import build_optimizer
+from public.optim.options import AdamWOptions
 from public.runtime.device import autocast, choose_precision, memory_format, synchronize
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
@@ -156,7 +156,7 @@ def build_loops(options: Options, device: torch.device) -> dict[str, Loop]:
     batch = random_batch(options, device)
     theirs, their_losses = build_theirs(batch, device)
     ours, our_losses = build_ours(batch, device, theirs.state_dict(), options.channels_last)
-    settings = OptimizerConfig(name="adamw", lr=LR, weight_decay=1e-4)
+    settings = AdamWOptions(lr=LR, weight_decay=1e-4)
     return {
         "ours": Loop(our_losses, build_optimizer(ours, settings), options),
         "torchvision": Loop(their_losses, torch.optim.AdamW(theirs.parameters(), LR, weight_decay=1e-4), options),

@@ -19,9 +19,10 @@ import numpy as np
 import tyro
 
 from benchmarks.compare import append_result, benchmark_device, find_data
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
-from public.datasets.coco import read_coco
+from public.config.detection import DetectionConfig, DetectorConfig
+from public.config.run import RuntimeConfig
+from public.datasets.coco import CocoData, read_coco
+from public.optim.options import AdamWOptions, CosineOptions
 from public.recipes.detection import train
 from public.runtime.distributed import World
 from public.transforms.detection import SquareResize
@@ -126,7 +127,6 @@ def config_of(name: Name, folder: Path, options: Options) -> DetectionConfig:
         name=name,
         network=name,
         backbone_weights=options.backbone_weights,
-        canvas_size=(options.canvas, options.canvas),
         epochs=epochs,
         batch_size=lesson.batch_size,
         clip_grad_norm=10.0,
@@ -134,16 +134,16 @@ def config_of(name: Name, folder: Path, options: Options) -> DetectionConfig:
         best_metric="AP50",
         seed=options.seed,
         detector=lesson.detector,
-        data=DetectionDataConfig(
-            dataset="coco",
+        data=CocoData(
             folder=str(folder.resolve()),
+            input_size=(options.canvas, options.canvas),
             train_splits=("train2017",),
             val_splits=("val2017",),
             train_transforms=resize,
             val_transforms=resize,
         ),
-        optimizer=OptimizerConfig(name="adamw", lr=options.lr, weight_decay=0.0),
-        schedule=ScheduleConfig(kind="cosine", warmup_epochs=epochs / 20),
+        optimizer=AdamWOptions(lr=options.lr, weight_decay=0.0),
+        schedule=CosineOptions(warmup_epochs=epochs / 20),
         runtime=RuntimeConfig(num_workers=2),
     )
 

@@ -24,7 +24,6 @@ from torchvision.transforms.v2.functional import resize
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
 from benchmarks.detection_losses import to_batch, torchvision_targets
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
-from public.config.sections import OptimizerConfig
 from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
 from public.datasets.imagenet import decode_opencv
@@ -32,6 +31,7 @@ from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
 from public.detectors.retinanet.network import TORCHVISION
 from public.optim.optimizers import build_optimizer
+from public.optim.options import SGDOptions
 from public.runtime.device import autocast, choose_precision, memory_format, synchronize
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
@@ -111,7 +111,7 @@ class Pair:
             with autocast(self.device, self.dtype):
                 return self.theirs(images, targets)
 
-        sgd = OptimizerConfig(name="sgd", lr=LR, weight_decay=1e-4)
+        sgd = SGDOptions(lr=LR, weight_decay=1e-4)
         return {
             "ours": _step(self.ours.train(), ours, build_optimizer(self.ours, sgd)),
             "torchvision": _step(self.theirs.train(), theirs, build_optimizer(self.theirs, sgd)),

@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
-from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.config.calls import SIZE, Call
+from public.config.classification import ClassificationConfig
+from public.datasets.cifar100 import Cifar100Data
+from public.optim.options import MultistepOptions, SGDOptions
 from public.runtime.distributed import World
 from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip
 
@@ -76,16 +78,14 @@ def config() -> ClassificationConfig:
     return ClassificationConfig(
         name="tiny",
         network="resnet18cifar",
-        input_size=32,
         epochs=10,
         batch_size=16,
-        data=ClassificationDataConfig(
-            dataset="cifar100",
+        data=Cifar100Data(
             folder="CIFAR100",
-            train_transforms=(BatchRandomHorizontalFlip(), BatchRandomCrop(size=32, padding=4)),
+            train_transforms=(Call(BatchRandomHorizontalFlip), Call(BatchRandomCrop, size=SIZE, padding=4)),
         ),
-        optimizer=OptimizerConfig(name="sgd", lr=0.1, weight_decay=5e-4),
-        schedule=ScheduleConfig(kind="multistep", milestones=(4, 8), warmup_epochs=1),
+        optimizer=SGDOptions(lr=0.1, weight_decay=5e-4),
+        schedule=MultistepOptions(milestones=(4, 8), warmup_epochs=1),
     )
 
 

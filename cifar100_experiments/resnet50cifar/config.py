@@ -20,26 +20,27 @@ to it in the next epoch; precision is bf16 where the device has it (--precision 
 
 from dataclasses import replace
 
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.calls import SIZE, Call
+from public.config.classification import ClassificationConfig
+from public.config.run import RuntimeConfig
+from public.datasets.cifar100 import Cifar100Data
+from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip
 
 RESNET50 = ClassificationConfig(
     name="resnet50cifar",
     network="resnet50cifar",
-    input_size=32,
     epochs=200,
     batch_size=128,
     channels_last=True,
-    data=ClassificationDataConfig(
-        dataset="cifar100",
+    data=Cifar100Data(
         folder="CIFAR100",
-        train_transforms=(BatchRandomHorizontalFlip(), BatchRandomCrop(size=32, padding=4)),
+        train_transforms=(Call(BatchRandomHorizontalFlip), Call(BatchRandomCrop, size=SIZE, padding=4)),
         mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
         std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
     ),
-    optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4),
-    schedule=ScheduleConfig(kind="multistep", milestones=(60, 120, 160), gamma=0.2),
+    optimizer=SGDOptions(lr=0.1, momentum=0.9, weight_decay=5e-4),
+    schedule=MultistepOptions(milestones=(60, 120, 160), gamma=0.2),
     runtime=RuntimeConfig(num_workers=0),  # the images are in memory
 )
 

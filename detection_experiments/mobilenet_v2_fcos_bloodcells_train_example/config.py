@@ -23,8 +23,14 @@ canvas: 0.75 after 15 epochs, 0.81 after 40.
 
 from dataclasses import replace
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+from public.detectors.fcos.options import FCOSOptions
+
+from public.config.calls import SIZE, Call, Scaled
+from public.config.detection import DetectionConfig
+from public.config.run import RuntimeConfig
+from public.datasets.voc import VocData
+from public.optim.options import AdamWOptions, CosineOptions
 from public.transforms.detection import (
     PhotometricJitter,
     RandomCrop,
@@ -35,44 +41,41 @@ from public.transforms.detection import (
 
 ONE_STAGE = DetectionConfig(
     name="mobilenet_v2_fcos",
-    network="fcos",
     num_classes=3,
     backbone_weights="torchvision:mobilenet_v2",
-    canvas_size=(240, 320),
     epochs=40,
     batch_size=8,
     clip_grad_norm=10.0,
     ema_decay=0.99,
     evaluate_every=5,
     best_metric="mAP50",
-    detector=DetectorConfig(backbone="mobilenet_v2", levels=("p3", "p4", "p5"), channels=128, frozen_stages=0),
-    data=DetectionDataConfig(
-        dataset="voc",
+    detector=FCOSOptions(backbone="mobilenet_v2", levels=("p3", "p4", "p5"), channels=128, frozen_stages=0),
+    data=VocData(
         folder="bccd/VOCdevkit",
+        input_size=240,
         train_splits=("BCCD/train",),
         val_splits=("BCCD/val",),
         class_names=("RBC", "WBC", "Platelets"),
         train_transforms=(
-            RandomHorizontalFlip(),
-            RandomCrop(),
-            RandomTranslate(),
-            PhotometricJitter(),
-            ShortSideResize(short=240, long_cap=320),
+            Call(RandomHorizontalFlip),
+            Call(RandomCrop),
+            Call(RandomTranslate),
+            Call(PhotometricJitter),
+            Call(ShortSideResize, short=SIZE, long_cap=Scaled(320, of=240)),
         ),
-        val_transforms=(ShortSideResize(short=240, long_cap=320),),
+        val_transforms=(Call(ShortSideResize, short=SIZE, long_cap=Scaled(320, of=240)),),
     ),
-    optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.01, decay_norm_and_bias=False),
-    schedule=ScheduleConfig(kind="cosine", warmup_epochs=2),
+    optimizer=AdamWOptions(lr=1e-3, weight_decay=0.01, decay_norm_and_bias=False),
+    schedule=CosineOptions(warmup_epochs=2),
     runtime=RuntimeConfig(num_workers=2, log_every=10),
 )
 
 TWO_STAGES = replace(
     ONE_STAGE,
     name="mobilenet_v2_faster_rcnn",
-    network="faster_rcnn",
     epochs=12,
     evaluate_every=4,
-    detector=DetectorConfig(
+    detector=FasterRCNNOptions(
         backbone="mobilenet_v2",
         levels=("p3", "p4", "p5"),
         channels=128,

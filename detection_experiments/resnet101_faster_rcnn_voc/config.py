@@ -15,20 +15,22 @@ at most 1000, difficult objects ignored, ...). Precision is bf16 where the devic
 
 from dataclasses import replace
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+
+from public.config.calls import SIZE, Call, Scaled
+from public.config.detection import DetectionConfig
+from public.datasets.voc import VocData
+from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, ShortSideResize
 
 VOC07 = DetectionConfig(
     name="voc07",
-    network="faster_rcnn",
     backbone_weights="torchvision:resnet101.IMAGENET1K_V1",
-    canvas_size=(600, 800),
     epochs=24,
     batch_size=2,
     evaluate_every=2,
     best_metric="mAP50_11point",
-    detector=DetectorConfig(
+    detector=FasterRCNNOptions(
         backbone="resnet101",
         frozen_stages=2,
         frozen_batch_norm=True,
@@ -37,17 +39,17 @@ VOC07 = DetectionConfig(
         score_threshold=0.001,
         iou_threshold=0.3,
     ),
-    data=DetectionDataConfig(
-        dataset="voc",
+    data=VocData(
         folder="VOCdataset",
+        input_size=600,
         train_splits=("VOC2007/trainval",),
         val_splits=("VOC2007/test",),
-        train_transforms=(RandomHorizontalFlip(), ShortSideResize(short=600, long_cap=1000)),
-        val_transforms=(ShortSideResize(short=600, long_cap=1000),),
+        train_transforms=(Call(RandomHorizontalFlip), Call(ShortSideResize, short=SIZE, long_cap=Scaled(1000, of=600))),
+        val_transforms=(Call(ShortSideResize, short=SIZE, long_cap=Scaled(1000, of=600)),),
         group_by_aspect=3,
     ),
-    optimizer=OptimizerConfig(name="sgd", lr=1e-3, momentum=0.9, weight_decay=1e-4, decay_norm_and_bias=False),
-    schedule=ScheduleConfig(kind="multistep", milestones=(20,), gamma=0.1),
+    optimizer=SGDOptions(lr=1e-3, momentum=0.9, weight_decay=1e-4, decay_norm_and_bias=False),
+    schedule=MultistepOptions(milestones=(20,), gamma=0.1),
 )
 
 CONFIGS = {

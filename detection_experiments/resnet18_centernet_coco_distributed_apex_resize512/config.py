@@ -18,32 +18,39 @@ tensor code on a CPU, nothing is compiled; weight decay leaves out norms and bia
 the image's edges. Precision is bf16 where the device has it.
 """
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.detectors.centernet.options import CenterNetOptions
+
+from public.config.calls import SIZE, Call
+from public.config.detection import DetectionConfig
+from public.datasets.coco import CocoData
+from public.optim.options import AdamWOptions, MultistepOptions
 from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomTranslate, SquareResize
 
 CONFIGS = {
     "resnet18_centernet": DetectionConfig(
         name="resnet18_centernet",
-        network="centernet",
         backbone_weights="torchvision:resnet18",
-        canvas_size=(512, 512),
         epochs=150,
         batch_size=128,
         clip_grad_norm=0.1,
         evaluate_every=10,
         best_metric="AP",
         channels_last=True,
-        detector=DetectorConfig(backbone="resnet18"),
-        data=DetectionDataConfig(
-            dataset="coco",
+        detector=CenterNetOptions(backbone="resnet18"),
+        data=CocoData(
             folder="COCO2017",
+            input_size=512,
             train_splits=("train2017",),
             val_splits=("val2017",),
-            train_transforms=(RandomHorizontalFlip(), RandomCrop(), RandomTranslate(), SquareResize(size=512)),
-            val_transforms=(SquareResize(size=512),),
+            train_transforms=(
+                Call(RandomHorizontalFlip),
+                Call(RandomCrop),
+                Call(RandomTranslate),
+                Call(SquareResize, size=SIZE),
+            ),
+            val_transforms=(Call(SquareResize, size=SIZE),),
         ),
-        optimizer=OptimizerConfig(name="adamw", lr=5e-4, weight_decay=0.01, decay_norm_and_bias=False),
-        schedule=ScheduleConfig(kind="multistep", milestones=(90, 120), gamma=0.1),
+        optimizer=AdamWOptions(lr=5e-4, weight_decay=0.01, decay_norm_and_bias=False),
+        schedule=MultistepOptions(milestones=(90, 120), gamma=0.1),
     )
 }

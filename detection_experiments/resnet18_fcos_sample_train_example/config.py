@@ -14,24 +14,27 @@ Deviations from the paper (https://arxiv.org/abs/1904.01355): three levels, two 
 tower; a focal loss that weighs the classes of the objects more (alpha 0.6, gamma 1), because 800 steps are few.
 """
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.detectors.fcos.options import FCOSOptions
+
+from public.config.calls import SIZE, Call
+from public.config.detection import DetectionConfig
+from public.config.run import RuntimeConfig
+from public.datasets.coco import CocoData
+from public.optim.options import AdamWOptions, CosineOptions
 from public.transforms.detection import RandomHorizontalFlip, SquareResize
 
 CONFIGS = {
     "resnet18_fcos": DetectionConfig(
         name="resnet18_fcos",
-        network="fcos",
         num_classes=10,
         backbone_weights="../../imagenet_experiments/resnet_sample_train_example/runs/resnet18/checkpoints/best.pth",
-        canvas_size=(160, 160),
         epochs=7,
         batch_size=8,
         clip_grad_norm=10.0,
         ema_decay=0.99,
         evaluate_every=4,
         best_metric="AP50",
-        detector=DetectorConfig(
+        detector=FCOSOptions(
             backbone="resnet18",
             frozen_stages=2,
             levels=("p3", "p4", "p5"),
@@ -40,16 +43,16 @@ CONFIGS = {
             focal_alpha=0.6,
             focal_gamma=1.0,
         ),
-        data=DetectionDataConfig(
-            dataset="coco",
+        data=CocoData(
             folder="COCO2017",
+            input_size=160,
             train_splits=("train2017",),
             val_splits=("val2017",),
-            train_transforms=(RandomHorizontalFlip(), SquareResize(size=160)),
-            val_transforms=(SquareResize(size=160),),
+            train_transforms=(Call(RandomHorizontalFlip), Call(SquareResize, size=SIZE)),
+            val_transforms=(Call(SquareResize, size=SIZE),),
         ),
-        optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.01, decay_norm_and_bias=False),
-        schedule=ScheduleConfig(kind="cosine", warmup_epochs=1),
+        optimizer=AdamWOptions(lr=1e-3, weight_decay=0.01, decay_norm_and_bias=False),
+        schedule=CosineOptions(warmup_epochs=1),
         runtime=RuntimeConfig(num_workers=2, log_every=20),
     )
 }

@@ -11,21 +11,23 @@ an image; images without objects take part, as background; anchors lie around th
 lie at the corners. Precision is bf16 where the device has it.
 """
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+
+from public.config.calls import SIZE, Call, Scaled
+from public.config.detection import DetectionConfig
+from public.datasets.coco import CocoData
+from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, RandomShortSideResize, ShortSideResize
 
 CONFIGS = {
     "resnet50_faster_rcnn": DetectionConfig(
         name="resnet50_faster_rcnn",
-        network="faster_rcnn",
         backbone_weights="torchvision:resnet50.IMAGENET1K_V1",
-        canvas_size=(800, 1066),
         epochs=12,
         batch_size=16,
         evaluate_every=2,
         best_metric="AP",
-        detector=DetectorConfig(
+        detector=FasterRCNNOptions(
             backbone="resnet50",
             frozen_stages=2,
             frozen_batch_norm=True,
@@ -33,19 +35,30 @@ CONFIGS = {
             sampling_ratio=0,
             smooth_l1_beta=0.0,
         ),
-        data=DetectionDataConfig(
-            dataset="coco",
+        data=CocoData(
             folder="COCO2017",
+            input_size=800,
             train_splits=("train2017",),
             val_splits=("val2017",),
             train_transforms=(
-                RandomHorizontalFlip(),
-                RandomShortSideResize(shorts=(640, 672, 704, 736, 768, 800), long_cap=1333),
+                Call(RandomHorizontalFlip),
+                Call(
+                    RandomShortSideResize,
+                    shorts=(
+                        Scaled(640, of=800),
+                        Scaled(672, of=800),
+                        Scaled(704, of=800),
+                        Scaled(736, of=800),
+                        Scaled(768, of=800),
+                        SIZE,
+                    ),
+                    long_cap=Scaled(1333, of=800),
+                ),
             ),
-            val_transforms=(ShortSideResize(short=800, long_cap=1333),),
+            val_transforms=(Call(ShortSideResize, short=SIZE, long_cap=Scaled(1333, of=800)),),
             group_by_aspect=0,
         ),
-        optimizer=OptimizerConfig(name="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4),
-        schedule=ScheduleConfig(kind="multistep", warmup_epochs=0.135, milestones=(8, 10.667), gamma=0.1),
+        optimizer=SGDOptions(lr=0.02, momentum=0.9, weight_decay=1e-4),
+        schedule=MultistepOptions(warmup_epochs=0.135, milestones=(8, 10.667), gamma=0.1),
     )
 }

@@ -23,32 +23,39 @@ where theirs waited for a plateau of the training loss that 12 epochs never reac
 a detection, suppressed class by class, in float pixels. Precision is bf16 where the device has it.
 """
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.detectors.retinanet.options import RetinaNetOptions
+
+from public.config.calls import SIZE, Call
+from public.config.detection import DetectionConfig
+from public.datasets.coco import CocoData
+from public.optim.options import AdamWOptions, ConstantOptions
 from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomTranslate, SquareResize
 
 CONFIGS = {
     "resnet50_retinanet": DetectionConfig(
         name="resnet50_retinanet",
-        network="retinanet",
         backbone_weights="torchvision:resnet50",
-        canvas_size=(667, 667),
         epochs=12,
         batch_size=24,
         clip_grad_norm=0.1,
         evaluate_every=5,
         best_metric="AP",
         channels_last=True,
-        detector=DetectorConfig(backbone="resnet50"),
-        data=DetectionDataConfig(
-            dataset="coco",
+        detector=RetinaNetOptions(backbone="resnet50"),
+        data=CocoData(
             folder="COCO2017",
+            input_size=667,
             train_splits=("train2017",),
             val_splits=("val2017",),
-            train_transforms=(RandomHorizontalFlip(), RandomCrop(), RandomTranslate(), SquareResize(size=667)),
-            val_transforms=(SquareResize(size=667),),
+            train_transforms=(
+                Call(RandomHorizontalFlip),
+                Call(RandomCrop),
+                Call(RandomTranslate),
+                Call(SquareResize, size=SIZE),
+            ),
+            val_transforms=(Call(SquareResize, size=SIZE),),
         ),
-        optimizer=OptimizerConfig(name="adamw", lr=1e-4, weight_decay=0.01, decay_norm_and_bias=False),
-        schedule=ScheduleConfig(kind="constant"),
+        optimizer=AdamWOptions(lr=1e-4, weight_decay=0.01, decay_norm_and_bias=False),
+        schedule=ConstantOptions(),
     )
 }

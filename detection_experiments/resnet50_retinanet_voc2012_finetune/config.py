@@ -26,20 +26,22 @@ a batch. Precision is bf16 where the device has it.
 
 from dataclasses import replace
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.detectors.retinanet.options import RetinaNetOptions
+
+from public.config.calls import SIZE, Call, Scaled
+from public.config.detection import DetectionConfig
+from public.datasets.voc import VocData
+from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, ShortSideResize
 
 SEVERAL_DEVICES = DetectionConfig(
     name="several_devices",
-    network="retinanet",
     initial_weights="torchvision:retinanet_resnet50_fpn.COCO_V1",
     new_class_head=True,
-    canvas_size=(800, 1066),
     epochs=20,
     batch_size=16,
     best_metric="AP",
-    detector=DetectorConfig(
+    detector=RetinaNetOptions(
         backbone="resnet50",
         frozen_stages=2,
         frozen_batch_norm=True,
@@ -50,18 +52,18 @@ SEVERAL_DEVICES = DetectionConfig(
         box_weights=(1.0, 1.0, 1.0, 1.0),
         normalise="image",
     ),
-    data=DetectionDataConfig(
-        dataset="voc",
+    data=VocData(
         metrics="coco",
         folder="VOCdataset",
+        input_size=800,
         train_splits=("VOC2012/train",),
         val_splits=("VOC2012/val",),
-        train_transforms=(RandomHorizontalFlip(), ShortSideResize(short=800, long_cap=1333)),
-        val_transforms=(ShortSideResize(short=800, long_cap=1333),),
+        train_transforms=(Call(RandomHorizontalFlip), Call(ShortSideResize, short=SIZE, long_cap=Scaled(1333, of=800))),
+        val_transforms=(Call(ShortSideResize, short=SIZE, long_cap=Scaled(1333, of=800)),),
         group_by_aspect=3,
     ),
-    optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4),
-    schedule=ScheduleConfig(kind="multistep", warmup_epochs=1, milestones=(7, 12), gamma=0.1),
+    optimizer=SGDOptions(lr=0.01, momentum=0.9, weight_decay=1e-4),
+    schedule=MultistepOptions(warmup_epochs=1, milestones=(7, 12), gamma=0.1),
 )
 
 CONFIGS = {
@@ -71,7 +73,7 @@ CONFIGS = {
         name="one_device",
         epochs=15,
         batch_size=4,
-        optimizer=OptimizerConfig(name="sgd", lr=0.005, momentum=0.9, weight_decay=5e-4),
-        schedule=ScheduleConfig(kind="multistep", warmup_epochs=0.7, milestones=(3, 6, 9, 12), gamma=0.33),
+        optimizer=SGDOptions(lr=0.005, momentum=0.9, weight_decay=5e-4),
+        schedule=MultistepOptions(warmup_epochs=0.7, milestones=(3, 6, 9, 12), gamma=0.33),
     ),
 }

@@ -24,8 +24,11 @@ are not decayed either. As there, no stochastic depth; --network-options.drop-pa
 
 from torchvision.transforms import v2
 
-from public.config.classification import ClassificationConfig, ClassificationDataConfig, NetworkConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.calls import SIZE, Call, Scaled
+from public.config.classification import ClassificationConfig, NetworkConfig
+from public.config.run import RuntimeConfig
+from public.datasets.imagenet import ImageFolderData
+from public.optim.options import CosineOptions, SGDOptions
 from public.transforms.image import RandomResizedCrop
 
 SIZES = {  # of the authors' code
@@ -43,19 +46,18 @@ CONFIGS = {
     name: ClassificationConfig(
         name=name,
         network=name,
-        input_size=size,
         epochs=100,
         batch_size=256,
         parallel="data_parallel",
         network_options=NetworkConfig(drop_path=0.0),
-        data=ClassificationDataConfig(
-            dataset="imagenet",
+        data=ImageFolderData(
             folder="ILSVRC2012",
-            train_transforms=(RandomResizedCrop(size), v2.RandomHorizontalFlip()),
-            val_transforms=(v2.Resize(size * 256 // 224), v2.CenterCrop(size)),
+            input_size=size,
+            train_transforms=(Call(RandomResizedCrop, size=SIZE), Call(v2.RandomHorizontalFlip)),
+            val_transforms=(Call(v2.Resize, size=Scaled(256, of=224)), Call(v2.CenterCrop, size=SIZE)),
         ),
-        optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4, decay_norm_and_bias=False),
-        schedule=ScheduleConfig(kind="cosine", warmup_epochs=5),
+        optimizer=SGDOptions(lr=0.1, momentum=0.9, weight_decay=1e-4, decay_norm_and_bias=False),
+        schedule=CosineOptions(warmup_epochs=5),
         runtime=RuntimeConfig(num_workers=8, log_every=100),
     )
     for name, size in SIZES.items()

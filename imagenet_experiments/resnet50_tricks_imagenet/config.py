@@ -51,24 +51,25 @@ from typing import Any
 
 from torchvision.transforms import v2
 
-from public.config.classification import (
-    ClassificationConfig,
-    ClassificationDataConfig,
-    MixingConfig,
-    NetworkConfig,
-)
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.calls import SIZE, Call, Scaled
+from public.config.classification import ClassificationConfig, MixingConfig, NetworkConfig
+from public.config.run import RuntimeConfig
+from public.datasets.imagenet import ImageFolderData
+from public.optim.options import CosineOptions, SGDOptions
 from public.transforms.image import Cutout, RandomErasing, RandomResizedCrop
 
-CROP, FLIP, JITTER = RandomResizedCrop(224), v2.RandomHorizontalFlip(), v2.ColorJitter(0.4, 0.4, 0.4)
+CROP, FLIP, JITTER = (
+    Call(RandomResizedCrop, size=SIZE),
+    Call(v2.RandomHorizontalFlip),
+    Call(v2.ColorJitter, brightness=0.4, contrast=0.4, saturation=0.4),
+)
 
-DATA = ClassificationDataConfig(
-    dataset="imagenet",
+DATA = ImageFolderData(
     folder="ILSVRC2012",
     train_transforms=(CROP, FLIP, JITTER),
-    val_transforms=(v2.Resize(256), v2.CenterCrop(224)),
+    val_transforms=(Call(v2.Resize, size=Scaled(256, of=224)), Call(v2.CenterCrop, size=SIZE)),
 )
-OPTIMIZER = OptimizerConfig(name="sgd", lr=0.4, momentum=0.9, nesterov=True, weight_decay=1e-4)
+OPTIMIZER = SGDOptions(lr=0.4, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
 BASELINE = ClassificationConfig(
     name="baseline",
@@ -79,7 +80,7 @@ BASELINE = ClassificationConfig(
     channels_last=True,
     data=DATA,
     optimizer=OPTIMIZER,
-    schedule=ScheduleConfig(kind="cosine", warmup_epochs=5),
+    schedule=CosineOptions(warmup_epochs=5),
     runtime=RuntimeConfig(num_workers=8, log_every=100),
 )
 
@@ -90,13 +91,17 @@ TRICKS: dict[str, dict[str, Any]] = {
     "sync_batch_norm": {"sync_batch_norm": True},
     "mixup": {"mixing": MixingConfig(mixup_alpha=0.2)},
     "cutmix": {"mixing": MixingConfig(cutmix_alpha=1.0)},
-    "random_rotation": {"data": replace(DATA, train_transforms=(CROP, v2.RandomRotation((-15, 15)), FLIP, JITTER))},
-    "cutout": {"data": replace(DATA, train_transforms=(CROP, FLIP, JITTER, Cutout(112)))},
-    "random_erasing": {"data": replace(DATA, train_transforms=(CROP, FLIP, JITTER, RandomErasing()))},
+    "random_rotation": {
+        "data": replace(DATA, train_transforms=(CROP, Call(v2.RandomRotation, degrees=(-15, 15)), FLIP, JITTER))
+    },
+    "cutout": {"data": replace(DATA, train_transforms=(CROP, FLIP, JITTER, Call(Cutout, size=112)))},
+    "random_erasing": {"data": replace(DATA, train_transforms=(CROP, FLIP, JITTER, Call(RandomErasing)))},
     "no_color_jitter": {"data": replace(DATA, train_transforms=(CROP, FLIP))},
-    "auto_augment": {"data": replace(DATA, train_transforms=(CROP, FLIP, v2.AutoAugment()))},
-    "rand_augment": {"data": replace(DATA, train_transforms=(CROP, FLIP, v2.RandAugment(num_ops=2, magnitude=9)))},
-    "trivial_augment": {"data": replace(DATA, train_transforms=(CROP, FLIP, v2.TrivialAugmentWide()))},
+    "auto_augment": {"data": replace(DATA, train_transforms=(CROP, FLIP, Call(v2.AutoAugment)))},
+    "rand_augment": {
+        "data": replace(DATA, train_transforms=(CROP, FLIP, Call(v2.RandAugment, num_ops=2, magnitude=9)))
+    },
+    "trivial_augment": {"data": replace(DATA, train_transforms=(CROP, FLIP, Call(v2.TrivialAugmentWide)))},
     "repeated_augmentation": {"data": replace(DATA, repeated_augmentation=2)},
     "progressive_size": {"start_size": 128},
     "dropout": {"network_options": NetworkConfig(dropout=0.3)},

@@ -21,25 +21,31 @@ from dataclasses import replace
 
 from torchvision.transforms import v2
 
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.calls import SIZE, Call, Scaled
+from public.config.classification import ClassificationConfig
+from public.config.run import RuntimeConfig
+from public.datasets.imagenet import ImageFolderData
+from public.optim.options import CosineOptions, SGDOptions
 from public.transforms.image import RandomResizedCrop
 
 RESNET50 = ClassificationConfig(
     name="resnet50",
     network="resnet50",
-    input_size=224,
     epochs=120,
     batch_size=1024,
     channels_last=True,
-    data=ClassificationDataConfig(
-        dataset="imagenet",
+    data=ImageFolderData(
         folder="ILSVRC2012",
-        train_transforms=(RandomResizedCrop(224), v2.RandomHorizontalFlip(), v2.ColorJitter(0.4, 0.4, 0.4)),
-        val_transforms=(v2.Resize(256), v2.CenterCrop(224)),
+        input_size=224,
+        train_transforms=(
+            Call(RandomResizedCrop, size=SIZE),
+            Call(v2.RandomHorizontalFlip),
+            Call(v2.ColorJitter, brightness=0.4, contrast=0.4, saturation=0.4),
+        ),
+        val_transforms=(Call(v2.Resize, size=Scaled(256, of=224)), Call(v2.CenterCrop, size=SIZE)),
     ),
-    optimizer=OptimizerConfig(name="sgd", lr=0.4, momentum=0.9, nesterov=True, weight_decay=1e-4),
-    schedule=ScheduleConfig(kind="cosine", warmup_epochs=5),
+    optimizer=SGDOptions(lr=0.4, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    schedule=CosineOptions(warmup_epochs=5),
     runtime=RuntimeConfig(num_workers=8, log_every=100),
 )
 

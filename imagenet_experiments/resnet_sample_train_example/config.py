@@ -12,29 +12,31 @@ public/datasets/sample.py.
 
 from torchvision.transforms import v2
 
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.calls import SIZE, Call
+from public.config.classification import ClassificationConfig
+from public.config.run import RuntimeConfig
+from public.datasets.imagenet import ImageFolderData
+from public.optim.options import CosineOptions, SGDOptions
 
 CONFIGS = {
     "resnet18": ClassificationConfig(
         name="resnet18",
         network="resnet18",
         num_classes=10,
-        input_size=64,
         epochs=10,
         batch_size=64,
-        data=ClassificationDataConfig(
-            dataset="imagenet",
+        data=ImageFolderData(
             folder="ILSVRC2012",
+            input_size=64,
             train_transforms=(
-                v2.Resize((64, 64)),
-                v2.RandomCrop(64, padding=6, padding_mode="edge"),
-                v2.RandomHorizontalFlip(),
+                Call(v2.Resize, size=(SIZE, SIZE)),
+                Call(v2.RandomCrop, size=SIZE, padding=6, padding_mode="edge"),
+                Call(v2.RandomHorizontalFlip),
             ),
-            val_transforms=(v2.Resize((64, 64)),),
+            val_transforms=(Call(v2.Resize, size=(SIZE, SIZE)),),
         ),
-        optimizer=OptimizerConfig(name="sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=ScheduleConfig(kind="cosine", warmup_epochs=2),
+        optimizer=SGDOptions(lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=CosineOptions(warmup_epochs=2),
         channels_last=True,
         runtime=RuntimeConfig(num_workers=2, log_every=10),
     )

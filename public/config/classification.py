@@ -1,90 +1,30 @@
 """The config of an image classification run: everything that `public/recipes/classification.py` needs to know."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-import tyro
-
-from public.config.sections import RunConfig, require, require_side
-
-# Transforms are constructed objects: they are written in config.py and not on the command line.
-TransformList = Annotated[tuple[Callable[..., Any], ...], tyro.conf.Suppress]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from public.config.checks import require
+from public.config.data import DataOptions
+from public.config.options import NetworkOptions
+from public.config.run import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationDataConfig:
-    """Which images, and what is done to them."""
+class ClassificationData(DataOptions):
+    """Which images, and what is done to them. Its kinds are the formats of `public/datasets/image_formats.py`."""
 
-    dataset: Literal["imagenet", "cifar100"]
-    """imagenet: folders train/<class>/ and val/<class>/ of image files; cifar100: cifar-100-python/ pickles."""
-    folder: str
-    """Where the data set lies: an absolute path, or one below DATA_ROOT."""
-    train_transforms: TransformList
-    """imagenet: torchvision v2 transforms of one image; cifar100: transforms of a whole batch."""
-    val_transforms: TransformList = ()
-    """The same for evaluation; they must not be random."""
     repeated_augmentation: int | None = None
     """How many times, augmented differently, a batch holds each of its images; an epoch keeps its number of steps and
     then sees only 1 / so many of the images. None: once."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Subtracted on the device from pixels scaled to 0..1, red green blue."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """Divided by on the device."""
-    decoder: Literal["opencv", "pil"] | None = None
-    """imagenet only: opencv (None) decodes to tensors; pil resizes as the published numbers were, slower."""
-    download: bool | None = None
-    """cifar100 only: fetch the published archive (and verify it) if the folder does not hold it."""
-    published_archive: bool | None = None
-    """cifar100 only: True accepts the published files alone (by checksum), None the generated sample too, False any
-    files of the same layout."""
 
     def __post_init__(self) -> None:
-        require(all(s > 0 for s in self.std), f"data.std={self.std} must be above 0.")
-        ignored = {
-            "imagenet": {"download": self.download, "published_archive": self.published_archive},
-            "cifar100": {"decoder": self.decoder},
-        }[self.dataset]
-        for name, value in ignored.items():
-            require(value is None, f"data.{name}={value!r} has no effect with data.dataset={self.dataset!r}.")
+        super().__post_init__()
         repeats = self.repeated_augmentation
         require(
             repeats is None or repeats >= 2,
             f"data.repeated_augmentation={repeats} must be 2 or more (None: each image once).",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """How the network differs from what its family gives. None leaves a setting at the family's own; an option that
-    the family does not have is refused by the catalogue."""
-
-    dropout: float | None = None
-    """Share of the pooled features that are dropped before the classifier."""
-    drop_path: float | None = None
-    """Stochastic depth: probability that a training image skips the last block; it grows linearly from the first."""
-    zero_init_residual: bool | None = None
-    """Whether every residual block starts as its shortcut (zero gamma)."""
-    activation: Literal["relu", "relu6", "leaky_relu", "prelu", "elu", "gelu", "swish", "hard_swish", "mish"] | None = (
-        None
-    )
-    """The activation in the place of each of the network's own; gates of attention stay."""
-    norm: Literal["switch"] | None = None
-    """switch: SwitchNorm in the place of every batch norm."""
-
-    def __post_init__(self) -> None:
-        for name in ("dropout", "drop_path"):
-            value = getattr(self, name)
-            require(value is None or 0 <= value < 1, f"network_options.{name}={value} must lie within [0, 1).")
-
-    def options(self) -> dict[str, Any]:
-        """The settings that are given, as arguments of `build_network`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +61,11 @@ class MixingConfig:
 class ClassificationConfig(RunConfig):
     """One row of a results table: a network, a data set and the recipe that joins them."""
 
-    input_size: int
-    """Height and width of the network's input in pixels (for counting multiply-adds; the transforms make it)."""
+    network: str
+    """A name from `public.backbones.catalog.list_backbones()`."""
     start_size: int | None = None
     """Progressive image size: height and width to which training images are shrunk in the first epochs; it grows in
-    steps of 32, each for as many epochs, to input_size in the last. None: input_size all along."""
+    steps of 32, each for as many epochs, to data.input_size in the last. None: that all along."""
     best_metric: Literal["top1", "top5", "loss"] = "top1"
     """The validation metric that chooses best.pth: highest top1 or top5 (fractions), lowest loss."""
     label_smoothing: float | None = None
@@ -137,14 +77,13 @@ class ClassificationConfig(RunConfig):
     """Side of DropBlock's squares, steps of the feature map; None means 7."""
     mixing: MixingConfig = field(default_factory=MixingConfig)
     """Training on mixtures of two images each."""
-    network_options: NetworkConfig = field(default_factory=NetworkConfig)
+    network_options: NetworkOptions = field(default_factory=NetworkOptions)
     """How the network differs from what its family gives."""
-    data: ClassificationDataConfig
+    data: ClassificationData
     """Which images, and what is done to them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_side("input_size", self.input_size)
         for name in ("label_smoothing", "drop_block"):
             value = getattr(self, name)
             require(value is None or 0 < value < 1, f"{name}={value} must lie within (0, 1) (None: none).")
@@ -166,11 +105,11 @@ class ClassificationConfig(RunConfig):
         self._check_start_size()
 
     def _check_start_size(self) -> None:
-        start = self.start_size
+        start, full = self.start_size, self.data.input_size
         require(
-            start is None or (32 <= start < self.input_size and (self.input_size - start) % 32 == 0),
-            f"start_size={start} must be 32 or more and a multiple of 32 below input_size={self.input_size} (None: "
-            "input_size all along).",
+            start is None or (32 <= start < full and (full - start) % 32 == 0),
+            f"start_size={start} must be 32 or more and a multiple of 32 below data.input_size={full} (None: that all "
+            "along).",
         )
 
     def local_batch_size(self, num_processes: int) -> int:
@@ -185,7 +124,8 @@ class ClassificationConfig(RunConfig):
 
     def train_size(self, epoch: int) -> int:
         """Height and width of the training images of an epoch, counted from 0."""
-        start = self.input_size if self.start_size is None else self.start_size
-        num_sizes = (self.input_size - start) // 32 + 1
+        full = self.data.input_size
+        start = full if self.start_size is None else self.start_size
+        num_sizes = (full - start) // 32 + 1
         # The last epoch always has the last size, however few epochs there are.
         return start + 32 * (math.ceil((epoch + 1) * num_sizes / self.epochs) - 1)

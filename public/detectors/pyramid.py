@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from public.backbones.catalog import build_backbone
-from public.config.sections import require
+from public.config.checks import require
 from public.layers.frozen_batch_norm import freeze_batch_norm, set_batch_norm_eps
 
 ExtraLevels = Literal["c5", "p5"] | None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from public.config.command_line import Config, parse_config
 from public.config.record import result_record
-from public.config.sections import RunConfig
+from public.config.run import RunConfig
 from public.datasets.batches import DataError, EvalLoader
 from public.evaluation.plots import draw_curves
 from public.optim.schedules import lr_factor

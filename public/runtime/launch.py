@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from public.config.command_line import fail
-from public.config.sections import RunConfig
+from public.config.run import RunConfig
 from public.runtime.distributed import World, join_world, processes_to_start, start_processes
 from public.runtime.run_folder import log_to_console
 

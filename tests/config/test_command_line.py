@@ -3,10 +3,11 @@
 from dataclasses import fields, replace
 
 import pytest
+from public.config.sections import OptimizerConfig, ScheduleConfig
 
 from public.config.classification import ClassificationConfig, ClassificationDataConfig
 from public.config.command_line import choose_row, fail, parse_config
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.run import RuntimeConfig
 
 Rows = dict[str, ClassificationConfig]
 

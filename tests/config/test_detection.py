@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from public.detectors.fcos.options import FCOSOptions
 
 from public.config import detection
 from public.config.classification import IMAGENET_MEAN
 from public.config.detection import METRICS, DetectionConfig, DetectionDataConfig, DetectorConfig
 from public.config.record import to_record
-from public.config.sections import OptimizerConfig, ScheduleConfig
 from public.datasets.coco import read_coco
 from public.detectors.catalog import build_detector, list_detectors
 from public.evaluation.detection import metrics_evaluator
 from public.evaluation.predictions import Predictions
+from public.optim.options import AdamWOptions, ConstantOptions
 from public.transforms.detection import RandomHorizontalFlip, SquareResize
 from tests.datasets.written import coco_content, write_coco
 
@@ -46,14 +47,12 @@ def row() -> DetectionConfig:
     """A small row."""
     return DetectionConfig(
         name="tiny",
-        network="fcos",
-        canvas_size=(64, 64),
         epochs=2,
         batch_size=4,
-        detector=DetectorConfig(backbone="mobilenet_v2"),
+        detector=FCOSOptions(backbone="mobilenet_v2"),
         data=DetectionDataConfig(**COCO),
-        optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.01),
-        schedule=ScheduleConfig(kind="constant"),
+        optimizer=AdamWOptions(lr=1e-3, weight_decay=0.01),
+        schedule=ConstantOptions(),
     )
 
 

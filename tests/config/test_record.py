@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from public.config import record
+from public.config.calls import SIZE, Call
 from public.config.classification import ClassificationConfig
 from public.config.record import class_summary, differences, environment_record, result_record, to_record
-from public.config.sections import RuntimeConfig
+from public.config.run import RuntimeConfig
 from public.transforms.batch import BatchRandomCrop
 
 
@@ -36,7 +37,7 @@ def test_a_record_survives_json_and_torch(config: ClassificationConfig, tmp_path
 
 def test_differences_name_the_fields(config: ClassificationConfig) -> None:
     """One line a field, sections with a dot, sorted; equal records give none."""
-    data = replace(config.data, train_transforms=(BatchRandomCrop(size=32, padding=2),))
+    data = replace(config.data, train_transforms=(Call(BatchRandomCrop, size=SIZE, padding=2),))
     other = replace(config, seed=3, optimizer=replace(config.optimizer, lr=0.2), data=data)
     lines = differences(to_record(config), to_record(other))
     assert [line.split(":")[0] for line in lines] == ["data.train_transforms", "optimizer.lr", "seed"]

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from public.config.sections import OptimizerConfig, ScheduleConfig
 
 from public.config import classification, sections
-from public.config.classification import (
-    ClassificationConfig,
-    ClassificationDataConfig,
-    MixingConfig,
-    NetworkConfig,
-)
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig, require
+from public.config.checks import require
+from public.config.classification import ClassificationConfig, ClassificationDataConfig, MixingConfig, NetworkConfig
+from public.config.run import RuntimeConfig
+from public.optim.options import ConstantOptions, CosineOptions, MultistepOptions
 from public.runtime.seeding import sample_seed, seed_everything
 
 
@@ -76,12 +74,12 @@ def test_schedule_refuses(fields: dict[str, Any], message: str) -> None:
 
 def test_schedule_may_not_reach_beyond_the_run() -> None:
     """A milestone at the last epoch's end is never reached; a warm-up may last as long as the run, not longer."""
-    schedule = ScheduleConfig(kind="multistep", milestones=(3.0, 9.0), warmup_epochs=9.5)
+    schedule = MultistepOptions(milestones=(3.0, 9.0), warmup_epochs=9.5)
     schedule.check_against(9.5)
     with pytest.raises(ValueError, match=r"milestones=\(3\.0, 9\.0\): \[9\.0\] would never be reached in epochs=9\."):
         schedule.check_against(9)
     with pytest.raises(ValueError, match=r"warmup_epochs=9\.5 is longer than the run of epochs=9"):
-        ScheduleConfig(kind="constant", warmup_epochs=9.5).check_against(9)
+        ConstantOptions(warmup_epochs=9.5).check_against(9)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +154,7 @@ def with_setting(config: ClassificationConfig, section: str | None, name: str, v
 )
 def test_numbers_are_finite(config: ClassificationConfig, section: str | None, name: str, value: float) -> None:
     """Every setting of every section, also one number of three: nothing that is trained with them would be."""
-    config = replace(config, schedule=ScheduleConfig(kind="cosine"))
+    config = replace(config, schedule=CosineOptions())
     given: Any = (0.5, value, 0.5) if name in ("mean", "std") else value
     setting = f"{section}.{name}" if section else name
     with pytest.raises(ValueError, match=rf"^{re.escape(f'{setting}={given}')} must be "):
@@ -209,7 +207,7 @@ def test_with_epochs_stretches_the_schedule(config: ClassificationConfig) -> Non
     stretched = config.with_epochs(25)
     assert stretched.schedule == replace(config.schedule, milestones=(10.0, 20.0), warmup_epochs=2.5)
     assert replace(stretched, epochs=10, schedule=config.schedule) == config
-    cosine = replace(config, schedule=ScheduleConfig(kind="cosine", final_factor=0.01))
+    cosine = replace(config, schedule=CosineOptions(final_factor=0.01))
     assert cosine.with_epochs(1) == replace(cosine, epochs=1)
 
 
@@ -336,7 +334,7 @@ def test_mixing_needs_an_even_number_of_images_in_each_process(config: Classific
 )
 def test_progressive_sizes_by_hand(config: ClassificationConfig, epochs: int, sizes: list[int]) -> None:
     """128, 160, 192 and 224, each for a quarter of the epochs: number ceil(4 (epoch + 1) / epochs); 224 at last."""
-    schedule = ScheduleConfig(kind="constant")
+    schedule = ConstantOptions()
     growing = replace(config, schedule=schedule, epochs=epochs, input_size=224, start_size=128)
     assert [growing.train_size(epoch) for epoch in range(epochs)] == sizes
     assert {replace(growing, start_size=None).train_size(epoch) for epoch in range(epochs)} == {224}
@@ -345,6 +343,6 @@ def test_progressive_sizes_by_hand(config: ClassificationConfig, epochs: int, si
 def test_schedule_refuses_negative_factors() -> None:
     """They would turn the learning rate's sign."""
     with pytest.raises(ValueError, match=r"schedule\.gamma=-1\.0 must be greater than 0"):
-        ScheduleConfig(kind="multistep", milestones=(1.0,), gamma=-1.0)
+        MultistepOptions(milestones=(1.0,), gamma=-1.0)
     with pytest.raises(ValueError, match=r"schedule\.final_factor=-0\.5 must be 0 or greater"):
-        ScheduleConfig(kind="cosine", final_factor=-0.5)
+        CosineOptions(final_factor=-0.5)

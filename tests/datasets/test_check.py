@@ -22,7 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 DETECTION_CONFIG = """
 from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.run import RuntimeConfig
+from public.config.sections import OptimizerConfig, ScheduleConfig
 from public.transforms.detection import SquareResize
 
 resize = (SquareResize(size=32),)
@@ -51,7 +52,8 @@ CONFIGS = {{"row": row}}
 
 CLASSIFICATION_CONFIG = """
 from public.config.classification import ClassificationConfig, ClassificationDataConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.run import RuntimeConfig
+from public.config.sections import OptimizerConfig, ScheduleConfig
 
 row = ClassificationConfig(
     name="row",

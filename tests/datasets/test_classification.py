@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from torchvision.transforms import v2
 
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.calls import Call
+from public.config.classification import ClassificationConfig
 from public.datasets.batches import DataError
 from public.datasets.cifar100 import CifarTrainLoader
 from public.datasets.classification import build_eval_data, build_train_data
+from public.datasets.imagenet import ImageFolderData
 from public.datasets.loaders import ImageFolderTrainLoader
 from public.runtime.distributed import World
 
@@ -19,7 +21,7 @@ from public.runtime.distributed import World
 @pytest.fixture
 def imagenet(config: ClassificationConfig, image_folder: Path) -> ClassificationConfig:
     """The small row on the tiny image folder: 11 and 7 images of two classes, global batches of 4."""
-    data = ClassificationDataConfig(dataset="imagenet", folder=str(image_folder), train_transforms=(v2.Resize((8, 8)),))
+    data = ImageFolderData(folder=str(image_folder), train_transforms=(Call(v2.Resize, size=(8, 8)),))
     runtime = replace(config.runtime, num_workers=0)
     return replace(config, data=data, batch_size=4, accumulation_steps=2, runtime=runtime)
 
@@ -88,7 +90,7 @@ def test_a_missing_data_root(config: ClassificationConfig, world: World, monkeyp
 
 def test_transforms_of_the_wrong_kind(cifar: ClassificationConfig, world: World) -> None:
     """CIFAR's work on a whole batch, and its evaluation has none."""
-    one_image = replace(cifar, data=replace(cifar.data, train_transforms=(v2.RandomHorizontalFlip(),)))
+    one_image = replace(cifar, data=replace(cifar.data, train_transforms=(Call(v2.RandomHorizontalFlip),)))
     with pytest.raises(DataError, match=r"train_transforms holds RandomHorizontalFlip\(p=0\.5\), which works on one"):
         build_train_data(one_image, world)
     with pytest.raises(DataError, match=r"data\.val_transforms has no effect with data\.dataset='cifar100'"):

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from public.detectors.retinanet.options import RetinaNetOptions
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.calls import SIZE, Call
+from public.config.detection import DetectionConfig, DetectionDataConfig
+from public.config.run import RuntimeConfig
 from public.datasets import detection
 from public.datasets.batches import IGNORED, PADDING, DataError
 from public.datasets.detection import build_eval_data, build_train_data
 from public.datasets.detection_loaders import DetectionTrainLoader, GroupedShareOfEpoch
 from public.datasets.loaders import ShareOfEpoch
+from public.optim.options import ConstantOptions, SGDOptions
 from public.runtime.distributed import World
 from public.transforms.detection import RandomHorizontalFlip, SquareResize
 from tests.datasets.written import coco_content, voc_object, write_coco, write_voc
@@ -28,23 +31,22 @@ def config_of(dataset: Any, folder: Path, train: Sequence[str], val: Sequence[st
     """A row with batches of 2 on canvases of 40 x 40."""
     return DetectionConfig(
         name="tiny",
-        network="retinanet",
-        canvas_size=(40, 40),
         epochs=1,
         batch_size=2,
         best_metric="AP" if dataset == "coco" else "mAP50",
-        detector=DetectorConfig(backbone="resnet18"),
+        detector=RetinaNetOptions(backbone="resnet18"),
         data=DetectionDataConfig(
             dataset=dataset,
             folder=str(folder),
+            input_size=40,
             train_splits=tuple(train),
             val_splits=tuple(val),
-            train_transforms=(SquareResize(size=40),),
-            val_transforms=(SquareResize(size=40),),
+            train_transforms=(Call(SquareResize, size=SIZE),),
+            val_transforms=(Call(SquareResize, size=SIZE),),
             **data,
         ),
-        optimizer=OptimizerConfig(name="sgd", lr=0.1, weight_decay=1e-4),
-        schedule=ScheduleConfig(kind="constant"),
+        optimizer=SGDOptions(lr=0.1, weight_decay=1e-4),
+        schedule=ConstantOptions(),
         runtime=RuntimeConfig(num_workers=0),
     )
 
@@ -228,7 +230,7 @@ def test_transforms_are_checked_before_anything_is_read(coco: DetectionConfig, w
     data = replace(coco.data, folder="/nowhere")
     with pytest.raises(DataError, match=r"^data\.train_transforms=\[\] must hold one resize"):
         build_train_data(replace(coco, data=replace(data, train_transforms=())), world)
-    random = replace(data, val_transforms=(RandomHorizontalFlip(), SquareResize(size=8)))
+    random = replace(data, val_transforms=(Call(RandomHorizontalFlip), Call(SquareResize, size=8)))
     message = r"^data\.val_transforms holds RandomHorizontalFlip\(probability=0\.5\), which is random"
     with pytest.raises(DataError, match=message):
         build_train_data(replace(coco, data=random), world)

@@ -16,12 +16,12 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.classification import ClassificationConfig
 from public.datasets import packed
 from public.datasets.batches import ClassificationBatch, DataError
 from public.datasets.check import main as check_main
 from public.datasets.classification import build_eval_data, build_train_data
-from public.datasets.imagenet import ImageFolderDataset, ImageList, list_images
+from public.datasets.imagenet import ImageFolderData, ImageFolderDataset, ImageList, list_images
 from public.datasets.loaders import ImageFolderEvalLoader
 from public.datasets.packed import CONTENTS, SETTINGS, PackedImages, find_images, sealed
 from public.datasets.packing import pack_split
@@ -117,7 +117,7 @@ def test_batches_are_bit_identical(
     config: ClassificationConfig, image_folder: Path, packed_folder: Path, world: World, num_workers: int
 ) -> None:
     """The data set is chosen by the path alone."""
-    data = ClassificationDataConfig(dataset="imagenet", folder="", train_transforms=AUGMENTED)
+    data = ImageFolderData(folder="", train_transforms=AUGMENTED)
     runtime = replace(config.runtime, num_workers=num_workers)
     config = replace(config, data=data, batch_size=4, runtime=runtime)
     # The evaluation's images have one size, so that they stack without a transform.
@@ -291,7 +291,7 @@ def test_both_forms_at_once(
     with pytest.raises(DataError, match=rf"^{image_folder} holds both val/ and val\.lmdb, which may differ: move one"):
         find_images(image_folder, "val")
     (image_folder / "val").rename(image_folder / "elsewhere")
-    data = ClassificationDataConfig(dataset="imagenet", folder=str(image_folder), train_transforms=AUGMENTED)
+    data = ImageFolderData(folder=str(image_folder), train_transforms=AUGMENTED)
     config = replace(config, data=data, batch_size=4, runtime=replace(config.runtime, num_workers=0))
     found = build_train_data(config, world)
     assert (found.num_images, found.val.num_images) == (11, 7)

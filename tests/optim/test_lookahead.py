@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from public.config.sections import OptimizerConfig
 from torch import nn
 
-from public.config.sections import OptimizerConfig
 from public.optim.optimizers import build_optimizer
+from public.optim.options import AdamWOptions, SGDOptions
 
 
 def weights_of(config: OptimizerConfig, num_steps: int) -> list[float]:
@@ -25,7 +26,7 @@ def weights_of(config: OptimizerConfig, num_steps: int) -> list[float]:
 
 def test_by_hand() -> None:
     """lr 0.1, k 2, alpha 1/2: fast 0.9, 0.8, slow half of the way from 1 to 0.8 = 0.9; then 0.8, 0.7 and 0.8."""
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0, momentum=0.0, lookahead_steps=2)
+    config = SGDOptions(lr=0.1, weight_decay=0, momentum=0.0, lookahead_steps=2)
     assert weights_of(config, 4) == pytest.approx([0.9, 0.9, 0.8, 0.8])
 
 
@@ -34,7 +35,7 @@ def test_alpha_and_momentum_by_hand() -> None:
 
     fast 0.9, 0.71, 0.439; slow 1 + (0.439 - 1) / 4 = 0.85975; next step 0.85975 - 0.3439 = 0.51585.
     """
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0, lookahead_steps=3, lookahead_alpha=0.25)
+    config = SGDOptions(lr=0.1, weight_decay=0, lookahead_steps=3, lookahead_alpha=0.25)
     assert weights_of(config, 4) == pytest.approx([0.9, 0.71, 0.85975, 0.51585])
 
 
@@ -71,8 +72,8 @@ def test_a_saved_state_goes_on_bit_for_bit(name: Any, num_before: int) -> None:
 
 def test_around_adamw_the_inner_steps_are_adamws() -> None:
     """The first k - 1 steps are those without Lookahead; the k-th is half-way between it and the start."""
-    plain = OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.1)
-    ahead = OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.1, lookahead_steps=3)
+    plain = AdamWOptions(lr=0.1, weight_decay=0.1)
+    ahead = AdamWOptions(lr=0.1, weight_decay=0.1, lookahead_steps=3)
     expected, got = weights_of(plain, 3), weights_of(ahead, 3)
     assert got[:2] == expected[:2]
     assert got[2] == pytest.approx((1 + expected[2]) / 2)
@@ -83,7 +84,7 @@ def test_a_parameter_whose_gradient_comes_late() -> None:
     module = nn.Linear(1, 1)
     nn.init.ones_(module.weight)
     nn.init.ones_(module.bias)
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0, momentum=0.0, lookahead_steps=2)
+    config = SGDOptions(lr=0.1, weight_decay=0, momentum=0.0, lookahead_steps=2)
     optimizer = build_optimizer(module, config)
     for step in range(4):
         module.weight.grad = torch.ones_like(module.weight)

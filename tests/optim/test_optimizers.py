@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from public.config.sections import OptimizerConfig
 from torch import Tensor, nn
 
 from public.backbones.catalog import build_backbone
-from public.config.sections import OptimizerConfig
 from public.optim.optimizers import build_optimizer, parameter_groups
+from public.optim.options import AdamWOptions, SGDOptions
 
 
 def steps_of(config: OptimizerConfig, gradients: list[float]) -> list[float]:
@@ -31,7 +32,7 @@ def test_sgd_with_momentum_and_decay() -> None:
     step 1: d = 0.5 + 0.1 x 1 = 0.6,     v = 0.6,                        w = 1 - 0.06 = 0.94
     step 2: d = 0.5 + 0.1 x 0.94 = 0.594, v = 0.9 x 0.6 + 0.594 = 1.134, w = 0.94 - 0.1134 = 0.8266
     """
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.1)
+    config = SGDOptions(lr=0.1, weight_decay=0.1)
     assert steps_of(config, [0.5, 0.5]) == pytest.approx([0.94, 0.8266])
 
 
@@ -41,13 +42,13 @@ def test_nesterov() -> None:
     step 1: d = 0.6,                       v = 0.6,                 step 1.14,    w = 1 - 0.114 = 0.886
     step 2: d = 0.5 + 0.0886 = 0.5886, v = 0.54 + 0.5886 = 1.1286, step 1.60434, w = 0.886 - 0.160434 = 0.725566
     """
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.1, nesterov=True)
+    config = SGDOptions(lr=0.1, weight_decay=0.1, nesterov=True)
     assert steps_of(config, [0.5, 0.5]) == pytest.approx([0.886, 0.725566])
 
 
 def test_momentum_zero_is_kept() -> None:
     """0 is a value, not 'unset': two plain steps of 0.1 x 0.5."""
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=0, momentum=0.0)
+    config = SGDOptions(lr=0.1, weight_decay=0, momentum=0.0)
     assert steps_of(config, [0.5, 0.5]) == pytest.approx([0.95, 0.9])
 
 
@@ -74,7 +75,7 @@ def linear() -> nn.Linear:
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_a_momentum_of_zero_is_none_bit_for_bit(nesterov: bool, weight_decay: float, num_steps: int) -> None:
     """torch's own start without one goes to the same weights."""
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=weight_decay, nesterov=nesterov)
+    config = SGDOptions(lr=0.1, weight_decay=weight_decay, nesterov=nesterov)
     module = linear()
     ours = trained(build_optimizer(module, config), module, num_steps)
     module = linear()
@@ -89,7 +90,7 @@ def test_a_momentum_of_zero_is_none_bit_for_bit(nesterov: bool, weight_decay: fl
 def test_a_first_step_that_overflows_leaves_no_trace(extras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss scale skips it: momentum and weights stay, and the next steps are those of a run without it."""
     monkeypatch.setattr(torch, "empty_like", lambda tensor: torch.full_like(tensor, 1e6))  # memory as it is found
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=1e-4, **extras)
+    config = SGDOptions(lr=0.1, weight_decay=1e-4, **extras)
     module, scaler = linear(), torch.amp.GradScaler("cpu", enabled=True)
     optimizer = build_optimizer(module, config)
     scaler.scale(torch.zeros(()))  # makes the scale
@@ -110,7 +111,7 @@ def test_a_parameter_whose_first_gradient_comes_later() -> None:
     module = nn.Linear(1, 1)
     nn.init.ones_(module.weight)
     nn.init.ones_(module.bias)
-    optimizer = build_optimizer(module, OptimizerConfig(name="sgd", lr=0.1, weight_decay=0))
+    optimizer = build_optimizer(module, SGDOptions(lr=0.1, weight_decay=0))
     module.weight.grad = torch.ones_like(module.weight)
     optimizer.step()
     module.bias.grad = torch.ones_like(module.bias)
@@ -123,7 +124,7 @@ def test_which_parameters_have_a_momentum(momentum: float) -> None:
     """All that are trained, in the layout of the weights; without momentum there is nothing to keep."""
     module = nn.Sequential(nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last), nn.Linear(4, 2))  # pyright: ignore
     module[1].requires_grad_(False)
-    optimizer = build_optimizer(module, OptimizerConfig(name="sgd", lr=0.1, weight_decay=0, momentum=momentum))
+    optimizer = build_optimizer(module, SGDOptions(lr=0.1, weight_decay=0, momentum=momentum))
     expected = list(module[0].parameters()) if momentum else []
     assert list(optimizer.state) == expected
     assert all(optimizer.state[p]["momentum_buffer"].stride() == p.stride() for p in expected)
@@ -133,7 +134,7 @@ def test_which_parameters_have_a_momentum(momentum: float) -> None:
 @pytest.mark.parametrize("extras", [{}, {"gradient_centralization": True}, {"lookahead_steps": 2}])
 def test_a_resumed_momentum(extras: Any, num_before: int) -> None:
     """Saved after some steps and taken up by another optimizer, it goes on bit for bit."""
-    config = OptimizerConfig(name="sgd", lr=0.1, weight_decay=1e-4, **extras)
+    config = SGDOptions(lr=0.1, weight_decay=1e-4, **extras)
     module, again = linear(), linear()
     optimizer, resumed = build_optimizer(module, config), build_optimizer(again, config)
     trained(optimizer, module, num_before)
@@ -145,13 +146,13 @@ def test_a_resumed_momentum(extras: Any, num_before: int) -> None:
 
 def test_adamw_decays_apart_from_the_gradient() -> None:
     """lr 0.1, decay 0.1: w = 1 - 0.1 x 0.1 x 1 = 0.99, then minus lr x m / sqrt(v) = 0.1 x 0.5 / 0.5: 0.89."""
-    assert steps_of(OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.1), [0.5]) == pytest.approx([0.89])
+    assert steps_of(AdamWOptions(lr=0.1, weight_decay=0.1), [0.5]) == pytest.approx([0.89])
 
 
 @pytest.mark.parametrize(("betas", "expected"), [(None, (0.9, 0.999)), ((0.8, 0.99), (0.8, 0.99))])
 def test_betas(betas: tuple[float, float] | None, expected: tuple[float, float]) -> None:
     """torch's usual ones unless stated."""
-    optimizer = build_optimizer(nn.Linear(1, 1), OptimizerConfig(name="adamw", lr=0.1, weight_decay=0, betas=betas))
+    optimizer = build_optimizer(nn.Linear(1, 1), AdamWOptions(lr=0.1, weight_decay=0, betas=betas))
     assert optimizer.defaults["betas"] == expected
 
 
@@ -176,9 +177,7 @@ def test_norm_and_bias_can_be_exempt() -> None:
     decayed, exempt = parameter_groups(network, 0.01, decay_norm_and_bias=False)
     assert (len(decayed["params"]), decayed["weight_decay"]) == (21, 0.01)
     assert (len(exempt["params"]), exempt["weight_decay"]) == (41, 0.0)
-    optimizer = build_optimizer(
-        network, OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.01, decay_norm_and_bias=False)
-    )
+    optimizer = build_optimizer(network, SGDOptions(lr=0.1, weight_decay=0.01, decay_norm_and_bias=False))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
 
 
@@ -205,23 +204,21 @@ def centralized_step(config: OptimizerConfig, weight: list[list[float]], gradien
 
 def test_gradient_centralization_by_hand() -> None:
     """lr 1: rows (1, 3) and (2, 6) lose their means 2 and 4; the weights (1, 3), (0, 2) become (2, 2), (2, 0)."""
-    config = OptimizerConfig(name="sgd", lr=1.0, weight_decay=0, momentum=0.0, gradient_centralization=True)
+    config = SGDOptions(lr=1.0, weight_decay=0, momentum=0.0, gradient_centralization=True)
     stepped = centralized_step(config, [[1.0, 3.0], [0.0, 2.0]], [[1.0, 3.0], [2.0, 6.0]])
     assert stepped.tolist() == [[2.0, 2.0], [2.0, 0.0]]
 
 
 def test_weight_decay_is_centralized_with_the_gradient() -> None:
     """Decay 0.5 in sgd: (1.5, 4.5) and (2, 7) lose 3 and 4.5: steps (-1.5, 1.5) and (-2.5, 2.5)."""
-    config = OptimizerConfig(
-        name="sgd", lr=1.0, weight_decay=0.5, decay_norm_and_bias=False, momentum=0.0, gradient_centralization=True
-    )
+    config = SGDOptions(lr=1.0, weight_decay=0.5, decay_norm_and_bias=False, momentum=0.0, gradient_centralization=True)
     stepped = centralized_step(config, [[1.0, 3.0], [0.0, 2.0]], [[1.0, 3.0], [2.0, 6.0]])
     assert stepped.tolist() == [[2.5, 1.5], [2.5, -0.5]]
 
 
 def test_decoupled_decay_is_not_centralized() -> None:
     """adamw: weights times 1 - 0.1 x 0.5, then minus lr times the sign of the centralized gradient, (-1, 1) a row."""
-    config = OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.5, gradient_centralization=True)
+    config = AdamWOptions(lr=0.1, weight_decay=0.5, gradient_centralization=True)
     stepped = centralized_step(config, [[1.0, 3.0], [0.0, 2.0]], [[1.0, 3.0], [2.0, 6.0]])
     torch.testing.assert_close(stepped, torch.tensor([[0.95 + 0.1, 2.85 - 0.1], [0.1, 1.9 - 0.1]]))
 
@@ -231,6 +228,6 @@ def test_the_mean_is_over_all_but_the_output_channels() -> None:
     convolution, unused = nn.Conv2d(1, 2, (1, 2), bias=False), nn.Linear(2, 2)
     nn.init.zeros_(convolution.weight)
     convolution.weight.grad = torch.tensor([1.0, 3.0, 10.0, 30.0]).view(2, 1, 1, 2)
-    config = OptimizerConfig(name="sgd", lr=1.0, weight_decay=0, momentum=0.0, gradient_centralization=True)
+    config = SGDOptions(lr=1.0, weight_decay=0, momentum=0.0, gradient_centralization=True)
     build_optimizer(nn.Sequential(convolution, unused), config).step()
     assert convolution.weight.flatten().tolist() == [1.0, -1.0, 10.0, -10.0]

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from public.config.calls import Call
 from public.config.detection import DetectionConfig
-from public.config.sections import RuntimeConfig, ScheduleConfig
+from public.config.run import RuntimeConfig
 from public.datasets.sample_layouts import write_voc
+from public.optim.options import ConstantOptions
 from public.recipes.detection import train
 from public.runtime.checkpoint import load_checkpoint
 from public.test_scripts.detect_single_image import main as detect
@@ -52,8 +54,8 @@ def small_row(published: Path, folder: Path) -> DetectionConfig:
         precision="fp32",
         canvas_size=(64, 85),
         evaluate_every=2,
-        data=replace(data, train_transforms=(RandomHorizontalFlip(), resize)),
-        schedule=ScheduleConfig(kind="constant"),
+        data=replace(data, train_transforms=(Call(RandomHorizontalFlip), resize)),
+        schedule=ConstantOptions(),
         runtime=RuntimeConfig(device="cpu", num_workers=0, log_every=1),
     )
 

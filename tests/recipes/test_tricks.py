@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from public.backbones import build
 from public.backbones.resnet import ResNet
+from public.config.calls import Call
 from public.config.classification import ClassificationConfig, MixingConfig, NetworkConfig
 from public.layers.drop_block import DropBlock
 from public.layers.residual import BasicBlock
@@ -56,7 +57,9 @@ def baseline(data: Path, monkeypatch: pytest.MonkeyPatch) -> ClassificationConfi
     monkeypatch.setattr(recipe, "check_backbone_name", lambda name: None)
     monkeypatch.setattr(run, "draw_curves", lambda *_, **__: None)  # half of so short a run's time
     transforms = (v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip())
-    tiny_data = replace(TINY.data, folder=str(data), train_transforms=transforms, val_transforms=(v2.Resize((32, 32)),))
+    tiny_data = replace(
+        TINY.data, folder=str(data), train_transforms=transforms, val_transforms=(Call(v2.Resize, size=(32, 32)),)
+    )
     schedule = replace(TINY.schedule, warmup_epochs=0)
     config = replace(TINY, epochs=1, batch_size=4, input_size=SIZE, ema_decay=None, schedule=schedule, data=tiny_data)
     return replace(config, optimizer=replace(config.optimizer, lr=0.05))

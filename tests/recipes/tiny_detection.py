@@ -7,9 +7,14 @@ import os
 from dataclasses import replace
 
 import torch
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+from public.detectors.fcos.options import FCOSOptions
 
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.calls import SIZE, Call, Scaled
+from public.config.detection import DetectionConfig
+from public.config.run import RuntimeConfig
+from public.datasets.coco import CocoData
+from public.optim.options import AdamWOptions, ConstantOptions
 from public.recipes.detection import main
 from public.transforms.detection import (
     RandomCrop,
@@ -22,34 +27,41 @@ from public.transforms.detection import (
 
 TINY = DetectionConfig(
     name="tiny",
-    network="fcos",
-    canvas_size=(64, 64),
     epochs=2,
     batch_size=4,
     clip_grad_norm=1.0,
     precision="fp32",
     best_metric="AP50",
-    detector=DetectorConfig(
+    detector=FCOSOptions(
         backbone="mobilenet_v2", frozen_batch_norm=True, levels=("p4", "p5"), channels=32, num_convs=1
     ),
-    data=DetectionDataConfig(
-        dataset="coco",
+    data=CocoData(
         folder=os.environ.get("TINY_DATA", "tiny"),
+        input_size=64,
         train_splits=("train2017",),
         val_splits=("val2017",),
-        train_transforms=(RandomHorizontalFlip(), RandomCrop(), RandomSquareResize(sizes=(64, 96))),
-        val_transforms=(SquareResize(size=64),),
+        train_transforms=(
+            Call(RandomHorizontalFlip),
+            Call(RandomCrop),
+            Call(
+                RandomSquareResize,
+                sizes=(
+                    SIZE,
+                    Scaled(96, of=64),
+                ),
+            ),
+        ),
+        val_transforms=(Call(SquareResize, size=SIZE),),
     ),
-    optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.01),
-    schedule=ScheduleConfig(kind="constant"),
+    optimizer=AdamWOptions(lr=1e-3, weight_decay=0.01),
+    schedule=ConstantOptions(),
     runtime=RuntimeConfig(device="cpu", num_workers=0, log_every=1, save_every_minutes=100),
 )
 
 TINY_TWO_STAGES = replace(
     TINY,
     name="tiny_two_stages",
-    network="faster_rcnn",
-    detector=DetectorConfig(
+    detector=FasterRCNNOptions(
         backbone="mobilenet_v2",
         frozen_batch_norm=True,
         levels=("p4", "p5", "p6"),
@@ -59,8 +71,18 @@ TINY_TWO_STAGES = replace(
     ),
     data=replace(
         TINY.data,
-        train_transforms=(RandomHorizontalFlip(), RandomShortSideResize(shorts=(48, 64), long_cap=160)),
-        val_transforms=(ShortSideResize(short=48, long_cap=160),),
+        train_transforms=(
+            Call(RandomHorizontalFlip),
+            Call(
+                RandomShortSideResize,
+                shorts=(
+                    Scaled(48, of=64),
+                    SIZE,
+                ),
+                long_cap=Scaled(160, of=64),
+            ),
+        ),
+        val_transforms=(Call(ShortSideResize, short=48, long_cap=Scaled(160, of=64)),),
     ),
 )
 

@@ -11,8 +11,11 @@ from torch import nn
 from torchvision.transforms import v2
 
 import public.recipes.classification as recipe
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
-from public.config.sections import OptimizerConfig, RuntimeConfig, ScheduleConfig
+from public.config.calls import SIZE, Call
+from public.config.classification import ClassificationConfig
+from public.config.run import RuntimeConfig
+from public.datasets.imagenet import ImageFolderData
+from public.optim.options import CosineOptions, SGDOptions
 
 
 class TinyNetwork(nn.Module):
@@ -41,19 +44,18 @@ def build_tiny(name: str, num_classes: int) -> nn.Module:
 TINY = ClassificationConfig(
     name="tiny",
     network="tiny",
-    input_size=16,
     epochs=3,
     batch_size=8,
     ema_decay=0.8,
     precision="fp32",
-    data=ClassificationDataConfig(
-        dataset="imagenet",
+    data=ImageFolderData(
         folder=os.environ.get("TINY_DATA", "tiny"),
-        train_transforms=(v2.RandomResizedCrop(16), v2.RandomHorizontalFlip()),
-        val_transforms=(v2.Resize(16), v2.CenterCrop(16)),
+        input_size=16,
+        train_transforms=(Call(v2.RandomResizedCrop, size=SIZE), Call(v2.RandomHorizontalFlip)),
+        val_transforms=(Call(v2.Resize, size=SIZE), Call(v2.CenterCrop, size=SIZE)),
     ),
-    optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4),
-    schedule=ScheduleConfig(kind="cosine", warmup_epochs=1),
+    optimizer=SGDOptions(lr=0.1, momentum=0.9, weight_decay=1e-4),
+    schedule=CosineOptions(warmup_epochs=1),
     runtime=RuntimeConfig(device="cpu", num_workers=0, log_every=1, save_every_minutes=100),
 )
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from public.config.sections import require
+from public.config.checks import require
 from public.datasets.batches import ImageSizes
 from public.detectors.detector import Detections
 from public.detectors.postprocess import best_of_group, clip_to_content, pack, suppress, to_original

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from public.backbones.catalog import build_features
 from public.backbones.features import Features
-from public.config.sections import require
+from public.config.checks import require
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.detectors.centernet.decode import DecodeOptions, decode
 from public.detectors.centernet.targets import Centres, count, draw_heatmap, find_centres, leave_out_ignored

@@ -5,7 +5,7 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from public.config.sections import require
+from public.config.checks import require
 from public.datasets.batches import ImageSizes
 from public.detectors.detector import Detections
 from public.detectors.faster_rcnn.regions import Regions

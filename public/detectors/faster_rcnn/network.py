@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from public.backbones.features import Features
-from public.config.sections import require, require_one_of
+from public.config.checks import require, require_one_of
 from public.datasets.batches import PADDING, DetectionBatch, ImageSizes
 from public.detectors.detector import Detections, Detector
 from public.detectors.faster_rcnn.decode import DecodeOptions, decode

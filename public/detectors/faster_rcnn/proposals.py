@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from public.config.sections import require
+from public.config.checks import require
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.detectors.faster_rcnn.sampling import balanced_sample, draws
 from public.detectors.postprocess import clip_to_content, pack, suppress

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from public.config.sections import require
+from public.config.checks import require
 from public.datasets.batches import IGNORED, DetectionBatch, ImageSizes
 from public.detectors.postprocess import clip_to_content
 from public.detectors.retinanet.targets import IGNORED_COVERAGE

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from public.config.sections import require
+from public.config.checks import require
 from public.datasets.batches import ImageSizes
 from public.detectors.detector import Detections
 from public.detectors.postprocess import best_of_group, clip_to_content, pack, suppress, to_original

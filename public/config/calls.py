@@ -1,0 +1,83 @@
+"""Transforms as a config lists them: what to call, with which arguments. They are made when the data is opened.
+
+    train_transforms=(Call(RandomResizedCrop, size=SIZE), Call(v2.ColorJitter, brightness=0.4))
+    val_transforms=(Call(v2.Resize, size=Scaled(256, of=224)), Call(v2.CenterCrop, size=SIZE))
+
+A constructed transform equals no other, and has forgotten its arguments; a call is data, which can be compared, written
+into a checkpoint and read back.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from public.config.checks import require
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A length in pixels that follows the data's `input_size`: `length` where that is `of`, else in proportion."""
+
+    length: int
+    of: int
+
+    def __post_init__(self) -> None:
+        require(self.length >= 1 and self.of >= 1, f"{self}: both must be 1 or more pixels.")
+
+    def at(self, input_size: int) -> int:
+        """Pixels at an input size, rounded down."""
+        return max(1, input_size * self.length // self.of)
+
+
+SIZE = Scaled(1, of=1)
+"""The data's `input_size` itself."""
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Call:
+    """A transform to be made: a class and the keyword arguments of its constructor.
+
+    An argument may be a number, a text, a bool, None, an enumeration's member, a torch dtype, a `Scaled`, another Call,
+    or a tuple of these (a list becomes one).
+
+    Raises:
+        ValueError: not a class, or it does not take these arguments.
+    """
+
+    type: type[Any]
+    keywords: tuple[tuple[str, Any], ...]
+    """Sorted by name."""
+
+    def __init__(self, type_: type[Any], /, **keywords: Any) -> None:
+        require(isinstance(type_, type), f"Call({type_!r}): a transform's class is expected, and its arguments.")
+        try:
+            signature(type_).bind(**keywords)
+        except TypeError as error:
+            raise ValueError(f"Call({type_.__name__}, ...): {error}.") from error
+        object.__setattr__(self, "type", type_)
+        object.__setattr__(self, "keywords", tuple((name, _frozen(keywords[name])) for name in sorted(keywords)))
+
+    def __repr__(self) -> str:
+        return f"Call({', '.join([self.type.__name__, *(f'{name}={value!r}' for name, value in self.keywords)])})"
+
+    def build(self, input_size: int) -> Any:
+        """The transform, for an input of so many pixels. Raises ValueError where its class refuses an argument."""
+        return self.type(**{name: _built(value, input_size) for name, value in self.keywords})
+
+
+def build_all(calls: Iterable[Call], input_size: int) -> tuple[Any, ...]:
+    """The transforms of a config, in their order."""
+    return tuple(call.build(input_size) for call in calls)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _built(value: Any, input_size: int) -> Any:
+    if isinstance(value, Scaled):
+        return value.at(input_size)
+    if isinstance(value, Call):
+        return value.build(input_size)
+    return tuple(_built(one, input_size) for one in value) if isinstance(value, tuple) else value

@@ -1,0 +1,44 @@
+"""What every data set's options have, whatever its format and task."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from public.config.calls import Call
+from public.config.checks import require, require_side
+from public.config.options import Options
+
+# Transforms are written in config.py and not on the command line.
+Calls = Annotated[tuple[Call, ...], tyro.conf.Suppress]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """Which images, and what is done to them; each format, `public/datasets/<format>.py`, adds its own settings."""
+
+    folder: str
+    """Where the data set lies: an absolute path, or one below DATA_ROOT."""
+    input_size: int
+    """Height and width of what the network sees, pixels (of detectors with a short-side resize: the short side). The
+    transforms that are listed with SIZE or Scaled follow it."""
+    train_transforms: Calls
+    """What is done to a training image, in this order."""
+    val_transforms: Calls = ()
+    """The same for evaluation; nothing random."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Subtracted on the device from pixels scaled to 0..1, red green blue."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Divided by on the device."""
+
+    def __post_init__(self) -> None:
+        require(all(s > 0 for s in self.std), f"data.std={self.std} must be above 0.")
+        require_side("data.input_size", self.input_size)
+        for name in ("train_transforms", "val_transforms"):
+            for transform in getattr(self, name):
+                # Made here, a transform could be neither compared nor recorded.
+                is_call = isinstance(transform, Call)
+                require(is_call, f"data.{name} holds {transform!r}: list it as Call(<class>, <argument>=...).")

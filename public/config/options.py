@@ -1,0 +1,96 @@
+"""Options: the settings of one thing, a frozen dataclass in the folder of what reads them. A config is made of these.
+
+A thing that comes in kinds (detectors, optimizers, schedules, networks, data sets) has a base class here, which a config's
+field names, and a subclass for each kind beside the code that reads it: a setting stands there once, with its unit, its
+default and its check, and an experiment's --help shows those of its own kind alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from public.config.checks import require, require_at_least
+
+OptionsT = TypeVar("OptionsT", bound="Options")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The settings of one thing. They are checked when they are made (`__post_init__` raises ValueError)."""
+
+    kind: ClassVar[str]
+    """What the command line and messages call this kind."""
+
+
+def default_of(field: "Field[Any]") -> Any:
+    """A dataclass field's default; MISSING where it has none."""
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def settings(options: Options) -> dict[str, Any]:
+    """The settings by name that differ from their defaults, and those that have none."""
+    values = {f.name: (getattr(options, f.name), default_of(f)) for f in fields(options)}
+    return {name: value for name, (value, default) in values.items() if default is MISSING or value != default}
+
+
+def carried_over(options: Options, kind: type[OptionsT]) -> OptionsT:
+    """Another kind's defaults with those `settings` of the same name that its own kind was given.
+
+    Raises:
+        ValueError: one of them is out of the new kind's range, or the new kind needs a setting that is not there.
+    """
+    known = {f.name for f in fields(kind)}
+    given = {name: value for name, value in settings(options).items() if name in known}
+    lacking = [f.name for f in fields(kind) if default_of(f) is MISSING and f.name not in given]
+    require(not lacking, f"{kind.kind} needs {', '.join(lacking)}, which {options.kind} does not state.")
+    return kind(**given)
+
+
+class Kind(NamedTuple):
+    """An option of the command line that chooses the kind of a config's section."""
+
+    option: str
+    """As it is typed, without the dashes: optimizer.name."""
+    section: str
+    """The config's field: optimizer."""
+    names: Sequence[str]
+    """Of all kinds."""
+    type_of: Callable[[str], type[Options]]
+    """The options of a kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorOptions(Options):
+    """What every detector lets one set; `public/detectors/<kind>/options.py` has the rest."""
+
+    backbone: str = "resnet50"
+    """A name from `public.backbones.catalog.list_backbones()`, with the levels that the detector needs."""
+    frozen_stages: int = 0
+    """Levels of the backbone, from the stem on, whose weights do not train: 0 none, 1 the stem, 2 also c2, ..."""
+    frozen_batch_norm: bool = False
+    """Whether the backbone's batch norms keep the statistics and weights they came with."""
+
+    def __post_init__(self) -> None:
+        require_at_least("detector.frozen_stages", self.frozen_stages, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(Options):
+    """What every classification network lets one set; its family, `public/backbones/<family>.py`, may add to it.
+
+    None leaves a setting at the network's own.
+    """
+
+    kind: ClassVar[str] = "any network"
+    dropout: float | None = None
+    """Share of the pooled features that are dropped before the classifier."""
+    activation: str | None = None
+    """A key of `public.layers.activations.ACTIVATIONS` (swish, mish, ...) in the place of each of the network's own;
+    gates of attention stay."""
+    norm: str | None = None
+    """switch: SwitchNorm in the place of every batch norm."""
+
+    def __post_init__(self) -> None:
+        value = self.dropout
+        require(value is None or 0 <= value < 1, f"network_options.dropout={value} must lie within [0, 1).")
+        require(self.norm in (None, "switch"), f"network_options.norm={self.norm!r} must be switch, or None.")
