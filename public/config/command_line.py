@@ -2,6 +2,7 @@
 
     python train.py                                        the first row
     python train.py resnet101 --epochs 2 --optimizer.lr 0.05
+    python train.py --optimizer.name adamw                 another kind, with its own settings and defaults
     python train.py --fresh                                start over, keeping the old run folder aside
 
 A mistake ends with exit code 2 and one message that names the nearest correct spelling.
@@ -10,13 +11,15 @@ A mistake ends with exit code 2 and one message that names the nearest correct s
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import field, make_dataclass
-from typing import Annotated, Any, NoReturn, TypeVar
+from dataclasses import Field, field, fields, make_dataclass, replace
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
 
-from public.config.names import nearest_names
-from public.config.sections import RunConfig
+from public.config.names import first_line, nearest_names
+from public.config.options import Kind, carried_over
+from public.config.run import RunConfig
+from public.config.upgrade import renamed_option
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -36,15 +39,19 @@ def choose_row(configs: Mapping[str, Config], args: Sequence[str]) -> tuple[Conf
     return configs[args[0]], list(args[1:])
 
 
-def parse_config(configs: Mapping[str, Config], argv: Sequence[str], prog: str | None = None) -> tuple[Config, bool]:
+def parse_config(
+    configs: Mapping[str, Config], argv: Sequence[str], kinds: Sequence[Kind], prog: str | None = None
+) -> tuple[Config, bool]:
     """Reads a command line.
 
     Changing `--epochs` keeps the schedule's shape: milestones and warm-up are stretched with the run, unless the
-    command line sets them too.
+    command line sets them too. Changing a kind (`--optimizer.name`) gives its section that kind's defaults; settings
+    that the row made, and that the new kind has too, carry over.
 
     Args:
         configs: the experiment's rows, the first of which is the default.
         argv: the arguments after the program's name.
+        kinds: the task's, whose options the command line has beside the settings.
         prog: the program's name in messages.
 
     Returns:
@@ -55,32 +62,86 @@ def parse_config(configs: Mapping[str, Config], argv: Sequence[str], prog: str |
     """
     # torch.distributed.launch still passes --local-rank; LOCAL_RANK in the environment says the same.
     args = [a for a in argv if not a.startswith(("--local-rank=", "--local_rank="))]
+    refuse_renamed(args)
     row, args = choose_row(configs, args)
-    row = _with_epochs_of(row, args)
     description = f"Rows: {', '.join(configs)} (the first is the default). The defaults below are those of {row.name}."
     try:
-        command: Any = tyro.cli(_command_type(row), args=args, prog=prog, description=description)
+        row = with_kinds(_with_epochs_of(row, args), kinds, args)
+        command: Any = tyro.cli(_command_type(row, kinds), args=args, prog=prog, description=description)
     except ValueError as error:  # a config's own cross-check
         fail(str(error))
     return command.config, command.fresh
 
 
-def _command_type(row: RunConfig) -> type:
+def refuse_renamed(args: Sequence[str]) -> None:
+    """Ends the program at an option that is called otherwise now."""
+    for arg in args:
+        option = arg.partition("=")[0].removeprefix("--")
+        new = renamed_option(option) if arg.startswith("--") else None
+        if new is not None:
+            fail(f"--{option} is called --{new} now; see --help for what it takes.")
+
+
+def with_kinds(row: Config, kinds: Sequence[Kind], args: Sequence[str] = ()) -> Config:
+    """The row with each section of the kind that the command line asks for, or else of its own.
+
+    Raises:
+        ValueError: there is no such kind, or it does not take what the row gave to the former one.
+    """
+    for kind in kinds:
+        section, stated = getattr(row, kind.section), _stated(row, kind)
+        name = given(kind.option, args) or stated
+        if name not in kind.names:
+            raise ValueError(f"--{kind.option} {name}: there is no such one; {nearest_names(name, kind.names)}.")
+        type_ = kind.type_of(name)
+        if type(section) is not type_:
+            try:
+                section = carried_over(section, type_)
+            except ValueError as error:
+                raise ValueError(f"--{kind.option} {name}: {first_line(error)}.") from error
+        field_too = {kind.option: name} if _is_field(row, kind) else {}
+        row = replace(row, **{kind.section: section}, **field_too)
+    return row
+
+
+def given(option: str, args: Sequence[str]) -> str | None:
+    """The value of `--option` on a command line; None where it is absent, or without a value (the parser says so)."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(f"--{option}", dest="value")
+    try:
+        return parser.parse_known_args([a for a in args if a not in ("-h", "--help")])[0].value
+    except argparse.ArgumentError:
+        return None
+
+
+def _is_field(row: RunConfig, kind: Kind) -> bool:
+    """Whether the option is a setting itself: the network of a classification, which chooses its options' kind."""
+    return kind.option in {f.name for f in fields(row)}
+
+
+def _stated(row: RunConfig, kind: Kind) -> str:
+    return getattr(row, kind.option) if _is_field(row, kind) else getattr(row, kind.section).kind
+
+
+def _command_type(row: RunConfig, kinds: Sequence[Kind]) -> type:
     """The row's settings at the top level of the command line, and beside them what is not a setting."""
     config_type = Annotated[type(row), tyro.conf.arg(name="")]
     fresh_help = "Start over although a checkpoint is there; the old run folder is kept aside."
     fresh_type = Annotated[bool, tyro.conf.arg(help=fresh_help)]
-    fields = [("config", config_type, field(default=row)), ("fresh", fresh_type, field(default=False))]
-    return make_dataclass("Command", fields, frozen=True)
+    own: list[tuple[str, Any, Field[Any]]] = [
+        ("config", config_type, field(default=row)),
+        ("fresh", fresh_type, field(default=False)),
+    ]
+    for number, kind in enumerate(kinds):
+        if not _is_field(row, kind):  # read already, by `with_kinds`: here it is shown, and not unknown
+            help_text = f"Which kind of {kind.section}; its settings are below, under {kind.section}."
+            choice = Annotated[Literal[tuple(kind.names)], tyro.conf.arg(name=kind.option, help=help_text)]  # pyright: ignore
+            own.append((f"kind_{number}", choice, field(default=_stated(row, kind))))
+    return make_dataclass("Command", own, frozen=True)
 
 
 def _with_epochs_of(row: Config, args: Sequence[str]) -> Config:
     """The row stretched to the number of epochs that the command line asks for."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--epochs")
-    try:
-        value = parser.parse_known_args([a for a in args if a not in ("-h", "--help")])[0].epochs
-    except argparse.ArgumentError:
-        return row
+    value = given("epochs", args)
     # A missing or wrong number is left to the full parser, which says so.
     return row.with_epochs(int(value)) if value and value.isdecimal() and int(value) >= 1 else row

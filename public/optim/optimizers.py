@@ -1,12 +1,14 @@
 """Optimizers from their config, in torch's fused form where the device has one."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from public.config.sections import OptimizerConfig
+from public.config.run import OptimizerOptions
 from public.optim.lookahead import Lookahead
+from public.optim.options import AdamWOptions, SGDOptions
 
 FUSED_DEVICES = ("cpu", "cuda")
 
@@ -26,24 +28,33 @@ def parameter_groups(module: nn.Module, weight_decay: float, decay_norm_and_bias
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of a module that already lies on its device, with what the config attaches to it."""
-    groups = parameter_groups(module, config.weight_decay, config.decay_norm_and_bias)
+def build_optimizer(module: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
+    """The optimizer of a module that already lies on its device, with what the options attach to it."""
+    groups = parameter_groups(module, options.weight_decay, options.decay_norm_and_bias)
     fused = next(module.parameters()).device.type in FUSED_DEVICES
-    if config.name == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas or (0.9, 0.999), fused=fused)
-    else:
-        momentum = 0.9 if config.momentum is None else config.momentum
-        nesterov = bool(config.nesterov)
-        optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=fused)
-        if momentum > 0:
-            _start_momentum(optimizer)
-    if config.gradient_centralization:
-        decays_in_gradient = config.name == "sgd"
+    optimizer = _BUILD[type(options)](groups, options, fused)
+    if options.gradient_centralization:
+        decays_in_gradient = isinstance(optimizer, torch.optim.SGD)
         optimizer.register_step_pre_hook(lambda *_: centralize_gradients_(optimizer, decays_in_gradient))
-    if config.lookahead_steps is not None:
-        Lookahead(optimizer, config.lookahead_steps, 0.5 if config.lookahead_alpha is None else config.lookahead_alpha)
+    if options.lookahead_steps is not None:
+        Lookahead(optimizer, options.lookahead_steps, options.lookahead_alpha)
     return optimizer
+
+
+def _sgd(groups: list[dict[str, Any]], options: SGDOptions, fused: bool) -> torch.optim.Optimizer:
+    momentum, nesterov = options.momentum, options.nesterov
+    optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    if momentum > 0:
+        _start_momentum(optimizer)
+    return optimizer
+
+
+def _adamw(groups: list[dict[str, Any]], options: AdamWOptions, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=fused)
+
+
+_BUILD: dict[type[OptimizerOptions], Callable[..., torch.optim.Optimizer]] = {SGDOptions: _sgd, AdamWOptions: _adamw}
+"""How each kind of `public.optim.options` is made."""
 
 
 def _start_momentum(optimizer: torch.optim.SGD) -> None:

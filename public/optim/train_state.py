@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from public.config.record import class_summary, differences
+from public.config.experiment import Experiment
+from public.config.names import first_line
+from public.config.record import changed_results, class_summary, config_of
 from public.optim.ema import AveragedWeights
 from public.runtime.checkpoint import check_entries, load_checkpoint, save_checkpoint
 from public.runtime.distributed import World
@@ -79,7 +81,7 @@ class TrainState:
             path: the file.
             world: this process's place.
             identity: what a run must share with a checkpoint to resume from it: "config" (a record), "class_names",
-                "num_images"; and the run's "name".
+                "num_images".
 
         Returns:
             Whether it was written, in every process; if not, the file before it is still there.
@@ -110,8 +112,16 @@ class TrainState:
             "metrics": {"history": self.history, "best": self.best, "loss_sums": self.loss_sums},
         }
 
-    def resume(self, path: Path, world: World, identity: dict[str, Any]) -> bool:
-        """Goes on from a checkpoint if there is one.
+    def resume(
+        self, path: Path, world: World, identity: dict[str, Any], experiment: Experiment | None = None
+    ) -> bool:
+        """Resumes from a checkpoint if there is one.
+
+        Args:
+            path: the file.
+            world: this process's place.
+            identity: see `save`.
+            experiment: the folder whose own classes the config may use.
 
         Returns:
             Whether there was one.
@@ -130,9 +140,9 @@ class TrainState:
             return False
         state = load_checkpoint(path)
         check_entries(path, state, [*identity, *self._to_dict(), "rng"])
-        _check_identity(path, state, identity)
+        _check_identity(path, state, identity, experiment)
         if bool(state["scaler"]) != self.scaler.is_enabled():
-            logger.warning(f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike what goes on now.")
+            logger.warning(f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike the run that resumes.")
         self._from_dict(state)
         where = world.gather((self.epoch, self.step))
         if len(set(where)) > 1:
@@ -144,7 +154,7 @@ class TrainState:
             set_rng_states(state["rng"][world.rank])
         else:
             logger.warning(
-                f"{path} was written by {len(state['rng'])} processes, and {world.size} go on: the result is as good, "
+                f"{path} was written by {len(state['rng'])} processes, and {world.size} resume: the result is as good, "
                 "but not bit for bit that of a run that never stopped."
             )
         return True
@@ -165,9 +175,17 @@ def _are_finite(network: nn.Module) -> bool:
     return bool(torch.stack([p.isfinite().all() for p in network.parameters()]).all())
 
 
-def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
+def _check_identity(
+    path: Path, state: dict[str, Any], identity: dict[str, Any], experiment: Experiment | None
+) -> None:
     """Refuses a checkpoint of another run; tells of a data set that grew or shrank."""
-    differing = differences(state["config"], identity["config"])
+    try:
+        old = config_of(state, experiment)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be resumed: {first_line(error)}. Use another --name, or --fresh.") from error
+    differing = changed_results(old, config_of(identity, experiment), experiment)
+    if state.get("task") != identity.get("task"):
+        differing.append(f"task: {state.get('task') or 'the usual'} -> {identity.get('task') or 'the usual'}")
     if state["class_names"] != identity["class_names"]:
         differing.append(f"classes: {class_summary(state['class_names'])} -> {class_summary(identity['class_names'])}")
     if differing:

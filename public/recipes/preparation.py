@@ -1,19 +1,23 @@
 """What a step of image classification does before its forward pass, by the number of the step alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from public.backbones.features import Backbone
 from public.config.classification import ClassificationConfig
+from public.datasets.batches import ClassificationBatch
 from public.layers.drop_block import DropBlock, add_drop_block
-from public.optim.update import Parts
 from public.transforms.mixing import Mixing
 
 
-def preparation(config: ClassificationConfig, network: Backbone, steps_per_epoch: int) -> Callable[[Parts, int], Parts]:
-    """What the updater calls before each step: it sets DropBlock's rate, shrinks the images and mixes them.
+Prepare = Callable[[list[ClassificationBatch], int], list[Sequence[Tensor]]]
+
+
+def preparation(config: ClassificationConfig, network: Backbone, steps_per_epoch: int) -> Prepare:
+    """What is done to the parts of a batch before each step: it sets DropBlock's rate, shrinks the images and mixes them.
 
     All of it is a pure function of (config, step): a resumed run has nothing to take up.
 
@@ -31,11 +35,11 @@ def preparation(config: ClassificationConfig, network: Backbone, steps_per_epoch
         probability = config.mixing.probability
     mixing = Mixing(mixup_alpha, cutmix_alpha, probability, seed=config.seed)
 
-    def prepare(parts: Parts, step: int) -> Parts:
+    def prepare(parts: list[ClassificationBatch], step: int) -> list[Sequence[Tensor]]:
         for layer, final_rate in drop_blocks:
             layer.rate.fill_(final_rate * step / (config.epochs * steps_per_epoch))
         size = config.train_size(step // steps_per_epoch)
-        return [mixing(_shrunk(images, size, config.input_size), labels, step) for images, labels in parts]
+        return [mixing(_shrunk(images, size, config.data.input_size), labels, step) for images, labels in parts]
 
     return prepare
 

@@ -71,8 +71,16 @@ class Progress:
             self.bar.set_postfix_str(text)
             return
         per_step = self.seconds / (self.step - self.first_step)
-        left = per_step * (self.total_steps - self.step)
-        logger.info(f"{self.title}  step {self.step}/{self.total_steps}  {text}  left {clock(left)}")
+        eta = clock(per_step * (self.total_steps - self.step))
+        logger.info(f"{self.title}  step {self.step}/{self.total_steps}  {text}  eta {eta}")
+
+    def measured(self) -> dict[str, float]:
+        """Speed, share of the time spent waiting for data, and time of this pass, for metrics.jsonl."""
+        return {
+            "images_per_second": round(self.images_per_second, 1),
+            "data_wait_share": round(self.wait_share, 4),
+            "train_seconds": round(self.seconds, 1),
+        }
 
     @property
     def seconds(self) -> float:

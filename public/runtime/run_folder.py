@@ -29,8 +29,8 @@ class RunFolder:
         self.best = path / "checkpoints" / "best.pth"
         self.tensorboard: SummaryWriter | None = None
 
-    def will_go_on(self, fresh: bool) -> bool:
-        """Whether a run that starts here goes on from a checkpoint, as far as this process sees."""
+    def will_resume(self, fresh: bool) -> bool:
+        """Whether a run that starts here resumes from a checkpoint, as far as this process sees."""
         return not fresh and self.latest.exists()
 
     def open(self, fresh: bool) -> None:

@@ -38,7 +38,7 @@ def test_plain_lines_without_a_terminal(time: Clock, caplog: pytest.LogCaptureFi
         progress.wait_seconds += 0.5
         progress.advance(8, lambda: "loss 0.5")
     (line,) = caplog.messages
-    assert line == "epoch 1/3  step 4/10  loss 0.5  4 images/s  waiting for data 25%  left 0:00:12"
+    assert line == "epoch 1/3  step 4/10  loss 0.5  4 images/s  waiting for data 25%  eta 0:00:12"
     assert "\r" not in line
     assert "\x1b" not in line
 
@@ -50,7 +50,7 @@ def test_lines_every_so_many_steps_and_at_the_end(time: Clock, caplog: pytest.Lo
         time.now += 1
         progress.advance(1)
     assert [line.split("step ")[1].split()[0] for line in caplog.messages] == ["4/10", "8/10", "10/10"]
-    assert caplog.messages[-1] == "evaluate  step 10/10  1 images/s  waiting for data 0%  left 0:00:00"
+    assert caplog.messages[-1] == "evaluate  step 10/10  1 images/s  waiting for data 0%  eta 0:00:00"
 
 
 def test_a_resumed_epoch_counts_its_own_steps_only(time: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -59,7 +59,7 @@ def test_a_resumed_epoch_counts_its_own_steps_only(time: Clock, caplog: pytest.L
     for _ in range(2):
         time.now += 3
         progress.advance(5)
-    assert caplog.messages == ["epoch 1/3  step 8/10  2 images/s  waiting for data 0%  left 0:00:06"]
+    assert caplog.messages == ["epoch 1/3  step 8/10  2 images/s  waiting for data 0%  eta 0:00:06"]
     assert progress.images_per_second == pytest.approx(10 / 6)
 
 

@@ -1,0 +1,153 @@
+"""From an experiment's command line to a finished run: config, data, network and optimizer, then the loop.
+
+`train` builds what a run works on, resumes from a checkpoint if there is one, and hands over to `train_loop.py`.
+"""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from public.config.command_line import Config, parse_config
+from public.config.experiment import Experiment
+from public.config.record import recorded_type, result_settings, to_record
+from public.optim.ema import AveragedWeights
+from public.optim.optimizers import build_optimizer
+from public.optim.train_state import TrainState
+from public.recipes.run import Run
+from public.recipes.task import Data, Task
+from public.recipes.train_loop import train_epochs
+from public.runtime.device import choose_precision, device_name, use_deterministic_kernels
+from public.runtime.distributed import World
+from public.runtime.environment import environment_record
+from public.runtime.interruption import Interruption
+from public.runtime.launch import launch
+from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, wrap
+from public.runtime.run_folder import RunFolder
+from public.runtime.seeding import seed_everything
+
+logger = logging.getLogger(__name__)
+
+
+def run_experiment(
+    configs: Mapping[str, Config], script: str, task: type[Task], argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Runs an experiment from its command line, and exits with its code.
+
+    Args:
+        configs: the rows of the experiment's config.py.
+        script: the experiment's train.py (`__file__`), beside which runs/ lies.
+        task: the recipe's, or the experiment's own kind of it, see `task.py`.
+        argv: the arguments; None takes the program's.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    config, fresh = parse_config(configs, args, task.kinds, prog="train.py")
+    folder = Path(script).resolve().parent
+    path = folder / "runs" / config.name
+    try:
+        sys.exit(launch(config, script, args, lambda world: train(config, path, world, task, fresh, folder)))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # before or after the loop, which ends by itself
+
+
+def train(
+    config: Any, path: Path, world: World, task_type: type[Task], fresh: bool = False, folder: Path | None = None
+) -> int:
+    """Trains one row.
+
+    Args:
+        config: the row.
+        path: the run folder.
+        world: this process's place.
+        task_type: the recipe's, or the experiment's own.
+        fresh: start over, keeping an old run folder aside.
+        folder: the experiment's; None: the row uses no classes of its own.
+
+    Returns:
+        The exit code: 0 after the last epoch, 128 + the signal that stopped the run before it.
+
+    Raises:
+        ValueError: a setting, the data, the weights or the checkpoint do not fit; the message says which and how.
+        NonFiniteLossError: a loss became infinite or NaN.
+    """
+    # ---- checks and data --------------------------------------------------------------------------------------------
+    experiment = None if folder is None else Experiment(folder)
+    record = to_record(config, experiment)  # what a checkpoint could not bring back is refused before anything is done
+    task_name = None if task_type.__module__.startswith("public.") else recorded_type(task_type, "task", experiment)
+    check_data_parallel(config.parallel, config.local_batch_size(world.size), world)
+    check_sync_batch_norm(config.sync_batch_norm, world)
+    task_type.check(config)
+    data = task_type.open_data(config, world)
+
+    # ---- network and optimizer --------------------------------------------------------------------------------------
+    seed_everything(config.seed)
+    if config.runtime.deterministic:
+        use_deterministic_kernels()
+    network = task_type.build_network(config, len(data.class_names))
+    run_folder = RunFolder(path, world.is_main)
+    # A checkpoint holds all that the weights to start from gave; they may be gone by then.
+    reports = [] if run_folder.will_resume(fresh) else task_type.load_initial_weights(network, config)
+    dtype = choose_precision(config.precision, world.device)
+    task = task_type(network, config, dtype)
+    wrapped = wrap(
+        task,
+        world,
+        sync_batch_norm=config.sync_batch_norm,
+        parallel=config.parallel,
+        compiled=config.compile,
+        channels_last=config.channels_last,
+    )
+    task.begin(network, data, world)
+    optimizer = build_optimizer(network, config.optimizer)
+    ema = AveragedWeights(network, config.ema_decay) if config.ema_decay is not None else None
+    # Only fp16 has gradients small enough to vanish; disabled, the scaler passes everything through.
+    scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
+    evaluated = task.model if ema is None else task.inference(ema.network, config, dtype).to(world.device)
+
+    # ---- resume -----------------------------------------------------------------------------------------------------
+    run_folder.open(fresh)  # only now: a mistake above moves no old run aside
+    for report in reports:
+        logger.info(report)
+    world.barrier()  # nobody looks for latest.pth before an old folder is out of the way
+    run = Run(
+        config=config,
+        world=world,
+        task=task,
+        wrapped=wrapped,
+        data=data,
+        folder=run_folder,
+        state=TrainState(network, optimizer, scaler, ema),
+        evaluated=evaluated,
+        interruption=Interruption(world, config.runtime.save_every_minutes),
+        identity=identity_of(record, data, task_name),
+        how_to_test=how_to_test(folder, run_folder.best),
+    )
+    resumed = run.state.resume(run_folder.latest, world, run.identity, experiment)
+    run_folder.write_history(run.state.history, run.global_step)
+    run_folder.write_json("config.json", record)
+    run_folder.write_json("environment.json", environment_record(device_name(world.device), world.size))
+    if world.is_main:
+        run.log_start(str(dtype).removeprefix("torch."), resumed)
+    return train_epochs(run)
+
+
+def identity_of(record: dict[str, Any], data: Data, task_name: str | None) -> dict[str, Any]:
+    """What a run shares with every checkpoint that it can resume from, and what a checkpoint says of its network."""
+    identity = {"config": record, "class_names": data.class_names, "num_images": data.num_images}
+    if data.category_ids is not None:
+        identity["category_ids"] = data.category_ids
+    return identity if task_name is None else identity | {"task": task_name}
+
+
+def how_to_test(folder: Path | None, weights: Path) -> str:
+    """The command that evaluates a run of an experiment, from wherever it is typed."""
+    script = Path("test.sh") if folder is None else folder / "test.sh"
+    root = os.environ.get("DATA_ROOT")
+    where = f"DATA_ROOT={shlex.quote(str(Path(root).resolve()))} " if root else ""
+    return f"{where}{shlex.quote(str(script))} --weights {shlex.quote(str(weights))}"
