@@ -24,17 +24,18 @@ from typing import Any, Literal
 import tyro
 
 from public.config.command_line import fail
+from public.config.experiment import Experiment
 from public.config.names import first_line
 from public.datasets.batches import DataError
-from public.datasets.imagenet import EXTENSIONS
+from public.datasets.decoding import EXTENSIONS, read_pixels
+from public.datasets.formats import format_of
 from public.datasets.locations import REPOSITORY, dataset_folder
-from public.datasets.voc import voc_images
+from public.detectors.trained import TrainedDetector, load_detector
 from public.evaluation.pictures import draw_boxes, write_image
-from public.runtime.checkpoint import load_checkpoint
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import replace_text
 from public.test_scripts.output import make_folder, writing_to
-from public.weights.trained_detector import TrainedDetector, load_detector, read_pixels
+from public.weights.trained import open_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class DetectOptions:
     """An image, a folder of images, or a glob in quotes; None: the first validation images of the checkpoint's data."""
     output: str = "detected"
     """Folder for the drawn images (<name>.jpg) and detections.json; made if missing."""
+    experiment: str | None = None
+    """The folder of the experiment whose own transforms a checkpoint uses."""
     score_threshold: float = 0.3
     """0..1: weaker detections are neither drawn nor written."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -75,8 +78,10 @@ def run(options: DetectOptions) -> list[dict[str, Any]]:
             results cannot be written.
     """
     weights = newest_checkpoint() if options.weights is None else Path(options.weights)
-    detect = load_detector(weights, device=options.device, precision=options.precision)
-    paths = images_of_run(weights) if options.images is None else find_images(options.images)
+    detect = load_detector(
+        weights, device=options.device, precision=options.precision, experiment=options.experiment
+    )
+    paths = images_of_run(weights, options.experiment) if options.images is None else find_images(options.images)
     folder = Path(options.output)
     drawn = drawn_files(paths, folder)
     make_folder(folder)
@@ -165,20 +170,17 @@ def newest_checkpoint() -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def images_of_run(weights: Path, num_images: int = 4) -> list[Path]:
+def images_of_run(weights: Path, experiment: str | None = None, num_images: int = 4) -> list[Path]:
     """The first validation images, by name, of the data set that a detector's checkpoint was trained on.
 
     Raises:
         FileNotFoundError: they are not there.
     """
-    data = load_checkpoint(weights)["config"]["data"]
-    folder, split = dataset_folder(data["folder"]), data["val_splits"][0]
+    data = open_trained(weights, None if experiment is None else Experiment(Path(experiment))).config.data
     try:
-        if data["dataset"] == "coco":
-            return find_images(str(folder / "images" / split))[:num_images]
-        found = sorted(voc_images(folder, [split]))[:num_images]
+        found = sorted(format_of(data).images(dataset_folder(data.folder), data))[:num_images]
         if not found:
-            raise FileNotFoundError(f"not one image of the split {split} is in {folder}.")
+            raise FileNotFoundError(f"not one image of {', '.join(data.val_splits)} is in {data.folder}")
         return found
     except (FileNotFoundError, DataError) as error:
         raise FileNotFoundError(

@@ -4,27 +4,29 @@ detect = load_detector("best.pth")
 found = detect("street.jpg")            # boxes, scores, labels, names
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from public.config.names import first_line
+from public.config.calls import build_all
 from public.config.checks import require
+from public.config.detection import DetectionConfig
+from public.config.experiment import Experiment
+from public.config.names import first_line
 from public.datasets.batches import PADDING, DetectionBatch
 from public.datasets.detection_loaders import LoadedImage, collate
 from public.datasets.imagenet import decode_pixels
-from public.detectors.catalog import build_detector
-from public.detectors.detector import ImageDetector
-from public.runtime.checkpoint import load_checkpoint
-from public.runtime.device import choose_device, choose_precision
+from public.detectors.catalog import build_from_options
+from public.detectors.detector import Detector, ImageDetector
+from public.runtime.device import choose_device, choose_precision, memory_format
 from public.transforms.detection import DetectionSample, DetectionTransform
-from public.transforms.from_text import transforms_from_text
 from public.weights.loading import load_weights
 from public.weights.reading import WeightsSource
+from public.weights.trained import open_trained, require_usual_task
 
 
 class Found(NamedTuple):
@@ -119,42 +121,56 @@ def _checked_pixels(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def load_detector(path: str | Path, *, device: str = "auto", precision: str = "fp32") -> TrainedDetector:
+def load_detector(
+    path: str | Path, *, device: str = "auto", precision: str = "fp32", experiment: str | Path | None = None
+) -> TrainedDetector:
     """The detector of one of our checkpoints.
 
     Args:
         path: latest.pth or best.pth of a detection run.
         device: 'auto' (the GPU where there is one), 'cpu' or 'cuda'.
         precision: 'fp32', 'bf16', 'fp16', or 'auto' as in training.
+        experiment: the folder of an experiment with transforms of its own.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint of one of our detection runs.
     """
-    checkpoint = load_checkpoint(Path(path))
-    config = checkpoint["config"]
-    if "detector" not in config:
-        raise ValueError(f"{path} is the checkpoint of a {config['network']} classifier; expected a detector's.")
-    names, ids = checkpoint["class_names"], checkpoint["category_ids"]
-    return assemble_detector(config, checkpoint, names, ids, device=choose_device(device), precision=precision)
+    trained = open_trained(Path(path), None if experiment is None else Experiment(Path(experiment)))
+    require_usual_task(trained)
+    config = trained.config
+    if not isinstance(config, DetectionConfig):
+        raise ValueError(f"{path} is the checkpoint of a {config.network} classifier; expected a detector's.")
+    detector = build_from_options(len(trained.class_names), config.detector)
+    return assemble_detector(
+        detector,
+        config,
+        trained.state,
+        trained.class_names,
+        trained.category_ids,
+        device=choose_device(device),
+        precision=precision,
+    )
 
 
 def assemble_detector(
-    record: Mapping[str, Any],
+    detector: Detector,
+    config: DetectionConfig,
     weights: WeightsSource,
     class_names: list[str],
-    category_ids: list[int],
+    category_ids: list[int] | None,
     *,
     device: torch.device,
     precision: str,
 ) -> TrainedDetector:
-    """A detector from what a DetectionConfig's record says of it, and weights of any kind that `load_weights` reads.
+    """A detector with its weights, on its device, with what the config does to images.
 
     Args:
-        record: its network, detector, canvas and data.
-        weights: a checkpoint, or what names or holds one.
+        detector: with new weights.
+        config: whose data's normalization, layout and evaluation transforms are used.
+        weights: of any kind that `load_weights` reads.
         class_names: of the labels.
-        category_ids: the data set's own number of each class.
+        category_ids: the data set's own number of each class; None: counted from 1.
         device: of this process, where there are several: each has its own GPU.
         precision: 'fp32', 'bf16', 'fp16', or 'auto' as in training.
 
@@ -162,22 +178,11 @@ def assemble_detector(
         FileNotFoundError: there are no such weights.
         ValueError: they do not fit.
     """
-    options = {name: _as_option(value) for name, value in record["detector"].items() if value is not None}
-    detector = build_detector(record["network"], num_classes=len(class_names), **options)
     load_weights(detector, weights)
+    data, dtype = config.data, choose_precision(precision, device)
     image_detector = ImageDetector(
-        detector,
-        mean=record["data"]["mean"],
-        std=record["data"]["std"],
-        dtype=choose_precision(precision, device),
-        channels_last=record["channels_last"],
+        detector, mean=data.mean, std=data.std, dtype=dtype, channels_last=config.channels_last
     )
-    layout = torch.channels_last if record["channels_last"] else torch.contiguous_format
-    image_detector.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
-    transforms = transforms_from_text(record["data"]["val_transforms"])
+    image_detector.to(device, memory_format=memory_format(config.channels_last))  # pyright: ignore[reportCallIssue]
+    transforms = build_all(data.val_transforms, data.input_size)
     return TrainedDetector(image_detector, transforms, class_names, category_ids)
-
-
-def _as_option(value: Any) -> Any:
-    """A recorded setting as the constructor takes it: records hold lists in the place of tuples."""
-    return tuple(value) if isinstance(value, list) else value

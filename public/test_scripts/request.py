@@ -1,0 +1,183 @@
+"""What a test script is asked to evaluate: which weights, with which config, and what of it is to be different.
+
+    ./test.sh [row]                          the row's runs/<row>/checkpoints/best.pth
+    ./test.sh --weights FILE                 any checkpoint of ours: it brings network, data and transforms with it
+    ./test.sh row --weights FILE             weights of another kind, which fit the row's network
+    ... --data.folder /data/other --precision fp32        anything of the data, and how it is computed
+
+Without an experiment's folder (test.sh gives its own), --experiment FOLDER names one whose own classes are needed.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from public.config.command_line import choose_row, fail, given, refuse_renamed, with_kinds
+from public.config.experiment import Experiment, load_configs
+from public.config.names import first_line
+from public.config.options import Kind
+from public.recipes.task import Task
+from public.runtime.checkpoint import load_checkpoint
+from public.runtime.distributed import World, join_world
+from public.runtime.launch import raised_by_us
+from public.runtime.run_folder import log_to_console
+from public.weights.trained import Trained, open_trained
+
+RENAMED = {
+    "data": "data.folder",
+    "decoder": "data.decoder",
+    "published-archive": "data.published-archive",
+    "backbone": "detector.backbone",
+    "soft-nms": "detector.soft-nms",
+}
+"""Options that the test scripts called otherwise until commit 20741d7."""
+
+
+class Request(NamedTuple):
+    """The weights and the config to evaluate, before what the command line changes."""
+
+    weights: str
+    """A file, torchvision:<model>[.<weights>] or timm:<model>."""
+    config: Any
+    """The checkpoint's, or the row's, or the script's own."""
+    trained: Trained | None
+    """The checkpoint, where the weights are one of ours."""
+    experiment: Experiment | None
+    output: Path | None
+    """Where a row's own results go."""
+    args: list[str]
+    """The rest of the command line."""
+
+    @property
+    def names_network(self) -> bool:
+        """Whether the command line may say which network the weights fit: a checkpoint knows its own."""
+        return self.trained is None
+
+    def task(self, usual: type[Task]) -> type[Task]:
+        """The recipe's task, or the experiment's own that trained the weights.
+
+        Raises:
+            ValueError: the experiment has none of that name, or it is no kind of the recipe's.
+        """
+        if self.trained is None or self.trained.task is None:
+            return usual
+        name, path = self.trained.task, self.trained.path
+        if self.experiment is None:
+            raise ValueError(
+                f"{path} was trained by {name}, a task of its experiment's own: run that experiment's test.sh, or give "
+                "--experiment FOLDER."
+            )
+        found = self.experiment.find(name)
+        if not issubclass(found, usual):
+            raise ValueError(f"{path} was trained by {name}, which is no {usual.__name__}.")
+        return found
+
+
+def read_request(
+    argv: Sequence[str] | None, kinds: Sequence[Kind], default: Callable[[str | None], Any], config_type: type[Any]
+) -> Request:
+    """Reads what comes before the settings; a mistake ends the program with code 2.
+
+    Args:
+        argv: the arguments, of which the first may be an experiment's folder and the second a row; None: the program's.
+        kinds: of the task.
+        default: the config where neither an experiment nor a checkpoint states one, by the --network that was given.
+        config_type: of the task.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    for arg in args:
+        new = RENAMED.get(arg.partition("=")[0].removeprefix("--").replace("_", "-")) if arg.startswith("--") else None
+        if new is not None:
+            fail(f"{arg.partition('=')[0]} is called --{new} now; see --help for what it takes.")
+    refuse_renamed(args)
+    folder = Path(args.pop(0)) if args and not args[0].startswith("-") else None
+    folder = Path(given("experiment", args) or folder) if given("experiment", args) or folder else None
+    experiment, row, is_named = (None if folder is None else Experiment(folder)), None, False
+    if folder is not None:
+        is_named = bool(args) and not args[0].startswith("-")
+        row, args = choose_row(load_configs(folder), args)
+    try:
+        weights = given("weights", args)
+        run_folder = None if experiment is None or row is None else experiment.folder / "runs" / row.name
+        path = str(run_folder / "checkpoints" / "best.pth") if weights is None and run_folder is not None else weights
+        trained = None if path is None else open_ours(path, experiment)
+        if trained is not None:
+            _check_task(trained, config_type)
+            if row is not None and is_named and weights is not None:
+                _check_row(trained, row)
+        elif path is not None and weights is None:
+            raise FileNotFoundError(f"there is no {path} yet: train the row first, or give --weights FILE.")
+        stated = trained.config if trained is not None else row
+        if stated is None:
+            stated = default(given("network", args))
+        config = with_kinds(stated, kinds, () if trained is not None else args)
+    except (ValueError, FileNotFoundError) as error:
+        if not raised_by_us(error):
+            raise
+        fail(str(error))
+    return Request(path or "", config, trained, experiment, run_folder and run_folder / "test", args)
+
+
+def open_ours(weights: str, experiment: Experiment | None) -> Trained | None:
+    """The checkpoint, where the weights are one of ours; None for other kinds, of which `load_weights` judges.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is one of ours, and its config cannot be made again.
+    """
+    path = Path(weights)
+    if weights.startswith(("torchvision:", "timm:")):
+        return None
+    if not path.is_file():
+        remedy = " yet: train the row first, or give --weights FILE" if path.name == "best.pth" else ""
+        raise FileNotFoundError(f"there is no {path}{remedy}.")
+    try:
+        load_checkpoint(path)
+    except ValueError:
+        return None
+    return open_trained(path, experiment)
+
+
+def _check_task(trained: Trained, config_type: type[Any]) -> None:
+    """Refuses a detector's checkpoint where a classifier's is expected, and the other way round."""
+    if not isinstance(trained.config, config_type):
+        raise ValueError(
+            f"{trained.path} is the checkpoint of {trained.config.network}, a {type(trained.config).__name__}; this "
+            f"script evaluates a {config_type.__name__}."
+        )
+
+
+def _check_row(trained: Trained, row: Any) -> None:
+    """Refuses a checkpoint of another network than the row's, whose result would be taken for the row's."""
+    received, expected = named(trained.config), named(row)
+    if received != expected:
+        raise ValueError(
+            f"{trained.path} is a checkpoint of {received}, and the row {row.name} is {expected}: give weights of this "
+            "row, or no row: a checkpoint brings its own network with it."
+        )
+
+
+def named(config: Any) -> str:
+    """The network of a config; of a detector also its backbone."""
+    detector = getattr(config, "detector", None)
+    return config.network if detector is None else f"{config.network} on {detector.backbone}"
+
+
+def in_present_folder(data: Any) -> Any:
+    """The data with a folder below the present one made absolute: people type what they see."""
+    folder = Path(data.folder).expanduser()
+    return replace(data, folder=str(folder.resolve())) if folder.is_dir() else data
+
+
+def evaluate_in_world(device: str, evaluate: Callable[[World], Any]) -> None:
+    """Runs an evaluation in this process's place among those of a launcher; a user's mistake ends with code 2."""
+    try:
+        with join_world(device) as world:
+            log_to_console(world.is_main)
+            evaluate(world)
+    except (ValueError, FileNotFoundError) as error:
+        if not raised_by_us(error):
+            raise
+        fail(first_line(error) + "." if "\n" in str(error) else str(error))
