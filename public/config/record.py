@@ -127,7 +127,9 @@ def _recorded(value: Any, where: str, experiment: Experiment | None) -> Any:
     if isinstance(value, torch.dtype):
         return {"dtype": str(value).removeprefix("torch.")}
     if is_dataclass(value) and not isclass(value):
-        own = {f.name: _recorded(getattr(value, f.name), f"{where}.{f.name}".strip("."), experiment) for f in fields(value)}
+        own = {
+            f.name: _recorded(getattr(value, f.name), f"{where}.{f.name}".strip("."), experiment) for f in fields(value)
+        }
         return {"type": recorded_type(type(value), where, experiment), **own}
     raise ValueError(
         f"{where}: {value!r} cannot be recorded in a checkpoint. Numbers, texts, enumerations of torchvision, dtypes, "

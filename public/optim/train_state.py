@@ -112,9 +112,7 @@ class TrainState:
             "metrics": {"history": self.history, "best": self.best, "loss_sums": self.loss_sums},
         }
 
-    def resume(
-        self, path: Path, world: World, identity: dict[str, Any], experiment: Experiment | None = None
-    ) -> bool:
+    def resume(self, path: Path, world: World, identity: dict[str, Any], experiment: Experiment | None = None) -> bool:
         """Resumes from a checkpoint if there is one.
 
         Args:
@@ -142,7 +140,9 @@ class TrainState:
         check_entries(path, state, [*identity, *self._to_dict(), "rng"])
         _check_identity(path, state, identity, experiment)
         if bool(state["scaler"]) != self.scaler.is_enabled():
-            logger.warning(f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike the run that resumes.")
+            logger.warning(
+                f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike the run that resumes."
+            )
         self._from_dict(state)
         where = world.gather((self.epoch, self.step))
         if len(set(where)) > 1:
@@ -175,9 +175,7 @@ def _are_finite(network: nn.Module) -> bool:
     return bool(torch.stack([p.isfinite().all() for p in network.parameters()]).all())
 
 
-def _check_identity(
-    path: Path, state: dict[str, Any], identity: dict[str, Any], experiment: Experiment | None
-) -> None:
+def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any], experiment: Experiment | None) -> None:
     """Refuses a checkpoint of another run; tells of a data set that grew or shrank."""
     try:
         old = config_of(state, experiment)

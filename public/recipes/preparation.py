@@ -12,7 +12,6 @@ from public.datasets.batches import ClassificationBatch
 from public.layers.drop_block import DropBlock, add_drop_block
 from public.transforms.mixing import Mixing
 
-
 Prepare = Callable[[list[ClassificationBatch], int], list[Sequence[Tensor]]]
 
 

@@ -140,7 +140,5 @@ def finish_epoch(run: Run, row: dict[str, Any]) -> bool:
     shown = {name for _, names in run.panels for name in names}
     numbers = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name in shown)
     eta = clock((run.config.epochs - state.epoch) * row["train_seconds"])
-    logger.info(
-        f"epoch {state.epoch}/{run.config.epochs}  {numbers}{'  (best)' if is_best else ''}  eta {eta}"
-    )
+    logger.info(f"epoch {state.epoch}/{run.config.epochs}  {numbers}{'  (best)' if is_best else ''}  eta {eta}")
     return is_written

@@ -72,8 +72,12 @@ def main(data: ClassificationData, argv: Sequence[str] | None = None) -> None:
         data: the data set and its protocol where neither an experiment nor a checkpoint states them.
         argv: the arguments, see `request.py`; None takes the program's.
     """
-    request = read_request(argv, ClassificationTask.kinds[:2], lambda network: of_network(network, data), ClassificationConfig)
-    options = tyro.cli(WeightsOptions if request.names_network else TestOptions, args=request.args, default=options_of(request))
+    request = read_request(
+        argv, ClassificationTask.kinds[:2], lambda network: of_network(network, data), ClassificationConfig
+    )
+    options = tyro.cli(
+        WeightsOptions if request.names_network else TestOptions, args=request.args, default=options_of(request)
+    )
     evaluate_in_world(options.device, lambda world: run(options, request, world))
 
 

@@ -78,9 +78,7 @@ def run(options: DetectOptions) -> list[dict[str, Any]]:
             results cannot be written.
     """
     weights = newest_checkpoint() if options.weights is None else Path(options.weights)
-    detect = load_detector(
-        weights, device=options.device, precision=options.precision, experiment=options.experiment
-    )
+    detect = load_detector(weights, device=options.device, precision=options.precision, experiment=options.experiment)
     paths = images_of_run(weights, options.experiment) if options.images is None else find_images(options.images)
     folder = Path(options.output)
     drawn = drawn_files(paths, folder)
