@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import tyro
+from public.optim.update import Updater
 from torch import nn
 
 from benchmarks.compare import alternate, append_result, benchmark_device, find_data, report
@@ -32,7 +33,6 @@ from public.datasets.cifar100 import Cifar100, Cifar100Data, CifarTrainLoader, r
 from public.optim.optimizers import build_optimizer
 from public.optim.options import CosineOptions, SGDOptions
 from public.optim.schedules import lr_factor
-from public.optim.update import Updater
 from public.recipes.classification import ClassificationTask, classifier_of, train
 from public.runtime.device import autocast, choose_precision, synchronize
 from public.runtime.distributed import World

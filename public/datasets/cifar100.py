@@ -10,6 +10,7 @@ import io
 import math
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,8 +18,19 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import download_and_extract_archive
 
-from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
-from public.datasets.locations import where_to_get
+from public.config.calls import build_all
+from public.config.checks import require
+from public.config.classification import ClassificationConfig, ClassificationData
+from public.datasets.batches import (
+    ClassificationBatch,
+    DataError,
+    EvalData,
+    TrainData,
+    common_batches,
+    steps_per_epoch,
+)
+from public.datasets.locations import dataset_folder, is_generated_sample, where_to_get
+from public.runtime.distributed import World
 from public.runtime.seeding import batch_of_step, epoch_order, uniforms
 from public.transforms.batch import BatchTransform
 
@@ -30,6 +42,37 @@ FILE_MD5 = {
     "meta": "7973b15100ade9c7d40fb424638fde48",
 }
 SUBFOLDER = "cifar-100-python"
+SIDE = 32
+"""Height and width of the images, pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cifar100Data(ClassificationData):
+    """CIFAR-100 as published, or any data set of its layout: cifar-100-python/ pickles, held in memory."""
+
+    kind: ClassVar[str] = "cifar100"
+    input_size: int = SIDE
+    """Height and width of the images, which are used as they are: 32."""
+    download: bool = False
+    """Fetch the published archive (and verify it) if the folder does not hold it."""
+    published_archive: bool | None = None
+    """True accepts the published files alone (by checksum), None the generated sample too, False any files of the same
+    layout."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.input_size == SIDE,
+            f"data.input_size={self.input_size} cannot be chosen: CIFAR-100's images have {SIDE} pixels a side and are "
+            "used as they are.",
+        )
+        for call in self.train_transforms:
+            require(
+                hasattr(call.type, "num_draws"),
+                f"data.train_transforms holds {call!r}, which works on one image; CIFAR-100 takes the whole-batch "
+                "transforms of public/transforms/batch.py.",
+            )
+        require(not self.val_transforms, "data.val_transforms has no effect with CIFAR-100: leave it empty.")
 
 
 class Cifar100(NamedTuple):
@@ -202,3 +245,40 @@ class CifarEvalLoader:
     def __iter__(self) -> Iterator[ClassificationBatch]:
         for images, labels in zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True):
             yield ClassificationBatch(images, labels)
+
+
+def train_data(config: ClassificationConfig, world: World) -> TrainData:
+    """Both loaders of a run; see `ImageFormat.train`."""
+    data = config.data
+    assert isinstance(data, Cifar100Data)
+    split = _read(data, "train") if world.is_main else None  # the main process alone may download
+    world.barrier()
+    split = split or _read(data, "train")
+    train = CifarTrainLoader(
+        split,
+        build_all(data.train_transforms, data.input_size),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        rank=world.rank,
+        num_processes=world.size,
+        device=world.device,
+        where=dataset_folder(data.folder),
+        repeats=data.repeated_augmentation or 1,
+    )
+    val = eval_data(data, config.local_batch_size(world.size), 0, world)
+    return TrainData(train, val.loader, split.class_names, len(split.images))
+
+
+def eval_data(data: Cifar100Data, batch_size: int, num_workers: int, world: World) -> EvalData:
+    """The test split; see `ImageFormat.evaluate`. The images are in memory: there are no workers."""
+    split = _read(data, "val")
+    loader = CifarEvalLoader(
+        split, batch_size=batch_size, rank=world.rank, num_processes=world.size, device=world.device
+    )
+    return EvalData(loader, split.class_names)
+
+
+def _read(data: Cifar100Data, split: str) -> Cifar100:
+    folder = dataset_folder(data.folder)
+    published = not is_generated_sample(folder) if data.published_archive is None else data.published_archive
+    return read_cifar100(folder, split, published_archive=published, download=data.download)

@@ -4,29 +4,32 @@ Classes are numbered by their sorted folder names, as torchvision's ImageFolder 
 images from one file a split.
 """
 
-import io
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from public.config.classification import ClassificationData
 from public.config.names import first_line
 from public.datasets.batches import DataError
+from public.datasets.decoding import DECODING_ERRORS, EXTENSIONS, decode_opencv, decode_pil
 from public.datasets.locations import where_to_get
 from public.runtime.seeding import drawing_for
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
+@dataclass(frozen=True, kw_only=True)
+class ImageFolderData(ClassificationData):
+    """Folders train/<class>/ and val/<class>/ of image files, or the same packed into one file each."""
 
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError)
-"""What reading and decoding an image can raise."""
+    kind: ClassVar[str] = "imagenet"
+    decoder: Literal["opencv", "pil"] = "opencv"
+    """opencv decodes to tensors, which torch resizes; pil resizes as the published numbers were, slower."""
 
 
 class UnreadableImage(NamedTuple):
@@ -166,53 +169,3 @@ class ImageFolderDataset(Dataset[Any]):
                 image = transform(image)
         tensor = image if isinstance(image, torch.Tensor) else F.pil_to_tensor(image)
         return tensor, int(self.images.labels[index])
-
-
-def decode_opencv(encoded: bytes) -> torch.Tensor:
-    """uint8 [3, H, W] red green blue, turned upright by its EXIF orientation.
-
-    The memory is that of the decoded [H, W, 3] picture: torch resizes such tensors twice as fast as planar ones.
-    """
-    return torch.from_numpy(decode_encoded(encoded)).permute(2, 0, 1)
-
-
-def decode_pixels(path: Path, *, upright: bool = True) -> np.ndarray:
-    """`decode_encoded` of a file; an OSError where there is none."""
-    return decode_encoded(path.read_bytes(), upright=upright)
-
-
-def decode_encoded(encoded: bytes, *, upright: bool = True) -> np.ndarray:
-    """uint8 [H, W, 3] red green blue: turned upright by its EXIF orientation, or as the pixels are stored.
-
-    Args:
-        encoded: an image file's content.
-        upright: whether to turn it.
-
-    Raises:
-        OSError: it is empty or no whole image.
-        cv2.error: it has more pixels than OpenCV reads.
-    """
-    _require_content(encoded)
-    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
-    if image is None:
-        raise OSError("it is truncated, damaged or not an image")
-    return image
-
-
-def _require_content(encoded: bytes) -> None:
-    # Of nothing OpenCV says which of its assertions fails, and PIL the address of the buffer.
-    if not encoded:
-        raise OSError("the file is empty")
-
-
-def decode_pil(encoded: bytes) -> Image.Image:
-    """The RGB PIL image, turned upright by its EXIF orientation; an OSError where it is empty or no image."""
-    _require_content(encoded)
-    with Image.open(io.BytesIO(encoded)) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):  # PIL would cut at 255 what reaches to 65535
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
-            upright = upright.convert("RGBA")  # the same colours, without PIL's warning
-        return upright.convert("RGB")

@@ -16,7 +16,7 @@ import torch
 
 from public.config.command_line import Config, parse_config
 from public.config.experiment import Experiment
-from public.config.record import recorded_type, result_settings, to_record
+from public.config.record import recorded_type, to_record
 from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState

@@ -22,13 +22,15 @@ from public.config.record import (
     to_record,
 )
 from public.config.run import RuntimeConfig
+from public.datasets.imagenet import ImageFolderData
 from public.transforms.batch import BatchRandomCrop
 from public.transforms.image import Cutout
 
 
 def with_transforms(config: ClassificationConfig, *calls: Call) -> ClassificationConfig:
-    """The row with other training transforms; what they work on does not matter to a record."""
-    return replace(config, data=replace(config.data, train_transforms=calls))
+    """The row on image files with other training transforms."""
+    data = ImageFolderData(folder="images", input_size=32, train_transforms=calls)
+    return replace(config, data=data)
 
 
 def test_sections_are_types_and_keywords(config: ClassificationConfig) -> None:
@@ -173,7 +175,7 @@ def test_an_experiments_own_class(config: ClassificationConfig, tmp_path: Path) 
     """Named experiment:<file>.<Name>, found in the folder that the caller gives alone; equal by type and keywords."""
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "turns.py").write_text(OWN.replace("import evil_elsewhere\n", ""))
+        (tmp_path / name / "turns.py").write_text(OWN)
     here = Experiment(tmp_path / "one")
     row = with_transforms(config, Call(here.find("experiment:turns.Turn"), angle=3))
     plain = to_record(row, here)
@@ -183,7 +185,7 @@ def test_an_experiments_own_class(config: ClassificationConfig, tmp_path: Path) 
         from_record(plain)
     elsewhere = from_record(plain, Experiment(tmp_path / "other")).data.train_transforms[0]
     assert elsewhere.type is not row.data.train_transforms[0].type
-    assert Experiment(elsewhere.type.__init__.__globals__["__file__"]).folder.parent == tmp_path / "other"
+    assert Path(elsewhere.type.__init__.__globals__["__file__"]).parent == tmp_path / "other"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_an_experiments_own_class(config: ClassificationConfig, tmp_path: Path) 
 )
 def test_what_the_folder_does_not_have(tmp_path: Path, name: str, message: str) -> None:
     """A clear word, and no way out of the folder."""
-    (tmp_path / "turns.py").write_text(OWN.replace("import evil_elsewhere\n", ""))
+    (tmp_path / "turns.py").write_text(OWN)
     with pytest.raises(ValueError, match=message):
         Experiment(tmp_path).find(name)
 

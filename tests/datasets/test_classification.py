@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torchvision.transforms import v2
 
-from public.config.calls import Call
+from public.config.calls import SIZE, Call
 from public.config.classification import ClassificationConfig
 from public.datasets.batches import DataError
 from public.datasets.cifar100 import CifarTrainLoader
@@ -21,7 +21,9 @@ from public.runtime.distributed import World
 @pytest.fixture
 def imagenet(config: ClassificationConfig, image_folder: Path) -> ClassificationConfig:
     """The small row on the tiny image folder: 11 and 7 images of two classes, global batches of 4."""
-    data = ImageFolderData(folder=str(image_folder), train_transforms=(Call(v2.Resize, size=(8, 8)),))
+    data = ImageFolderData(
+        folder=str(image_folder), input_size=8, train_transforms=(Call(v2.Resize, size=(SIZE, SIZE)),)
+    )
     runtime = replace(config.runtime, num_workers=0)
     return replace(config, data=data, batch_size=4, accumulation_steps=2, runtime=runtime)
 
@@ -88,10 +90,18 @@ def test_a_missing_data_root(config: ClassificationConfig, world: World, monkeyp
         build_train_data(config, world)
 
 
-def test_transforms_of_the_wrong_kind(cifar: ClassificationConfig, world: World) -> None:
-    """CIFAR's work on a whole batch, and its evaluation has none."""
-    one_image = replace(cifar, data=replace(cifar.data, train_transforms=(Call(v2.RandomHorizontalFlip),)))
-    with pytest.raises(DataError, match=r"train_transforms holds RandomHorizontalFlip\(p=0\.5\), which works on one"):
-        build_train_data(one_image, world)
-    with pytest.raises(DataError, match=r"data\.val_transforms has no effect with data\.dataset='cifar100'"):
-        build_train_data(replace(cifar, data=replace(cifar.data, val_transforms=cifar.data.train_transforms)), world)
+def test_transforms_of_the_wrong_kind(config: ClassificationConfig) -> None:
+    """CIFAR's work on a whole batch, its evaluation has none, and its images have one size: said when it is stated."""
+    data = config.data
+    with pytest.raises(ValueError, match=r"train_transforms holds Call\(RandomHorizontalFlip\), which works on one"):
+        replace(data, train_transforms=(Call(v2.RandomHorizontalFlip),))
+    with pytest.raises(ValueError, match=r"data\.val_transforms has no effect with CIFAR-100"):
+        replace(data, val_transforms=data.train_transforms)
+    with pytest.raises(ValueError, match=r"data\.input_size=64 cannot be chosen: CIFAR-100's images have 32 pixels"):
+        replace(data, input_size=64)
+
+
+def test_the_size_reaches_the_images(imagenet: ClassificationConfig, world: World) -> None:
+    """`--data.input-size` is what is trained and evaluated at."""
+    data = build_train_data(replace(imagenet, data=replace(imagenet.data, input_size=12)), world)
+    assert next(data.train.epoch(0)).images.shape == (4, 3, 12, 12)

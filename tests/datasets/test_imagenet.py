@@ -17,15 +17,8 @@ from torchvision.transforms.v2 import functional as F
 
 from public.datasets import imagenet
 from public.datasets.batches import DataError
-from public.datasets.imagenet import (
-    ImageFolderDataset,
-    ImageList,
-    UnreadableImage,
-    check_same_classes,
-    decode_opencv,
-    decode_pil,
-    list_images,
-)
+from public.datasets.decoding import decode_opencv, decode_pil
+from public.datasets.imagenet import ImageFolderDataset, ImageList, UnreadableImage, check_same_classes, list_images
 
 
 def listed(images: ImageList) -> list[tuple[str, int]]:

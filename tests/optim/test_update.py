@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from public.optim.update import NonFiniteLossError, Updater
 from torch import Tensor, nn
 
 from public.optim.ema import AveragedWeights
-from public.optim.update import NonFiniteLossError, Updater
 from public.runtime.distributed import World
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from public.weights.trained_detector import load_detector
 
 from public.config.classification import ClassificationConfig
 from public.config.record import to_record
@@ -27,7 +28,6 @@ from public.test_scripts.detect_single_image import DetectOptions, drawn_files, 
 from public.test_scripts.detection import TestOptions
 from public.test_scripts.detection import run as evaluate
 from public.test_scripts.test_on_coco import COCO
-from public.weights.trained_detector import load_detector
 from tests.conftest import ROOT
 from tests.test_scripts.trained import CLASS_NAMES, NUM_VAL, TrainedRun
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from public.weights.trained_detector import TrainedDetector
 from pycocotools.coco import COCO as RefereeAnnotations
 from pycocotools.cocoeval import COCOeval
 
@@ -27,7 +28,6 @@ from public.test_scripts import detection
 from public.test_scripts.detection import TestOptions, main, options_of, run
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_voc import VOC
-from public.weights.trained_detector import TrainedDetector
 from tests.conftest import ROOT
 from tests.datasets.written import voc_object, write_voc
 from tests.test_scripts.trained import CLASS_NAMES, TrainedRun

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from public.transforms.from_text import transforms_from_text
 
 from public.config.record import to_record
 from public.transforms import detection
@@ -16,7 +17,6 @@ from public.transforms.detection import (
     ShortSideResize,
     SquareResize,
 )
-from public.transforms.from_text import transforms_from_text
 
 EXAMPLES = (
     SquareResize(size=667),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from public.weights.trained_detector import TrainedDetector, assemble_detector, load_detector
 from torch import nn
 
 from public.config.classification import ClassificationConfig
@@ -15,7 +16,6 @@ from public.detectors.catalog import build_detector
 from public.detectors.detector import Detections
 from public.runtime.checkpoint import save_checkpoint
 from public.transforms.detection import FILL, DetectionTransform, ShortSideResize, SquareResize
-from public.weights.trained_detector import TrainedDetector, assemble_detector, load_detector
 from tests.recipes.tiny_detection import TINY
 
 NAMES, IDS = ["cat", "dog", "owl"], [3, 7, 90]
