@@ -163,8 +163,6 @@ def test_what_could_not_come_back_is_refused_when_recorded(
 
 
 OWN = """
-import evil_elsewhere
-
 class Turn:
     def __init__(self, angle=1):
         self.angle = angle
