@@ -26,8 +26,11 @@ class Detections(NamedTuple):
 class Detector(nn.Module):
     """A network with its targets, losses and decoding.
 
-    The losses of a batch are sums over its images divided by normalisers, the numbers of positives. Parts of one
-    global batch (several processes, gradient accumulation) each divide by the normalisers of the whole, so that the
+    A training step works out the targets of its batch once. They are a NamedTuple of tensors that all begin with the
+    batch's dimension, so they can be cut into parts along it and moved as the images are.
+
+    The losses of a batch are sums over its images divided by a normalizer, such as the number of positives. Parts of
+    one global batch (several processes, gradient accumulation) each divide by the normalizer of the whole, so that the
     result is that of the whole batch in one piece.
     """
 
@@ -47,20 +50,28 @@ class Detector(nn.Module):
         return 0
 
     def forward(self, images: Tensor) -> Any:
-        """Normalised images float [B, 3, H, W] -> the detector's own NamedTuple of raw outputs."""
+        """Normalized images float [B, 3, H, W] -> the detector's own NamedTuple of raw outputs."""
         raise NotImplementedError
 
-    def normalisers(self, batch: DetectionBatch) -> Tensor:
-        """float32 [K]: what the sums of the losses are divided by. Those of parts add up to those of the whole."""
+    def targets(self, batch: DetectionBatch) -> Any:
+        """What the outputs for a batch should have been: the detector's own NamedTuple of tensors [B, ...]."""
         raise NotImplementedError
 
-    def loss(self, outputs: Any, batch: DetectionBatch, normalisers: Tensor | None = None) -> dict[str, Tensor]:
+    def counts(self, targets: Any) -> Tensor:
+        """float32 [B, K]: each image's share of what the sums of the losses are divided by, whole numbers."""
+        raise NotImplementedError
+
+    def normalizer(self, targets: Any) -> Tensor:
+        """float32 [K]: what the losses of these images alone are divided by, their `counts` together, or 1."""
+        return self.counts(targets).sum(0).clamp(min=1)
+
+    def loss(self, outputs: Any, targets: Any, normalizer: Tensor | None = None) -> dict[str, Tensor]:
         """The named losses, float32 scalars, finite on images without objects.
 
         Args:
             outputs: of `forward`.
-            batch: the images they belong to.
-            normalisers: [K], used as they are; None: those of this batch, but at least 1.
+            targets: of the same images.
+            normalizer: [K], used as it is; None: that of these images, `normalizer(targets)`.
         """
         raise NotImplementedError
 
@@ -70,7 +81,7 @@ class Detector(nn.Module):
 
 
 class ImageDetector(nn.Module):
-    """A detector with normalisation before it and decoding behind: pixels in, detections out.
+    """A detector with normalization before it and decoding behind: pixels in, detections out.
 
     Args:
         detector: the bare detector, whose keys are those of `load_weights`.

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from public.backbones.catalog import build_backbone
 from public.config.checks import require
+from public.detectors.options import Pyramid, plain_levels
 from public.layers.frozen_batch_norm import freeze_batch_norm, set_batch_norm_eps
 
 ExtraLevels = Literal["c5", "p5"] | None
-Pyramid = Literal["standard", "detnet"]
 
 
 class _ExtraLevels(nn.Module):
@@ -136,9 +136,12 @@ class PyramidBackbone(nn.Module):
         batch_norm_eps: float | None = None,
     ) -> None:
         super().__init__()
-        require(batch_norm_eps is None or batch_norm_eps >= 0, f"batch_norm_eps={batch_norm_eps} must be 0 or more.")
+        require(
+            batch_norm_eps is None or batch_norm_eps >= 0,
+            f"detector.batch_norm_eps={batch_norm_eps} must be 0 or more.",
+        )
         assert extra == "pool" or pyramid == "standard", (extra, pyramid)
-        own = _plain_levels(levels, ("p6",) if extra == "pool" else ("p6", "p7"))
+        own = plain_levels(levels, ("p6",) if extra == "pool" else ("p6", "p7"))
         network = build_backbone(backbone)
         if extra == "pool" and "c6" in network.levels:
             own = list(levels)
@@ -161,13 +164,3 @@ class PyramidBackbone(nn.Module):
         """[B, 3, H, W] -> a list of [B, channels, ceil(H/stride), ceil(W/stride)]."""
         levels = self.fpn(self.body(images))
         return [*levels, F.max_pool2d(levels[-1], 1, stride=2)] if self.pools else levels
-
-
-def _plain_levels(levels: tuple[str, ...], extra: tuple[str, ...]) -> list[str]:
-    """Those of the levels that every backbone's own maps lead to; raises ValueError for levels that cannot be built."""
-    plain = [level for level in levels if level not in extra]
-    in_a_row = plain == [f"p{i}" for i in range(2, 6)][-len(plain) :] if plain else False
-    if not in_a_row or tuple(levels) not in (tuple(plain), (*plain, *extra)):
-        last = "none or both of p6, p7" if len(extra) == 2 else "p6 or not"
-        raise ValueError(f"levels={levels} cannot be built: give p2, p3 or p4 up to p5, then {last}.")
-    return plain

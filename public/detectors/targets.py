@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from public.datasets.batches import IGNORED, DetectionBatch
+from public.datasets.batches import DetectionBatch
+from public.geometry.labels import IGNORED
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

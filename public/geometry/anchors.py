@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from public.geometry.layouts import Layout
 from public.geometry.points import map_sizes
-
-AnchorLayout = Literal["centred", "torchvision"]
 
 RATIOS = (0.5, 1.0, 2.0)
 """Width to height."""
@@ -24,7 +22,7 @@ def pyramid_anchors(
     strides: Sequence[int],
     sizes: Sequence[float],
     device: torch.device,
-    layout: AnchorLayout = "centred",
+    layout: Layout = "centered",
     scales: Sequence[float] = SCALES,
 ) -> Tensor:
     """The anchors of a canvas, kept for the next call with the same arguments.
@@ -36,7 +34,7 @@ def pyramid_anchors(
         strides: of each level.
         sizes: of each level: the square root of the area of its anchors of scale 1, pixels.
         device: of the anchors.
-        layout: "centred": around the middle (i + 0.5) * stride of each cell, to the last digit. "torchvision": around
+        layout: "centered": around the middle (i + 0.5) * stride of each cell, to the last digit. "torchvision": around
             i * (canvas // cells), with scaled sizes cut to whole pixels, corners rounded to whole pixels, and the
             tall shapes' place taken by the wide ones.
         scales: what the sizes are multiplied by, one shape for each.
@@ -54,13 +52,13 @@ def _pyramid_anchors(
     strides: tuple[int, ...],
     sizes: tuple[float, ...],
     device: torch.device,
-    layout: AnchorLayout,
+    layout: Layout,
     scales: tuple[float, ...],
 ) -> Tensor:
     levels = []
     with torch.inference_mode(False):  # made while decoding, they may serve the next training step
         for stride, size, (rows, columns) in zip(strides, sizes, map_sizes(canvas_size, strides), strict=True):
-            if layout == "centred":
+            if layout == "centered":
                 shapes, offset, steps = _shapes(size, scales), 0.5, (stride, stride)
             else:
                 shapes, offset, steps = (

@@ -1,4 +1,4 @@
-"""How boxes overlap, and boxes as codes relative to anchors. Boxes are x1 y1 x2 y2; widths have no stray 1."""
+"""How boxes overlap, and boxes as deltas relative to anchors. Boxes are x1 y1 x2 y2; widths have no stray 1."""
 
 import math
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 BoxWeights = tuple[float, float, float, float]
-"""What the four numbers of a code are multiplied by: x, y, width, height."""
+"""What the four deltas of a box are multiplied by: x, y, width, height."""
 
 LARGEST_LOG_RATIO = math.log(1000 / 16)
-"""A decoded side is at most 62.5 times the anchor's, so that an early, wild code cannot overflow exp."""
+"""A decoded side is at most 62.5 times the anchor's, so that early, wild deltas cannot overflow exp."""
 
 
 def pairwise_intersections(a: Tensor, b: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
     Args:
         boxes: float [n, 4], of positive width and height.
         anchors: float [n, 4], the anchor of each box.
-        weights: of the code's numbers.
+        weights: of the deltas.
 
     Returns:
         float [n, 4]: the way from the anchor's centre to the box's in anchor widths and heights, then the logarithms
@@ -56,16 +56,16 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
     """
     box_centres, box_sizes = _centres_and_sizes(boxes)
     centres, sizes = _centres_and_sizes(anchors)
-    codes = torch.cat([(box_centres - centres) / sizes, torch.log(box_sizes / sizes)], dim=1)
-    return codes * codes.new_tensor(weights)
+    deltas = torch.cat([(box_centres - centres) / sizes, torch.log(box_sizes / sizes)], dim=1)
+    return deltas * deltas.new_tensor(weights)
 
 
-def decode_boxes(codes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
+def decode_boxes(deltas: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
     """The inverse of `encode_boxes`, with the ratios bounded: float [n, 4], float [n, 4] -> float [n, 4]."""
-    codes = codes / codes.new_tensor(weights)
+    deltas = deltas / deltas.new_tensor(weights)
     centres, sizes = _centres_and_sizes(anchors)
-    centres = codes[:, :2] * sizes + centres
-    halves = codes[:, 2:].clamp(max=LARGEST_LOG_RATIO).exp() * sizes * 0.5
+    centres = deltas[:, :2] * sizes + centres
+    halves = deltas[:, 2:].clamp(max=LARGEST_LOG_RATIO).exp() * sizes * 0.5
     return torch.cat([centres - halves, centres + halves], dim=1)
 
 

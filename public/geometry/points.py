@@ -6,12 +6,12 @@ grows with the number of objects and not with objects times points, of which a c
 
 import math
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Convention = Literal["centred", "torchvision"]
+from public.geometry.layouts import Layout
 
 
 class PointGrid(NamedTuple):
@@ -43,7 +43,7 @@ def map_sizes(canvas_size: tuple[int, int], strides: tuple[int, ...]) -> list[tu
 
 @torch.compiler.disable()
 def point_grid(
-    canvas_size: tuple[int, int], strides: tuple[int, ...], device: torch.device, convention: Convention = "centred"
+    canvas_size: tuple[int, int], strides: tuple[int, ...], device: torch.device, layout: Layout = "centered"
 ) -> PointGrid:
     """The points of a canvas, kept for the next call with the same arguments.
 
@@ -51,22 +51,22 @@ def point_grid(
         canvas_size: height and width in pixels.
         strides: of each level.
         device: of the tensors.
-        convention: "centred": (i + 0.5) * stride, the middle of the pixels that a cell covers. "torchvision":
+        layout: "centered": (i + 0.5) * stride, the middle of the pixels that a cell covers. "torchvision":
             i * step, with the step rounded down from canvas / cells, which is the corner of the cell and off the
             nominal stride where the canvas is no multiple of it.
     """
-    return _point_grid(tuple(canvas_size), tuple(strides), device, convention)
+    return _point_grid(tuple(canvas_size), tuple(strides), device, layout)
 
 
 @lru_cache(maxsize=32)  # multi-scale training has as many canvas sizes
 def _point_grid(
-    canvas_size: tuple[int, int], strides: tuple[int, ...], device: torch.device, convention: Convention
+    canvas_size: tuple[int, int], strides: tuple[int, ...], device: torch.device, layout: Layout
 ) -> PointGrid:
     sizes = map_sizes(canvas_size, strides)
     steps = [(s, s) for s in strides]
-    if convention == "torchvision":
+    if layout == "torchvision":
         steps = [(canvas_size[0] // rows, canvas_size[1] // columns) for rows, columns in sizes]
-    offset = 0.5 if convention == "centred" else 0.0
+    offset = 0.5 if layout == "centered" else 0.0
     numbers = [rows * columns for rows, columns in sizes]
     # Where there is one cell, it is near whatever the step.
     ratios = [

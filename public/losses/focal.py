@@ -15,10 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BACKGROUND = -1
-"""Target of a position where no class is right."""
-IGNORE = -2
-"""Target of a position that takes no part."""
+from public.geometry.labels import IGNORED
 
 _CPU_PIECE = 2**16  # logits for each thread: two to three times as fast as everything at once
 _GPU_PIECE = 2**26  # bounds the extra memory, at 256 MiB an array
@@ -32,7 +29,7 @@ def sigmoid_focal_loss_sum(logits: Tensor, targets: Tensor, *, alpha: float, gam
 
     Args:
         logits: float [B, ..., C] of any strides: a permuted view of a convolution's output is not copied.
-        targets: int64 [B, ...], the class, BACKGROUND or IGNORE.
+        targets: int64 [B, ...], the class, BACKGROUND or IGNORED (`public.geometry.labels`).
         alpha: the weight of the positives, 0 to 1.
         gamma: 0 or more; 2 and 1.5 are faster than others.
 
@@ -60,7 +57,7 @@ class _SigmoidFocalLossSums(torch.autograd.Function):
         # One index [P] for each dimension of the logits: the positives; and [I] for each of the targets: the ignored.
         positive = torch.nonzero(targets >= 0, as_tuple=True)
         positive = (*positive, targets[positive])
-        ignored = torch.nonzero(targets == IGNORE, as_tuple=True)
+        ignored = torch.nonzero(targets == IGNORED, as_tuple=True)
         ctx.save_for_backward(logits, *positive, *ignored)
         ctx.alpha, ctx.gamma = alpha, gamma
 

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-IGNORE = -1.0
-"""Target of a place that takes no part."""
+from public.geometry.labels import IGNORED
 
 _CPU_PIECE = 2**20  # entries: a few arrays of float32 stay near the processor
 _GPU_PIECE = 2**26  # bounds the extra memory, at 256 MiB an array
@@ -30,7 +29,7 @@ def gaussian_focal_loss_sum(logits: Tensor, targets: Tensor, *, alpha: float = 2
 
     Args:
         logits: float [B, ...].
-        targets: float32 [B, ...], 0 to 1, or IGNORE.
+        targets: float32 [B, ...], 0 to 1, or IGNORED where a place takes no part.
         alpha: how much less what is right already counts.
         beta: how much less the surroundings of a peak count as background.
 
@@ -75,7 +74,7 @@ class _GaussianFocalLossSum(torch.autograd.Function):
 def _loss(x: Tensor, targets: Tensor, alpha: float, beta: float, slopes: Tensor | None) -> Tensor:
     """The sum of the loss, and its derivative into `slopes`."""
     is_peak = targets == 1
-    weights = _power(1 - targets, beta).masked_fill_(is_peak, 1).masked_fill_(targets == IGNORE, 0)
+    weights = _power(1 - targets, beta).masked_fill_(is_peak, 1).masked_fill_(targets == IGNORED, 0)
     # The loss of a peak is that of background at the logit's negative: -p^alpha log(1 - p).
     wrong = torch.where(is_peak, -x, x)
     p = torch.sigmoid(wrong)

@@ -1,62 +1,44 @@
 """From CenterNet's raw outputs to detections: a peak of a class's heatmap is an object."""
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from public.config.checks import require
 from public.datasets.batches import ImageSizes
+from public.detectors.centernet.options import CenterNetOptions
 from public.detectors.detector import Detections
-from public.detectors.postprocess import best_of_group, clip_to_content, pack, suppress, to_original
-
-
-class DecodeOptions(NamedTuple):
-    """What becomes a detection."""
-
-    score_threshold: float
-    """Scores must be above it."""
-    iou_threshold: float | None
-    """Of two boxes of one class with a higher overlap, the weaker goes; None: all stay."""
-    max_detections: int
-    """Of an image."""
-
-    def check(self) -> None:
-        """Raises ValueError where a value is out of range."""
-        require(0 <= self.score_threshold < 1, f"score_threshold={self.score_threshold} must lie within [0, 1).")
-        in_range = self.iou_threshold is None or 0 <= self.iou_threshold <= 1
-        require(in_range, f"iou_threshold={self.iou_threshold} must lie within [0, 1], or be None for no suppression.")
-        require(self.max_detections >= 1, f"max_detections={self.max_detections} must be 1 or more.")
+from public.detectors.postprocess import best_of_group, clip_to_content, pack, to_original
+from public.detectors.suppression import nms
 
 
 def decode(
-    heatmap: Tensor, offsets: Tensor, box_sizes: Tensor, stride: int, sizes: ImageSizes, options: DecodeOptions
+    heatmap: Tensor, offsets: Tensor, box_sizes: Tensor, stride: int, sizes: ImageSizes, options: CenterNetOptions
 ) -> Detections:
     """The detections of a batch.
 
     Args:
         heatmap: logits [B, num_classes, H, W].
-        offsets: [B, 2, H, W], x and y of an object's centre in its cell, in cells.
+        offsets: [B, 2, H, W], x and y of an object's center in its cell, in cells.
         box_sizes: [B, 2, H, W], width and height of the object in cells.
         stride: pixels of the canvas to a cell.
         sizes: of the images.
-        options: what becomes a detection.
+        options: of the detector.
     """
     images, labels, rows, columns = find_peaks(heatmap, stride, sizes, options.score_threshold)  # [n] each
     scores = heatmap[images, labels, rows, columns].float().sigmoid()
     best = best_of_group(scores, images, options.max_detections)
     images, labels, rows, columns, scores = (x[best] for x in (images, labels, rows, columns, scores))  # [m] each
 
-    centres = torch.stack([columns, rows], dim=1) + offsets[images, :, rows, columns].float()  # [m, 2]
+    centers = torch.stack([columns, rows], dim=1) + offsets[images, :, rows, columns].float()  # [m, 2]
     halves = box_sizes[images, :, rows, columns].float() / 2
-    boxes = torch.cat([centres - halves, centres + halves], dim=1) * stride  # [m, 4]
-    boxes = clip_to_content(boxes, images, sizes)
+    boxes = torch.cat([centers - halves, centers + halves], dim=1) * stride  # [m, 4]
+    boxes = clip_to_content(boxes, images, sizes.content)
     kept = torch.nonzero((boxes[:, 2:] > boxes[:, :2]).all(dim=1)).squeeze(1)  # a size may come out negative
     if options.iou_threshold is not None:
         groups = images * heatmap.shape[1] + labels
-        kept = kept[suppress(boxes[kept], scores[kept], groups[kept], options.iou_threshold)]
+        kept = kept[nms(boxes[kept], scores[kept], groups[kept], options.iou_threshold)]
     return pack(
         to_original(boxes[kept], images[kept], sizes),
         scores[kept],
@@ -73,7 +55,7 @@ def find_peaks(
     """Where a logit is the highest of its 3x3 neighbourhood, above the threshold and on the image.
 
     Cells beside the image (on the canvas' filling, or beyond the canvas where its size is no multiple of the
-    backbone's stride) hold no object's centre: they are no peaks and hide none. Of equal neighbours, frequent in bf16,
+    backbone's stride) hold no object's center: they are no peaks and hide none. Of equal neighbours, frequent in bf16,
     the first is the peak.
 
     Returns:

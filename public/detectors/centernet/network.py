@@ -4,7 +4,7 @@ Paper: Zhou et al. 2019, https://arxiv.org/abs/1904.07850, with the deformable u
 Referee: parameter counts of the 2020 monorepo (ResNet-18 14.437 M, ResNet-101 49.67 M with 80 classes); targets and
 decoding in loops in the tests.
 Deviations from the paper, as in 2020: smooth L1 (beta 1/9) instead of L1 for offsets and sizes.
-Deviations from the 2020 monorepo: losses are normalised over the global batch instead of each image, so that images
+Deviations from the 2020 monorepo: losses are normalized over the global batch instead of each image, so that images
 without objects teach background; any number of objects; logarithms from logits instead of clamped probabilities; no
 peaks beside the image; of equal neighbours one is a peak; nothing is learned inside ignored regions.
 """
@@ -20,10 +20,11 @@ from public.backbones.catalog import build_features
 from public.backbones.features import Features
 from public.config.checks import require
 from public.datasets.batches import DetectionBatch, ImageSizes
-from public.detectors.centernet.decode import DecodeOptions, decode
-from public.detectors.centernet.targets import Centres, count, draw_heatmap, find_centres, leave_out_ignored
+from public.detectors.centernet.decode import decode
+from public.detectors.centernet.options import CenterNetOptions
+from public.detectors.centernet.targets import CenterNetTargets, targets_of
 from public.detectors.detector import Detections, Detector
-from public.detectors.targets import flat_objects, not_compiled
+from public.detectors.targets import not_compiled
 from public.layers.deform_conv import DeformConv
 from public.layers.frozen_batch_norm import freeze_batch_norm
 from public.losses.gaussian_focal import gaussian_focal_loss_sum
@@ -42,7 +43,7 @@ class CenterNetOutputs(NamedTuple):
     heatmap: Tensor
     """Logits [B, num_classes, h, w]."""
     offsets: Tensor
-    """[B, 2, h, w], x and y of the centre from the cell's corner, in cells."""
+    """[B, 2, h, w], x and y of the center from the cell's corner, in cells."""
     sizes: Tensor
     """[B, 2, h, w], width and height, in cells."""
     canvas_size: tuple[int, int]
@@ -94,19 +95,10 @@ class CenterNet(Detector):
 
     Args:
         num_classes: object classes; background is none of them.
-        backbone: a name from `public.backbones.catalog`.
-        frozen_stages: levels of the backbone, from the stem on, that do not train.
-        frozen_batch_norm: whether the backbone's batch norms keep statistics and weights.
-        level: of the backbone, from which the map is enlarged.
-        deformable: whether the convolutions of the enlargement are deformable; plain ones are faster on a CPU.
-        upsample_channels: of each step of the enlargement, which halves the stride.
-        head_channels: of the hidden layer of each head.
-        score_threshold: detections with a lower score are left out.
-        iou_threshold: of two boxes of one class with a higher overlap, the weaker goes; None: all stay.
-        max_detections: of an image.
+        options: see there.
 
     Raises:
-        ValueError: a value out of range, no such backbone or level, or a stride that cannot be halved so often.
+        ValueError: no such backbone or level, or a stride that cannot be halved so often.
     """
 
     class_prefixes = ("heatmap_head.2.",)
@@ -115,46 +107,27 @@ class CenterNet(Detector):
     stride: int
     """Pixels to a cell of the outputs."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        backbone: str = "resnet18",
-        frozen_stages: int = 0,
-        frozen_batch_norm: bool = False,
-        level: str = "c5",
-        deformable: bool = True,
-        upsample_channels: Sequence[int] = (256, 128, 64),
-        head_channels: int = 64,
-        score_threshold: float = 0.05,
-        iou_threshold: float | None = None,
-        max_detections: int = 100,
-    ) -> None:
+    def __init__(self, num_classes: int, options: CenterNetOptions) -> None:
         super().__init__()
-        require(head_channels >= 1, f"head_channels={head_channels} must be 1 or more.")
-        positive = all(channels >= 1 for channels in upsample_channels)
-        require(positive, f"upsample_channels={tuple(upsample_channels)} must each be 1 or more.")
-        self.decode_options = DecodeOptions(score_threshold, iou_threshold, max_detections)
-        self.decode_options.check()
-        self.num_classes = num_classes
-
-        body = build_features(backbone, [level])
-        if frozen_batch_norm:
+        self.options, self.num_classes = options, num_classes
+        body = build_features(options.backbone, [options.level])
+        if options.frozen_batch_norm:
             freeze_batch_norm(body)
-        body.freeze(frozen_stages)
+        body.freeze(options.frozen_stages)
         self.backbone = _DeepestMap(body)
-        self._body_stride, in_channels = body.strides[level], body.channels[level]
-        self.stride = self._body_stride >> len(upsample_channels)
+        self._body_stride, channels = body.strides[options.level], body.channels[options.level]
+        num_doublings = len(options.upsample_channels)
+        self.stride = self._body_stride >> num_doublings
         require(
-            self.stride << len(upsample_channels) == self._body_stride,
-            f"upsample_channels={tuple(upsample_channels)} halves the stride {self._body_stride} of {level} "
-            f"{len(upsample_channels)} times; it must stay 1 or more.",
+            self.stride << num_doublings == self._body_stride,
+            f"detector.upsample_channels={options.upsample_channels} halves the stride {self._body_stride} of "
+            f"{options.level} {num_doublings} times; it must stay 1 or more.",
         )
-        self.upsample = _upsampling(in_channels, upsample_channels, deformable)
-        channels = upsample_channels[-1] if upsample_channels else in_channels
-        self.heatmap_head = _head(channels, head_channels, num_classes)
-        self.offset_head = _head(channels, head_channels, 2)
-        self.wh_head = _head(channels, head_channels, 2)
+        self.upsample = _upsampling(channels, options.upsample_channels, options.deformable)
+        channels = (channels, *options.upsample_channels)[-1]
+        self.heatmap_head = _head(channels, options.head_channels, num_classes)
+        self.offset_head = _head(channels, options.head_channels, 2)
+        self.wh_head = _head(channels, options.head_channels, 2)
         self._initialise_heads()
 
     @property
@@ -163,54 +136,50 @@ class CenterNet(Detector):
         return self.backbone.body
 
     def forward(self, images: Tensor) -> CenterNetOutputs:
-        """Normalised images float [B, 3, H, W] -> raw outputs on maps of `stride` pixels a cell."""
+        """Normalized images float [B, 3, H, W] -> raw outputs on maps of `stride` pixels a cell."""
         x = self.upsample(self.backbone(images))  # [B, C, h, w]
         canvas_size = (images.shape[-2], images.shape[-1])
         return CenterNetOutputs(self.heatmap_head(x), self.offset_head(x), self.wh_head(x), canvas_size)
 
-    @not_compiled
-    def normalisers(self, batch: DetectionBatch) -> Tensor:
-        """float32 [2]: the numbers of peaks and of objects."""
-        map_size = self._map_size(batch)
-        return count(self._centres(batch, map_size), self.num_classes, map_size)
+    @torch.no_grad()
+    def targets(self, batch: DetectionBatch) -> CenterNetTargets:
+        """A heatmap for each class, and where the objects' centers lie in it, see `targets_of`."""
+        # The backbone rounds up, and what it rounded is enlarged.
+        enlargement = self._body_stride // self.stride
+        height, width = (-(-size // self._body_stride) * enlargement for size in batch.images.shape[-2:])
+        return targets_of(batch, self.num_classes, self.stride, (height, width))
+
+    def counts(self, targets: CenterNetTargets) -> Tensor:
+        """float32 [B, 2]: the numbers of peaks (objects of one class in one cell share theirs) and of objects."""
+        num_peaks = (targets.heatmap == 1).sum((1, 2, 3))
+        return torch.stack([num_peaks, targets.are_objects.sum(1)], dim=1).float()
 
     @not_compiled
     def loss(
-        self, outputs: CenterNetOutputs, batch: DetectionBatch, normalisers: Tensor | None = None
+        self, outputs: CenterNetOutputs, targets: CenterNetTargets, normalizer: Tensor | None = None
     ) -> dict[str, Tensor]:
         """The focal loss of the heatmap by peak, the smooth L1 losses of offset and size by object.
 
         See `Detector.loss`.
         """
-        batch_size, _, *map_size = outputs.heatmap.shape
-        height, width = map_size
-        centres = self._centres(batch, (height, width))
-        if normalisers is None:
-            normalisers = count(centres, self.num_classes, (height, width)).clamp(min=1)
-        heatmap = draw_heatmap(centres, (batch_size, self.num_classes, height, width))
-        leave_out_ignored(heatmap, batch.boxes, batch.labels, self.stride)
-        place = (centres.images, slice(None), centres.rows, centres.columns)
-        offset = F.smooth_l1_loss(outputs.offsets[place].float(), centres.offsets, beta=_BETA, reduction="sum")
-        size = F.smooth_l1_loss(outputs.sizes[place].float(), centres.sizes, beta=_BETA, reduction="sum")
+        if normalizer is None:
+            normalizer = self.normalizer(targets)
+        images, rows = torch.nonzero(targets.are_objects, as_tuple=True)  # [T] each
+        cells, width = targets.places[images, rows], targets.heatmap.shape[3]  # [T]
+        at_centers = (images, slice(None), cells // width, cells % width)
+        offsets, sizes = outputs.offsets[at_centers].float(), outputs.sizes[at_centers].float()  # [T, 2] each
+        offset = F.smooth_l1_loss(offsets, targets.offsets[images, rows], beta=_BETA, reduction="sum")
+        size = F.smooth_l1_loss(sizes, targets.sizes[images, rows], beta=_BETA, reduction="sum")
         return {
-            "heatmap": gaussian_focal_loss_sum(outputs.heatmap, heatmap) / normalisers[0],
-            "offset": offset / normalisers[1],
-            "size": _SIZE_WEIGHT * size / normalisers[1],
+            "heatmap": gaussian_focal_loss_sum(outputs.heatmap, targets.heatmap) / normalizer[0],
+            "offset": offset / normalizer[1],
+            "size": _SIZE_WEIGHT * size / normalizer[1],
         }
 
     @not_compiled
     def decode(self, outputs: CenterNetOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.centernet.decode`."""
-        return decode(outputs.heatmap, outputs.offsets, outputs.sizes, self.stride, sizes, self.decode_options)
-
-    def _map_size(self, batch: DetectionBatch) -> tuple[int, int]:
-        """Height and width of the outputs: the backbone rounds up, and what it rounded is enlarged."""
-        enlargement = self._body_stride // self.stride
-        height, width = (-(-size // self._body_stride) * enlargement for size in batch.images.shape[-2:])
-        return height, width
-
-    def _centres(self, batch: DetectionBatch, map_size: tuple[int, int]) -> Centres:
-        return find_centres(flat_objects(batch), self.stride, map_size)
+        return decode(outputs.heatmap, outputs.offsets, outputs.sizes, self.stride, sizes, self.options)
 
     def _initialise_heads(self) -> None:
         last = self.heatmap_head[-1]

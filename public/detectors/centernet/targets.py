@@ -1,4 +1,4 @@
-"""What a CenterNet learns from the objects of a batch: a heatmap for each class, and numbers at the objects' centres.
+"""What a CenterNet learns from the objects of a batch: a heatmap for each class, and numbers at the objects' centers.
 
 All on the grid of the network's map, in its cells. The objects of all images are drawn at once: the squares they cover
 lie one behind the other in a flat list of cells, however different they are in size, and where they overlap the
@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from public.datasets.batches import IGNORED
-from public.detectors.targets import FlatBoxes
-from public.losses.gaussian_focal import IGNORE
+from public.datasets.batches import DetectionBatch
+from public.detectors.targets import FlatBoxes, flat_objects
+from public.geometry.labels import IGNORED
 
 OVERLAP = 0.7
 """The IoU that boxes with corners within the radius should keep."""
@@ -20,7 +20,36 @@ _MAX_CELLS = 2**22
 """Cells drawn at a time, which bounds the memory at a few hundred MiB: 32 images x 300 large objects are 4e7."""
 
 
-class Centres(NamedTuple):
+class CenterNetTargets(NamedTuple):
+    """What the maps of each image learn, in cells of h x w maps; M rows of objects, as in the batch."""
+
+    heatmap: Tensor
+    """float32 [B, num_classes, h, w]: 1 at a center, falling off around it, else 0; IGNORED where a cell
+    takes no part."""
+    are_objects: Tensor
+    """bool [B, M]: the rows that hold an object; the others are 0 in what follows."""
+    places: Tensor
+    """int64 [B, M]: the cell in which the center lies, row * w + column."""
+    offsets: Tensor
+    """float32 [B, M, 2], x and y of the center within the cell, 0 to 1."""
+    sizes: Tensor
+    """float32 [B, M, 2], width and height."""
+
+
+def targets_of(batch: DetectionBatch, num_classes: int, stride: int, map_size: tuple[int, int]) -> CenterNetTargets:
+    """The targets of a batch, with `stride` pixels to a cell of the maps of height and width `map_size`."""
+    centers = find_centers(flat_objects(batch), stride, map_size)
+    heatmap = draw_heatmap(centers, (len(batch.images), num_classes, *map_size))
+    leave_out_ignored(heatmap, batch.boxes, batch.labels, stride)
+    are_objects = batch.labels >= 0  # [B, M], the rows of the flat list in its order
+    places = torch.zeros_like(batch.labels)
+    offsets, sizes = (torch.zeros(*places.shape, 2, device=places.device) for _ in range(2))
+    places[are_objects] = centers.rows * map_size[1] + centers.columns
+    offsets[are_objects], sizes[are_objects] = centers.offsets, centers.sizes
+    return CenterNetTargets(heatmap, are_objects, places, offsets, sizes)
+
+
+class Centers(NamedTuple):
     """The T objects of a batch, by image, in cells of the map."""
 
     images: Tensor
@@ -28,40 +57,34 @@ class Centres(NamedTuple):
     labels: Tensor
     """int64 [T]."""
     rows: Tensor
-    """int64 [T], the cell in which the centre lies."""
+    """int64 [T], the cell in which the center lies."""
     columns: Tensor
     """int64 [T]."""
     offsets: Tensor
-    """float32 [T, 2], x and y of the centre within the cell, 0 to 1."""
+    """float32 [T, 2], x and y of the center within the cell, 0 to 1."""
     sizes: Tensor
     """float32 [T, 2], width and height."""
 
     def cells(self, num_classes: int, map_size: tuple[int, int]) -> Tensor:
-        """int64 [T], the places of the centres in a flattened heatmap [B, num_classes, *map_size]."""
+        """int64 [T], the places of the centers in a flattened heatmap [B, num_classes, *map_size]."""
         channels = self.images * num_classes + self.labels
         return (channels * map_size[0] + self.rows) * map_size[1] + self.columns
 
 
-def find_centres(objects: FlatBoxes, stride: int, map_size: tuple[int, int]) -> Centres:
-    """Boxes in pixels to centres in cells."""
+def find_centers(objects: FlatBoxes, stride: int, map_size: tuple[int, int]) -> Centers:
+    """Boxes in pixels to centers in cells."""
     boxes = objects.boxes / stride  # [T, 4]
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # [T, 2], x y
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # [T, 2], x y
     height, width = map_size
     # A box on the very edge may round to one cell beyond.
-    columns = centres[:, 0].long().clamp(0, width - 1)
-    rows = centres[:, 1].long().clamp(0, height - 1)
-    offsets = centres - torch.stack([columns, rows], dim=1)
-    return Centres(objects.images, objects.labels, rows, columns, offsets, boxes[:, 2:] - boxes[:, :2])
-
-
-def count(centres: Centres, num_classes: int, map_size: tuple[int, int]) -> Tensor:
-    """float32 [2]: peaks (objects of one class in one cell share theirs), and objects."""
-    num_peaks = len(torch.unique(centres.cells(num_classes, map_size)))
-    return torch.tensor([num_peaks, len(centres.images)], dtype=torch.float32, device=centres.images.device)
+    columns = centers[:, 0].long().clamp(0, width - 1)
+    rows = centers[:, 1].long().clamp(0, height - 1)
+    offsets = centers - torch.stack([columns, rows], dim=1)
+    return Centers(objects.images, objects.labels, rows, columns, offsets, boxes[:, 2:] - boxes[:, :2])
 
 
 def gaussian_radii(sizes: Tensor) -> Tensor:
-    """Widths and heights [T, 2] -> how far from its centre an object's peak reaches, int64 [T], in whole cells.
+    """Widths and heights [T, 2] -> how far from its center an object's peak reaches, int64 [T], in whole cells.
 
     CornerNet asks how far two corners may move until the IoU falls to OVERLAP, in three cases, solves three quadratic
     equations and takes the smallest root. CenterNet, the 2020 monorepo and this function leave out to divide the roots
@@ -75,25 +98,25 @@ def gaussian_radii(sizes: Tensor) -> Tensor:
     return root.clamp(min=0).long()
 
 
-def draw_heatmap(centres: Centres, shape: tuple[int, int, int, int]) -> Tensor:
-    """The heatmaps float32 [B, num_classes, H, W] = `shape`: 1 at the centres, falling off around them, else 0.
+def draw_heatmap(centers: Centers, shape: tuple[int, int, int, int]) -> Tensor:
+    """The heatmaps float32 [B, num_classes, H, W] = `shape`: 1 at the centers, falling off around them, else 0.
 
     A peak is exp(-d^2 / (2 sigma^2)) in the square up to `gaussian_radii` away, which is 3 sigma; of overlapping
     ones of a class the higher counts.
     """
-    heatmap = torch.zeros(shape, device=centres.images.device)
-    radii = gaussian_radii(centres.sizes)
+    heatmap = torch.zeros(shape, device=centers.images.device)
+    radii = gaussian_radii(centers.sizes)
     if len(radii) == 0:
         return heatmap
     num_objects = max(1, _MAX_CELLS // int((2 * radii.max() + 1) ** 2))  # at a time: nearly always all
     for first in range(0, len(radii), num_objects):
         part = slice(first, first + num_objects)
-        cells, values = _squares(Centres(*(of_all[part] for of_all in centres)), radii[part], shape)
+        cells, values = _squares(Centers(*(of_all[part] for of_all in centers)), radii[part], shape)
         heatmap.view(-1).scatter_reduce_(0, cells, values, "amax")
     return heatmap
 
 
-def _squares(centres: Centres, radii: Tensor, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+def _squares(centers: Centers, radii: Tensor, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
     """The cells of every object's square that lie on the map, int64 [n] in the flat heatmap, and their values [n]."""
     _, num_classes, height, width = shape
     sides = 2 * radii + 1  # [T]
@@ -102,11 +125,11 @@ def _squares(centres: Centres, radii: Tensor, shape: tuple[int, int, int, int]) 
     places = torch.arange(len(owners), device=owners.device) - (areas.cumsum(0) - areas)[owners]  # [n], in the square
     down = places // sides[owners] - radii[owners]
     right = places % sides[owners] - radii[owners]
-    rows, columns = centres.rows[owners] + down, centres.columns[owners] + right
+    rows, columns = centers.rows[owners] + down, centers.columns[owners] + right
     on_map = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     sigmas = sides.float() / 6
     values = torch.exp(-(down * down + right * right) / (2 * sigmas * sigmas)[owners])
-    middles = centres.cells(num_classes, (height, width))[owners]
+    middles = centers.cells(num_classes, (height, width))[owners]
     return (middles + down * width + right)[on_map], values[on_map]
 
 
@@ -127,4 +150,4 @@ def leave_out_ignored(heatmap: Tensor, boxes: Tensor, labels: Tensor, stride: in
     in_rows = (y >= y1) & (y < y2) & (labels == IGNORED)[..., None]  # [B, M, H]
     # How many regions a cell lies in, without ever holding regions x rows x columns.
     depth = torch.bmm(in_rows.transpose(1, 2).float(), in_columns.float())  # [B, H, W]
-    heatmap.masked_fill_((depth > 0)[:, None] & (heatmap < 1), IGNORE)
+    heatmap.masked_fill_((depth > 0)[:, None] & (heatmap < 1), IGNORED)

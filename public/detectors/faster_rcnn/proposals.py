@@ -7,20 +7,21 @@ divided by the number of sampled anchors, as the other loss is.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from public.config.checks import require
-from public.datasets.batches import DetectionBatch, ImageSizes
+from public.datasets.batches import DetectionBatch
+from public.detectors.anchor_matching import AnchorTargets, match
+from public.detectors.faster_rcnn.options import TwoStageOptions
 from public.detectors.faster_rcnn.sampling import balanced_sample, draws
-from public.detectors.postprocess import clip_to_content, pack, suppress
-from public.detectors.retinanet.decode import join_levels
-from public.detectors.retinanet.targets import AnchorTargets, match
+from public.detectors.levels import join_anchors
+from public.detectors.postprocess import clip_to_content, pack
+from public.detectors.suppression import nms
 from public.detectors.targets import flat_ignored, flat_objects
-from public.geometry.anchors import RATIOS, AnchorLayout, pyramid_anchors
+from public.geometry.anchors import RATIOS, pyramid_anchors
 from public.geometry.boxes import BoxWeights, decode_boxes, encode_boxes
 from public.layers.initialisation import small_normal_
 from public.losses.box import smooth_l1_loss
@@ -36,28 +37,6 @@ _SMALLEST_SIDE = 1e-3
 _NO_WEIGHTS: BoxWeights = (1.0, 1.0, 1.0, 1.0)
 _PURPOSE = 0
 """Of the draws."""
-
-
-class RPNOptions(NamedTuple):
-    """How proposals are learned and chosen."""
-
-    samples: int
-    """Anchors of an image that a training step learns from."""
-    num_candidates: tuple[int, int]
-    """Boxes of a level that take part in the suppression, in training and afterwards."""
-    num_proposals: tuple[int, int]
-    """Proposals of an image, in training and afterwards."""
-    smooth_l1_beta: float
-    """See `smooth_l1_loss`."""
-
-    def check(self) -> None:
-        """Raises ValueError where a value is out of range."""
-        require(self.samples >= 2, f"rpn_samples={self.samples} must be 2 or more.")
-        for name in ("num_candidates", "num_proposals"):
-            values: Any = getattr(self, name)
-            two = len(values) == 2 and min(values) >= 1
-            require(two, f"{name}={values} must be two numbers, 1 or more: in training, and afterwards.")
-        require(self.smooth_l1_beta >= 0, f"smooth_l1_beta={self.smooth_l1_beta} must be 0 or more.")
 
 
 class Proposals(NamedTuple):
@@ -90,69 +69,30 @@ class RegionProposals(nn.Module):
     """The head with its anchors, targets, losses and the choice of proposals.
 
     Args:
-        channels: of the pyramid.
-        strides: of its levels.
-        anchor_sizes: of its levels, pixels: the square root of an anchor's area.
-        layout: see `pyramid_anchors`.
-        options: see there.
+        strides: of the pyramid's levels.
+        numbers: of the levels, 2 for p2.
+        options: of the detector.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        strides: tuple[int, ...],
-        anchor_sizes: tuple[float, ...],
-        layout: AnchorLayout,
-        options: RPNOptions,
-    ) -> None:
+    def __init__(self, strides: tuple[int, ...], numbers: Sequence[int], options: TwoStageOptions) -> None:
         super().__init__()
-        self.head = RPNHead(channels)
-        self.strides, self.anchor_sizes, self.options = strides, anchor_sizes, options
-        self.layout: AnchorLayout = layout
+        self.head = RPNHead(options.channels)
+        self.strides, self.options = strides, options
+        self.anchor_sizes = tuple(map(float, options.anchor_sizes or [8 * 2**number for number in numbers]))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """[B, channels, H, W] of each level -> [B, H, W, A] of each, [B, H, W, A, 4] of each."""
-        objectness, codes = zip(*map(self.head, maps), strict=True)
-        return objectness, codes
+        objectness, deltas = zip(*map(self.head, maps), strict=True)
+        return objectness, deltas
 
     def anchors(self, canvas_size: tuple[int, int], device: torch.device) -> Tensor:
         """All anchors of a canvas, float32 [N, 4], in the order of the outputs."""
-        return pyramid_anchors(canvas_size, self.strides, self.anchor_sizes, device, self.layout, (1.0,))
+        return pyramid_anchors(canvas_size, self.strides, self.anchor_sizes, device, self.options.anchors, (1.0,))
 
-    def losses(
-        self,
-        objectness: Sequence[Tensor],
-        codes: Sequence[Tensor],
-        batch: DetectionBatch,
-    ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of the sampled anchors and smooth L1 of the positive ones among them.
-
-        Returns:
-            float32 scalars: sums over the images of each one's sum divided by the number of its sampled anchors.
-        """
-        anchors = self.anchors((batch.images.shape[-2], batch.images.shape[-1]), batch.boxes.device)
-        targets = self._targets(anchors, batch)
-        order = draws(batch.seeds, _PURPOSE, torch.arange(len(anchors), device=anchors.device))  # [B, N]
-        places, taken = balanced_sample(
-            targets.labels, order, size=self.options.samples, positive_fraction=POSITIVE_FRACTION
-        )
-        images, columns = torch.nonzero(taken, as_tuple=True)
-        places = places[images, columns]  # [n]
-        weights = (1 / taken.sum(1).clamp(min=1))[images]  # [n]
-        is_object = targets.labels[images, places] >= 0
-        logits = join_levels([x[..., None] for x in objectness])[images, places, 0].float()  # [n]
-        object_losses = F.binary_cross_entropy_with_logits(logits, is_object.float(), reduction="none")
-
-        images, places, of_objects = images[is_object], places[is_object], weights[is_object]  # [P] each
-        rows = torch.searchsorted(targets.positives, images * len(anchors) + places)
-        wanted = encode_boxes(targets.boxes[rows], anchors[places], _NO_WEIGHTS)  # [P, 4]
-        chosen = join_levels(codes)[images, places].float()  # [P, 4]
-        box_losses = smooth_l1_loss(chosen, wanted, beta=self.options.smooth_l1_beta)
-        return (object_losses * weights).sum(), (box_losses * of_objects).sum()
-
-    def _targets(self, anchors: Tensor, batch: DetectionBatch) -> AnchorTargets:
+    def targets(self, batch: DetectionBatch) -> AnchorTargets:
+        """What each anchor of each image learns, whether it is sampled or not."""
         return match(
-            anchors,
+            self.anchors((batch.images.shape[-2], batch.images.shape[-1]), batch.boxes.device),
             flat_objects(batch),
             flat_ignored(batch),
             batch_size=len(batch.images),
@@ -160,13 +100,50 @@ class RegionProposals(nn.Module):
             negative_iou=NEGATIVE_IOU,
         )
 
+    def losses(
+        self,
+        objectness: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        anchors: Tensor,
+        targets: AnchorTargets,
+        seeds: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the sampled anchors and smooth L1 of the positive ones among them.
+
+        Args:
+            objectness: [B, H, W, A] of each level.
+            deltas: [B, H, W, A, 4] of each level.
+            anchors: float32 [N, 4].
+            targets: of the anchors.
+            seeds: int64 [B], of the draws.
+
+        Returns:
+            float32 scalars: sums over the images of each one's sum divided by the number of its sampled anchors.
+        """
+        order = draws(seeds, _PURPOSE, torch.arange(len(anchors), device=anchors.device))  # [B, N]
+        places, taken = balanced_sample(
+            targets.labels, order, size=self.options.rpn_samples, positive_fraction=POSITIVE_FRACTION
+        )
+        images, columns = torch.nonzero(taken, as_tuple=True)
+        places = places[images, columns]  # [n]
+        weights = (1 / taken.sum(1).clamp(min=1))[images]  # [n]
+        is_object = targets.labels[images, places] >= 0
+        logits = join_anchors([x[..., None] for x in objectness])[images, places, 0].float()  # [n]
+        object_losses = F.binary_cross_entropy_with_logits(logits, is_object.float(), reduction="none")
+
+        images, places, of_objects = images[is_object], places[is_object], weights[is_object]  # [P] each
+        target_deltas = encode_boxes(targets.boxes[images, places], anchors[places], _NO_WEIGHTS)  # [P, 4]
+        chosen = join_anchors(deltas)[images, places].float()  # [P, 4]
+        box_losses = smooth_l1_loss(chosen, target_deltas, beta=self.options.smooth_l1_beta)
+        return (object_losses * weights).sum(), (box_losses * of_objects).sum()
+
     @torch.no_grad()
     def propose(
         self,
         objectness: Sequence[Tensor],
-        codes: Sequence[Tensor],
+        deltas: Sequence[Tensor],
         canvas_size: tuple[int, int],
-        sizes: ImageSizes,
+        content_sizes: Tensor,
         *,
         training: bool,
     ) -> Proposals:
@@ -174,9 +151,9 @@ class RegionProposals(nn.Module):
 
         Args:
             objectness: [B, H, W, A] of each level.
-            codes: [B, H, W, A, 4] of each level.
+            deltas: [B, H, W, A, 4] of each level.
             canvas_size: height and width of the images in pixels.
-            sizes: of the images on the canvas.
+            content_sizes: int64 [B, 2], of the images on the canvas, see `ImageSizes`.
             training: which of the numbers of proposals holds.
         """
         options = self.options
@@ -191,11 +168,11 @@ class RegionProposals(nn.Module):
             first += flat.shape[1]
         scores, places, images, groups = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
 
-        chosen = join_levels(codes)[images, places].float()  # [n, 4]
+        chosen = join_anchors(deltas)[images, places].float()  # [n, 4]
         boxes = decode_boxes(chosen, self.anchors(canvas_size, chosen.device)[places], _NO_WEIGHTS)
-        boxes = clip_to_content(boxes, images, sizes)
+        boxes = clip_to_content(boxes, images, content_sizes)
         kept = torch.nonzero((boxes[:, 2:] - boxes[:, :2] >= _SMALLEST_SIDE).all(dim=1)).flatten()
-        kept = kept[suppress(boxes[kept], scores[kept], groups[kept], NMS_IOU)]
+        kept = kept[nms(boxes[kept], scores[kept], groups[kept], NMS_IOU)]
         packed = pack(
             boxes[kept], scores[kept], places[kept], images[kept], batch_size=batch_size, max_detections=limit
         )

@@ -13,13 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from public.config.checks import require
-from public.datasets.batches import IGNORED, DetectionBatch, ImageSizes
+from public.detectors.anchor_matching import IGNORED_COVERAGE
+from public.detectors.faster_rcnn.options import TwoStageOptions
 from public.detectors.postprocess import clip_to_content
-from public.detectors.retinanet.targets import IGNORED_COVERAGE
 from public.geometry.boxes import BoxWeights, areas, decode_boxes, encode_boxes, pairwise_coverage, pairwise_iou
+from public.geometry.labels import BACKGROUND, IGNORED
 from public.losses.box import smooth_l1_loss
-from public.losses.focal import BACKGROUND, IGNORE
 from public.runtime.device import autocast
 
 _CANONICAL_SIZE, _CANONICAL_LEVEL = 224, 4
@@ -32,25 +31,9 @@ class Stage(NamedTuple):
     iou: float
     """A region learns an object from this overlap on."""
     box_weights: BoxWeights
-    """What the four numbers of a box's code are multiplied by."""
+    """What a box's four deltas are multiplied by."""
     loss_weight: float
     """Of the head's losses."""
-
-
-class PoolOptions(NamedTuple):
-    """How regions are cut out."""
-
-    size: int
-    """Rows and columns of what comes out."""
-    sampling_ratio: int
-    """Samples of a cell in each direction; 0: as many as the region has pixels there."""
-    aligned: bool
-    """Whether regions are read where they are, or half a pixel of their map off."""
-
-    def check(self) -> None:
-        """Raises ValueError where a value is out of range."""
-        require(self.size >= 1, f"pool_size={self.size} must be 1 or more.")
-        require(self.sampling_ratio >= 0, f"sampling_ratio={self.sampling_ratio} must be 0 or more.")
 
 
 class Regions(NamedTuple):
@@ -66,7 +49,7 @@ class RegionTargets(NamedTuple):
     """What each region learns."""
 
     labels: Tensor
-    """int64 [...]: the class, BACKGROUND or IGNORE."""
+    """int64 [...]: the class, BACKGROUND or IGNORED."""
     boxes: Tensor
     """float32 [..., 4]: the box of the object that it overlaps most; of no meaning without a class."""
 
@@ -76,32 +59,18 @@ class RegionHead(nn.Module):
 
     Args:
         levels: the numbers of the pyramid's levels, 2 for p2, and their strides, fine to coarse.
-        channels: of the pyramid.
-        head_channels: of the hidden layers.
         num_classes: background is none of them.
-        class_agnostic: one box for a region instead of one for each class.
-        pool: how regions are cut out.
         stage: what the head is trained for.
-        smooth_l1_beta: see `smooth_l1_loss`.
+        options: of the detector.
     """
 
-    def __init__(
-        self,
-        levels: Mapping[int, int],
-        channels: int,
-        head_channels: int,
-        num_classes: int,
-        *,
-        class_agnostic: bool,
-        pool: PoolOptions,
-        stage: Stage,
-        smooth_l1_beta: float,
-    ) -> None:
+    def __init__(self, levels: Mapping[int, int], num_classes: int, stage: Stage, options: TwoStageOptions) -> None:
         super().__init__()
-        fc6, fc7 = nn.Linear(channels * pool.size**2, head_channels), nn.Linear(head_channels, head_channels)
+        channels = options.head_channels
+        fc6, fc7 = nn.Linear(options.channels * options.pool_size**2, channels), nn.Linear(channels, channels)
         # torchvision, too, has an unused box for background.
-        num_boxes = 1 if class_agnostic else num_classes + 1
-        classes, boxes = nn.Linear(head_channels, num_classes + 1), nn.Linear(head_channels, num_boxes * 4)
+        num_boxes = 1 if options.has_one_box else num_classes + 1
+        classes, boxes = nn.Linear(channels, num_classes + 1), nn.Linear(channels, num_boxes * 4)
         for layer in (fc6, fc7):
             nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.normal_(classes.weight, std=0.01)
@@ -110,7 +79,7 @@ class RegionHead(nn.Module):
             nn.init.zeros_(layer.bias)
         self.box_head = nn.ModuleDict({"fc6": fc6, "fc7": fc7})
         self.box_predictor = nn.ModuleDict({"cls_score": classes, "bbox_pred": boxes})
-        self.levels, self.pool, self.stage, self.smooth_l1_beta = levels, pool, stage, smooth_l1_beta
+        self.levels, self.stage, self.options = levels, stage, options
 
     def forward(self, maps: Sequence[Tensor], regions: Regions) -> tuple[Tensor, Tensor]:
         """A class and boxes for each region, computed in the precision of the maps.
@@ -120,7 +89,7 @@ class RegionHead(nn.Module):
             regions: n of them.
 
         Returns:
-            float32 logits [n, 1 + num_classes], background first, and box codes [n, 1 + num_classes or 1, 4].
+            float32 logits [n, 1 + num_classes], background first, and box deltas [n, 1 + num_classes or 1, 4].
         """
         levels = region_levels(regions.boxes, min(self.levels), max(self.levels))  # [n]
         order = _reading_order(levels, regions)
@@ -130,13 +99,13 @@ class RegionHead(nn.Module):
             x = pooled.flatten(1)
             for layer in self.box_head.values():
                 x = F.relu(layer(x))
-            logits, codes = (layer(x) for layer in self.box_predictor.values())
+            logits, deltas = (layer(x) for layer in self.box_predictor.values())
         # Only here back into the order of the regions: what was cut out is far larger.
-        return logits.float()[back], codes.float()[back].unflatten(1, (-1, 4))
+        return logits.float()[back], deltas.float()[back].unflatten(1, (-1, 4))
 
     def _cut_out(self, maps: Sequence[Tensor], regions: Regions, levels: Tensor) -> Tensor:
         """What lies in the regions, which are ordered by level: float32 [n, C, size, size]."""
-        size, sampling_ratio, aligned = self.pool
+        size, sampling_ratio, aligned = self.options.pool_size, self.options.sampling_ratio, self.options.aligned
         boxes = torch.cat([regions.images[:, None].float(), regions.boxes], dim=1)  # [n, 5]
         counts = torch.bincount(levels, minlength=len(self.levels)).tolist()
         cut = [
@@ -146,13 +115,13 @@ class RegionHead(nn.Module):
         return torch.cat(cut)
 
     def losses(
-        self, logits: Tensor, codes: Tensor, regions: Regions, targets: RegionTargets, weights: Tensor
+        self, logits: Tensor, deltas: Tensor, regions: Regions, targets: RegionTargets, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the classes and smooth L1 of the positive regions' boxes.
 
         Args:
             logits: [n, 1 + num_classes].
-            codes: [n, 1 + num_classes or 1, 4].
+            deltas: [n, 1 + num_classes or 1, 4].
             regions: n of them.
             targets: of each.
             weights: float32 [n], what the loss of each is multiplied by.
@@ -161,20 +130,20 @@ class RegionHead(nn.Module):
             Two float32 scalars, weighted sums.
         """
         labels = targets.labels + 1  # [n], background is 0
-        class_losses = F.cross_entropy(logits, labels, ignore_index=IGNORE + 1, reduction="none")  # [n]
+        class_losses = F.cross_entropy(logits, labels, ignore_index=IGNORED + 1, reduction="none")  # [n]
         positives = torch.nonzero(labels > 0).flatten()  # [P]
-        chosen = codes[positives, labels[positives] if codes.shape[1] > 1 else 0]  # [P, 4]
-        wanted = encode_boxes(targets.boxes[positives], regions.boxes[positives], self.stage.box_weights)
-        box_losses = smooth_l1_loss(chosen, wanted, beta=self.smooth_l1_beta)  # [P]
+        chosen = deltas[positives, labels[positives] if deltas.shape[1] > 1 else 0]  # [P, 4]
+        target_deltas = encode_boxes(targets.boxes[positives], regions.boxes[positives], self.stage.box_weights)
+        box_losses = smooth_l1_loss(chosen, target_deltas, beta=self.options.smooth_l1_beta)  # [P]
         sums = (class_losses * weights).sum(), (box_losses * weights[positives]).sum()
         return self.stage.loss_weight * sums[0], self.stage.loss_weight * sums[1]
 
     @torch.no_grad()
-    def refine(self, codes: Tensor, regions: Regions, sizes: ImageSizes) -> Regions:
-        """The regions that class-agnostic codes [n, 1, 4] lead to, cut at the edges of the image."""
-        # Of a network that has diverged a code may be no number, and its region is none; the loss will tell.
-        boxes = decode_boxes(codes[:, 0], regions.boxes, self.stage.box_weights).nan_to_num()
-        return regions._replace(boxes=clip_to_content(boxes, regions.images, sizes))
+    def refine(self, deltas: Tensor, regions: Regions, content_sizes: Tensor) -> Regions:
+        """The regions that class-agnostic deltas [n, 1, 4] lead to, cut at the edges of the image."""
+        # Of a network that has diverged a delta may be no number, and its region is none; the loss will tell.
+        boxes = decode_boxes(deltas[:, 0], regions.boxes, self.stage.box_weights).nan_to_num()
+        return regions._replace(boxes=clip_to_content(boxes, regions.images, content_sizes))
 
 
 def _reading_order(levels: Tensor, regions: Regions) -> Tensor:
@@ -195,7 +164,9 @@ def region_levels(boxes: Tensor, first: int, last: int) -> Tensor:
     return levels.floor().clamp(min=first, max=last).long() - first
 
 
-def match_regions(boxes: Tensor, exist: Tensor, batch: DetectionBatch, iou: float) -> RegionTargets:
+def match_regions(
+    boxes: Tensor, exist: Tensor, object_boxes: Tensor, object_labels: Tensor, iou: float
+) -> RegionTargets:
     """Each region learns the object that it overlaps most (of equals the first), if by `iou` or more.
 
     The others are background, but those in an ignored region learn nothing. Boxes of no area teach nothing.
@@ -203,20 +174,20 @@ def match_regions(boxes: Tensor, exist: Tensor, batch: DetectionBatch, iou: floa
     Args:
         boxes: float32 [B, R, 4].
         exist: bool [B, R]; the others are no regions and learn nothing.
-        batch: the objects.
+        object_boxes: float32 [B, M, 4].
+        object_labels: int64 [B, M], PADDING or IGNORED where there is no object to learn.
         iou: see above.
     """
-    objects = batch.boxes.float()  # [B, M, 4]
-    overlaps = pairwise_iou(objects, boxes)  # [B, M, R]
-    overlaps.masked_fill_(~are_objects(batch)[..., None], -1)
+    overlaps = pairwise_iou(object_boxes, boxes)  # [B, M, R]
+    overlaps.masked_fill_(~are_objects(object_boxes, object_labels)[..., None], -1)
     best, rows = overlaps.max(dim=1)  # [B, R] each
-    in_ignored = pairwise_coverage(objects, boxes) >= IGNORED_COVERAGE  # [B, M, R]
-    in_ignored = (in_ignored & (batch.labels == IGNORED)[..., None]).any(dim=1)  # [B, R]
-    labels = torch.where(best >= iou, batch.labels.gather(1, rows), torch.where(in_ignored, IGNORE, BACKGROUND))
-    labels = torch.where(exist, labels, IGNORE)
-    return RegionTargets(labels, objects.gather(1, rows[..., None].expand(-1, -1, 4)))
+    in_ignored = pairwise_coverage(object_boxes, boxes) >= IGNORED_COVERAGE  # [B, M, R]
+    in_ignored = (in_ignored & (object_labels == IGNORED)[..., None]).any(dim=1)  # [B, R]
+    labels = torch.where(best >= iou, object_labels.gather(1, rows), torch.where(in_ignored, IGNORED, BACKGROUND))
+    labels = torch.where(exist, labels, IGNORED)
+    return RegionTargets(labels, object_boxes.gather(1, rows[..., None].expand(-1, -1, 4)))
 
 
-def are_objects(batch: DetectionBatch) -> Tensor:
-    """Which rows of the batch hold an object of some area: bool [B, M]."""
-    return (batch.labels >= 0) & (batch.boxes[..., 2:] > batch.boxes[..., :2]).all(dim=2)
+def are_objects(boxes: Tensor, labels: Tensor) -> Tensor:
+    """Which rows [B, M, 4], [B, M] of a batch hold an object of some area: bool [B, M]."""
+    return (labels >= 0) & (boxes[..., 2:] > boxes[..., :2]).all(dim=2)

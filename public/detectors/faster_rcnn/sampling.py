@@ -8,7 +8,7 @@ lies.
 import torch
 from torch import Tensor
 
-from public.losses.focal import BACKGROUND
+from public.geometry.labels import BACKGROUND
 
 # SplitMix64 (Steele, Lea, Flood 2014), as in public/runtime/seeding.py; torch has no arithmetic of unsigned numbers.
 _STEP, _MIX_1, _MIX_2 = (x - 2**64 for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -47,7 +47,7 @@ def balanced_sample(labels: Tensor, order: Tensor, *, size: int, positive_fracti
     Where there are fewer positives, more background is taken; where there is less background, the sample is smaller.
 
     Args:
-        labels: int64 [B, N], the class, BACKGROUND or IGNORE.
+        labels: int64 [B, N], the class, BACKGROUND or IGNORED.
         order: int64 [B, N], 0 or more: those with the lowest numbers are taken.
         size: see above.
         positive_fraction: see above, 0 to 1.

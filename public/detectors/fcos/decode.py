@@ -10,33 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from public.config.checks import require
 from public.datasets.batches import ImageSizes
 from public.detectors.detector import Detections
-from public.detectors.postprocess import best_of_group, clip_to_content, pack, suppress, to_original
+from public.detectors.fcos.options import FCOSOptions
+from public.detectors.levels import join_points
+from public.detectors.postprocess import best_of_group, clip_to_content, pack, to_original
+from public.detectors.suppression import nms
 from public.geometry.points import PointGrid
-
-
-class DecodeOptions(NamedTuple):
-    """What becomes a detection."""
-
-    score_threshold: float
-    """Scores must be above it."""
-    iou_threshold: float
-    """Of two boxes of one class with a higher overlap, the weaker goes."""
-    top_k: int
-    """Candidates of a level in an image."""
-    max_detections: int
-    """Of an image."""
-
-    def check(self) -> None:
-        """Raises ValueError where a value is out of range."""
-        for name in ("score_threshold", "iou_threshold"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name}={value} must lie within [0, 1].")
-        for name in ("top_k", "max_detections"):
-            value = getattr(self, name)
-            require(value >= 1, f"{name}={value} must be 1 or more.")
 
 
 class _Candidates(NamedTuple):
@@ -46,11 +26,6 @@ class _Candidates(NamedTuple):
     points: Tensor  # in the grid
     classes: Tensor
     scores: Tensor
-
-
-def join_levels(maps: Sequence[Tensor]) -> Tensor:
-    """[B, K, H, W] of each level -> [B, P, K], the points in the order of `PointGrid`."""
-    return torch.cat([x.movedim(1, 3).flatten(1, 2) for x in maps], dim=1)
 
 
 def boxes_around(points: Tensor, sides: Tensor) -> Tensor:
@@ -64,7 +39,7 @@ def decode(
     grid: PointGrid,
     to_sides: Callable[[Tensor, Tensor], Tensor],
     sizes: ImageSizes,
-    options: DecodeOptions,
+    options: FCOSOptions,
 ) -> Detections:
     """The detections of a batch.
 
@@ -74,9 +49,9 @@ def decode(
         grid: the points.
         to_sides: outputs float32 [n, 4] and points int64 [n] -> distances in pixels, float32 [n, 4].
         sizes: of the images.
-        options: what becomes a detection.
+        options: of the detector.
     """
-    joined = join_levels(box_logits)  # [B, P, 5]
+    joined = join_points(box_logits)  # [B, P, 5]
     centerness = joined[..., 4].float().sigmoid()  # [B, P]
     found, first = [], 0
     for logits in class_logits:
@@ -86,8 +61,8 @@ def decode(
         first += num_points
     images, points, classes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
     boxes = boxes_around(grid.centres[points], to_sides(joined[images, points, :4].float(), points))  # [n, 4]
-    boxes = clip_to_content(boxes, images, sizes)
-    kept = suppress(boxes, scores, images * class_logits[0].shape[1] + classes, options.iou_threshold)
+    boxes = clip_to_content(boxes, images, sizes.content)
+    kept = nms(boxes, scores, images * class_logits[0].shape[1] + classes, options.iou_threshold)
     return pack(
         to_original(boxes[kept], images[kept], sizes),
         scores[kept],
@@ -98,7 +73,7 @@ def decode(
     )
 
 
-def _candidates(logits: Tensor, centerness: Tensor, options: DecodeOptions) -> _Candidates:
+def _candidates(logits: Tensor, centerness: Tensor, options: FCOSOptions) -> _Candidates:
     """The best pairs of one level in each image: logits [B, C, H, W], centerness [B, H * W]."""
     threshold, top_k = options.score_threshold, options.top_k
     best = _scores(logits.amax(dim=1).flatten(1), centerness)  # [B, H * W]

@@ -1,11 +1,12 @@
 """FCOS: each point of a pyramid says which class it lies in, how far the sides of the box are, and how central it is.
 
-Paper: Tian et al. 2019, https://arxiv.org/abs/1904.01355, with centre sampling and the centerness beside the boxes of
+Paper: Tian et al. 2019, https://arxiv.org/abs/1904.01355, with center sampling and the centerness beside the boxes of
 the same authors' https://arxiv.org/abs/2006.09214.
-Referee: torchvision, whose key names these are; with the options `TORCHVISION` this is its `fcos_resnet50_fpn`.
+Referee: torchvision, whose key names these are; with `FCOSOptions.torchvision()` this is its
+`fcos_resnet50_fpn`.
 Deviations from the paper: the GIoU of a positive counts by its centerness and the sum is divided by the number of
 positives, not by the sum of the centernesses, times 2; distances are exp of the output, in pixels, as in 2019.
-Deviations from the 2020 monorepo: losses are normalised over the global batch instead of each image, so that images
+Deviations from the 2020 monorepo: losses are normalized over the global batch instead of each image, so that images
 without objects teach background; GIoU without a stray 1; every (point, class) pair is a candidate and suppression is
 class by class; the exponent is bounded.
 """
@@ -13,36 +14,25 @@ class by class; the exponent is bounded.
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from public.backbones.features import Features
-from public.config.checks import require, require_one_of
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.detectors.detector import Detections, Detector
-from public.detectors.fcos.decode import DecodeOptions, boxes_around, decode, join_levels
-from public.detectors.fcos.targets import CentreSampling, PointTargets, assign, centerness, side_distances
+from public.detectors.fcos.decode import boxes_around, decode
+from public.detectors.fcos.options import FCOSOptions
+from public.detectors.fcos.targets import PointTargets, assign, centerness, side_distances
+from public.detectors.levels import join_points
 from public.detectors.pyramid import PyramidBackbone
 from public.detectors.targets import flat_ignored, flat_objects, not_compiled
-from public.geometry.points import Convention, PointGrid, point_grid
+from public.geometry.points import PointGrid, point_grid
 from public.layers.initialisation import set_prior_, small_normal_
 from public.losses.box import giou_loss
 from public.losses.focal import sigmoid_focal_loss_sum
-
-Distances = Literal["exp", "relu"]
-
-TORCHVISION: dict[str, Any] = {
-    "distances": "relu",
-    "centre_sampling": "square",
-    "points": "torchvision",
-    "box_weight": 1.0,
-    "centerness_weighted": False,
-    "score_threshold": 0.2,
-}
-"""The options that make this torchvision's `fcos_resnet50_fpn`."""
 
 _PRIOR = 0.01
 """The probability that a new network gives every class."""
@@ -134,80 +124,30 @@ class FCOS(Detector):
 
     Args:
         num_classes: object classes; background is none of them.
-        backbone: a name from `public.backbones.catalog`, with levels c3 to c5.
-        frozen_stages: levels of the backbone, from the stem on, that do not train.
-        frozen_batch_norm: whether the backbone's batch norms keep statistics and weights.
-        channels: of the pyramid and the heads; group norms have `num_groups(channels)` groups.
-        num_convs: 3x3 convolutions in each tower.
-        levels: of the pyramid.
-        focal_alpha: weight of the positives in the focal loss.
-        focal_gamma: exponent of the focal loss.
-        distances: how an output x becomes pixels: "exp": exp(x * exp(a learned number of the level)); "relu":
-            max(x, 0) strides.
-        centre_sampling: whether the points that learn an object lie in a circle or a square around its centre.
-        points: see `point_grid`.
-        box_weight: of the box loss.
-        centerness_weighted: whether the box loss of a positive counts by its centerness.
-        score_threshold: detections with a lower sqrt(class probability x centerness) are left out.
-        iou_threshold: of two boxes of one class with a higher overlap, the weaker goes.
-        top_k: candidates of each level.
-        max_detections: of an image.
+        options: see there.
 
     Raises:
-        ValueError: a value out of range, or no such backbone or levels.
+        ValueError: no such backbone, or one without the levels.
     """
 
     class_prefixes = ("head.classification_head.cls_logits.",)
     loss_names = ("classification", "box", "centerness")
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        backbone: str = "resnet50",
-        frozen_stages: int = 0,
-        frozen_batch_norm: bool = False,
-        channels: int = 256,
-        num_convs: int = 4,
-        levels: Sequence[str] = ("p3", "p4", "p5", "p6", "p7"),
-        focal_alpha: float = 0.25,
-        focal_gamma: float = 2.0,
-        distances: Distances = "exp",
-        centre_sampling: CentreSampling = "circle",
-        points: Convention = "centred",
-        box_weight: float = 2.0,
-        centerness_weighted: bool = True,
-        score_threshold: float = 0.01,
-        iou_threshold: float = 0.6,
-        top_k: int = 1000,
-        max_detections: int = 100,
-    ) -> None:
+    def __init__(self, num_classes: int, options: FCOSOptions) -> None:
         super().__init__()
-        require(num_convs >= 0, f"num_convs={num_convs} must be 0 or more.")
-        require(channels >= 1, f"channels={channels} must be 1 or more.")
-        require(box_weight > 0, f"box_weight={box_weight} must be greater than 0.")
-        require(0 <= focal_alpha <= 1, f"focal_alpha={focal_alpha} must lie within [0, 1].")
-        require(focal_gamma >= 0, f"focal_gamma={focal_gamma} must be 0 or more.")
-        require_one_of("distances", distances, ("exp", "relu"))
-        require_one_of("centre_sampling", centre_sampling, ("circle", "square"))
-        require_one_of("points", points, ("centred", "torchvision"))
-        self.decode_options = DecodeOptions(score_threshold, iou_threshold, top_k, max_detections)
-        self.decode_options.check()
+        self.options = options
         self.backbone = PyramidBackbone(
-            backbone,
-            tuple(levels),
-            channels=channels,
+            options.backbone,
+            options.levels,
+            channels=options.channels,
             extra="p5",
-            frozen_stages=frozen_stages,
-            frozen_batch_norm=frozen_batch_norm,
+            frozen_stages=options.frozen_stages,
+            frozen_batch_norm=options.frozen_batch_norm,
         )
-        self.head = Head(channels, num_convs, num_classes)
+        self.head = Head(options.channels, options.num_convs, num_classes)
         # exp(scale) multiplies; torchvision's ReLU is in strides and has none.
-        self.scales = nn.Parameter(torch.ones(len(self.backbone.strides))) if distances == "exp" else None
-        self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
-        self.centre_sampling: CentreSampling = centre_sampling
-        self.points: Convention = points
-        self.box_weight, self.centerness_weighted = box_weight, centerness_weighted
+        scaled = options.distances == "exp"
+        self.scales = nn.Parameter(torch.ones(len(self.backbone.strides))) if scaled else None
 
     @property
     def body(self) -> Features:
@@ -215,48 +155,47 @@ class FCOS(Detector):
         return self.backbone.body
 
     def forward(self, images: Tensor) -> FCOSOutputs:
-        """Normalised images float [B, 3, H, W] -> raw outputs."""
+        """Normalized images float [B, 3, H, W] -> raw outputs."""
         class_logits, box_logits = self.head(self.backbone(images))
         return FCOSOutputs(class_logits, box_logits, (images.shape[-2], images.shape[-1]))
 
-    @not_compiled
-    def normalisers(self, batch: DetectionBatch) -> Tensor:
-        """float32 [1]: the number of positive points."""
-        return _count(self._targets(batch))
+    @torch.no_grad()
+    def targets(self, batch: DetectionBatch) -> PointTargets:
+        """What each point learns, see `assign`."""
+        return assign(
+            self._grid((batch.images.shape[-2], batch.images.shape[-1]), batch.boxes.device),
+            flat_objects(batch),
+            flat_ignored(batch),
+            batch_size=len(batch.images),
+            center_sampling=self.options.center_sampling,
+        )
+
+    def counts(self, targets: PointTargets) -> Tensor:
+        """float32 [B, 1]: the number of positive points."""
+        return (targets.labels >= 0).sum(1, keepdim=True).float()
 
     @not_compiled
-    def loss(self, outputs: FCOSOutputs, batch: DetectionBatch, normalisers: Tensor | None = None) -> dict[str, Tensor]:
+    def loss(self, outputs: FCOSOutputs, targets: PointTargets, normalizer: Tensor | None = None) -> dict[str, Tensor]:
         """The focal loss of the classes, the GIoU loss of the boxes, and the cross-entropy of the centerness.
 
         Each is a sum over the points (the last two: over the positive ones) divided by the number of positives. See
         `Detector.loss`.
         """
-        targets = self._targets(batch)
-        if normalisers is None:
-            normalisers = _count(targets).clamp(min=1)
+        if normalizer is None:
+            normalizer = self.normalizer(targets)
         box, center = self._positive_losses(outputs, targets)
         sums = {"classification": self._class_loss(outputs.class_logits, targets), "box": box, "centerness": center}
-        return {name: value / normalisers[0] for name, value in sums.items()}
+        return {name: value / normalizer[0] for name, value in sums.items()}
 
     @not_compiled
     def decode(self, outputs: FCOSOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.fcos.decode`."""
         grid = self._grid(outputs.canvas_size, outputs.box_logits[0].device)
         to_sides = partial(self._sides, grid)
-        return decode(outputs.class_logits, outputs.box_logits, grid, to_sides, sizes, self.decode_options)
+        return decode(outputs.class_logits, outputs.box_logits, grid, to_sides, sizes, self.options)
 
     def _grid(self, canvas_size: tuple[int, int], device: torch.device) -> PointGrid:
-        return point_grid(canvas_size, self.backbone.strides, device, self.points)
-
-    def _targets(self, batch: DetectionBatch) -> PointTargets:
-        grid = self._grid((batch.images.shape[-2], batch.images.shape[-1]), batch.boxes.device)
-        return assign(
-            grid,
-            flat_objects(batch),
-            flat_ignored(batch),
-            batch_size=len(batch.images),
-            centre_sampling=self.centre_sampling,
-        )
+        return point_grid(canvas_size, self.backbone.strides, device, self.options.points)
 
     def _class_loss(self, class_logits: tuple[Tensor, ...], targets: PointTargets) -> Tensor:
         """The summed focal loss, level by level: joining the levels would copy all logits and their gradients."""
@@ -265,8 +204,8 @@ class FCOS(Detector):
             sigmoid_focal_loss_sum(
                 logits.movedim(1, 3),  # [B, H, W, C]
                 level_labels.unflatten(1, logits.shape[2:]),  # [B, H, W]
-                alpha=self.focal_alpha,
-                gamma=self.focal_gamma,
+                alpha=self.options.focal_alpha,
+                gamma=self.options.focal_gamma,
             )
             for logits, level_labels in zip(class_logits, labels, strict=True)
         ]
@@ -274,17 +213,17 @@ class FCOS(Detector):
 
     def _positive_losses(self, outputs: FCOSOutputs, targets: PointTargets) -> tuple[Tensor, Tensor]:
         """The summed losses of boxes and centernesses."""
-        joined = join_levels(outputs.box_logits)  # [B, P, 5]
+        joined = join_points(outputs.box_logits)  # [B, P, 5]
         grid = self._grid(outputs.canvas_size, joined.device)
-        points = targets.positives % joined.shape[1]  # [N]
-        centres = grid.centres[points]  # [N, 2]
-        chosen = joined.flatten(0, 1)[targets.positives].float()  # [N, 5]
-        boxes = boxes_around(centres, self._sides(grid, chosen[:, :4], points))  # [N, 4]
-        wanted = centerness(side_distances(centres, targets.boxes))  # [N]
-        losses = giou_loss(boxes, targets.boxes)  # [N]
-        box_loss = (losses * wanted if self.centerness_weighted else losses).sum()
-        center_loss = F.binary_cross_entropy_with_logits(chosen[:, 4], wanted, reduction="sum")
-        return self.box_weight * box_loss, center_loss
+        images, points = torch.nonzero(targets.labels >= 0, as_tuple=True)  # [N] each
+        centers, boxes = grid.centres[points], targets.boxes[images, points]  # [N, 2], [N, 4]
+        chosen = joined.flatten(0, 1)[images * joined.shape[1] + points].float()  # [N, 5]
+        found = boxes_around(centers, self._sides(grid, chosen[:, :4], points))  # [N, 4]
+        target_centerness = centerness(side_distances(centers, boxes))  # [N]
+        losses = giou_loss(found, boxes)  # [N]
+        box_loss = (losses * target_centerness if self.options.centerness_weighted else losses).sum()
+        center_loss = F.binary_cross_entropy_with_logits(chosen[:, 4], target_centerness, reduction="sum")
+        return self.options.box_weight * box_loss, center_loss
 
     def _sides(self, grid: PointGrid, logits: Tensor, points: Tensor) -> Tensor:
         """Outputs float32 [N, 4] at points [N] -> left, top, right, bottom in pixels [N, 4]."""
@@ -293,8 +232,3 @@ class FCOS(Detector):
             return logits.relu() * grid.strides[levels, None]
         exponents = logits * self.scales.float().exp()[levels, None]
         return exponents.clamp(max=_LARGEST_EXPONENT).exp()
-
-
-def _count(targets: PointTargets) -> Tensor:
-    """How many points learn a box: float32 [1]."""
-    return torch.full((1,), len(targets.positives), dtype=torch.float32, device=targets.positives.device)

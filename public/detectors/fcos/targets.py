@@ -1,23 +1,23 @@
 """Which point learns which object.
 
-Paper: Tian et al. 2019, https://arxiv.org/abs/1904.01355, section 3.2; centre sampling: the same authors 2020,
+Paper: Tian et al. 2019, https://arxiv.org/abs/1904.01355, section 3.2; center sampling: the same authors 2020,
 https://arxiv.org/abs/2006.09214.
 Referees: plain loops in the tests; torchvision's `FCOS.compute_loss`.
 Deviation from torchvision: areas are compared exactly; there 1e8 - area is, which float32 rounds to 8 square pixels.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from public.datasets.batches import IGNORED, PADDING
+from public.detectors.fcos.options import CenterSampling
 from public.detectors.targets import FlatBoxes
+from public.geometry.labels import BACKGROUND, IGNORED
 from public.geometry.points import PointGrid, points_near
 
-CentreSampling = Literal["circle", "square"]
-CENTRE_RADIUS = 1.5
-"""Within how many strides of an object's centre its points lie."""
+CENTER_RADIUS = 1.5
+"""Within how many strides of an object's center its points lie."""
 RANGE_STRIDES = 8.0
 """A point takes a box whose farthest side is up to this many strides away; beyond it, the next level does."""
 
@@ -26,11 +26,9 @@ class PointTargets(NamedTuple):
     """What each point of each image learns."""
 
     labels: Tensor
-    """int64 [B, P]: the class; PADDING for background; IGNORED where there is nothing to learn."""
+    """int64 [B, P]: the class, BACKGROUND or IGNORED."""
     boxes: Tensor
-    """float32 [N, 4]: the boxes of the points with a class, in the order of `labels`."""
-    positives: Tensor
-    """int64 [N]: the places of those points in `labels.flatten()`."""
+    """float32 [B, P, 4]: the boxes of the objects that the points with a class learn; 0 for the others."""
 
 
 def side_distances(points: Tensor, boxes: Tensor) -> Tensor:
@@ -51,11 +49,11 @@ def size_ranges(strides: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def assign(
-    grid: PointGrid, objects: FlatBoxes, ignored: FlatBoxes, *, batch_size: int, centre_sampling: CentreSampling
+    grid: PointGrid, objects: FlatBoxes, ignored: FlatBoxes, *, batch_size: int, center_sampling: CenterSampling
 ) -> PointTargets:
     """The targets of a batch.
 
-    A point learns an object if it lies inside the box, near the box's centre, and on the level of the box's size; of
+    A point learns an object if it lies inside the box, near the box's center, and on the level of the box's size; of
     several, the smallest, and of equally small ones the first.
 
     Args:
@@ -63,11 +61,11 @@ def assign(
         objects: all those of the batch.
         ignored: the regions within which a point without object learns nothing.
         batch_size: B.
-        centre_sampling: whether "near" is a circle or a square of 1.5 strides around the centre.
+        center_sampling: whether "near" is a circle or a square of 1.5 strides around the center.
     """
     smallest_first = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(dim=1).argsort(stable=True)
     boxes, labels, images = (x[smallest_first] for x in objects)
-    points, learns = _points_of_objects(grid, boxes, centre_sampling)  # [T, N] each
+    points, learns = _points_of_objects(grid, boxes, center_sampling)  # [T, N] each
     num_objects, num_points = len(boxes), len(grid.centres)
     rank = torch.where(learns, torch.arange(num_objects, device=boxes.device)[:, None], num_objects)  # [T, N]
     place = images[:, None] * num_points + points  # [T, N]
@@ -77,27 +75,29 @@ def assign(
     learned = chosen[positives]  # [N]
     classes = _background(grid, ignored, batch_size)  # [B, P]
     classes.view(-1).index_copy_(0, positives, labels[learned])
-    return PointTargets(classes, boxes[learned], positives)
+    of_points = boxes.new_zeros(batch_size, num_points, 4)
+    of_points.view(-1, 4).index_copy_(0, positives, boxes[learned])
+    return PointTargets(classes, of_points)
 
 
-def _points_of_objects(grid: PointGrid, boxes: Tensor, centre_sampling: CentreSampling) -> tuple[Tensor, Tensor]:
+def _points_of_objects(grid: PointGrid, boxes: Tensor, center_sampling: CenterSampling) -> tuple[Tensor, Tensor]:
     """Boxes [T, 4] -> points that might learn them, int64 [T, N], and whether they would, bool [T, N]."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2  # [T, 2]
-    points, exists = points_near(grid, middle, CENTRE_RADIUS)  # [T, N]
+    points, exists = points_near(grid, middle, CENTER_RADIUS)  # [T, N]
     centres, levels = grid.centres[points], grid.levels[points]  # [T, N, 2], [T, N]
     distances = side_distances(centres, boxes[:, None])  # [T, N, 4]
     lower, upper = size_ranges(grid.strides)
     farthest = distances.amax(dim=2)  # [T, N]
     on_level = (farthest > lower[levels]) & (farthest < upper[levels])
-    order = 2 if centre_sampling == "circle" else torch.inf
+    order = 2 if center_sampling == "circle" else torch.inf
     from_middle = torch.linalg.vector_norm(centres - middle[:, None], ord=order, dim=2)  # [T, N]
-    near = from_middle < CENTRE_RADIUS * grid.strides[levels]
+    near = from_middle < CENTER_RADIUS * grid.strides[levels]
     return points, exists & near & on_level & (distances.amin(dim=2) > 0)
 
 
 def _background(grid: PointGrid, ignored: FlatBoxes, batch_size: int) -> Tensor:
-    """PADDING everywhere but inside the ignored regions, where it is IGNORED: int64 [B, P]."""
+    """BACKGROUND everywhere but inside the ignored regions, where it is IGNORED: int64 [B, P]."""
     inside = side_distances(grid.centres, ignored.boxes[:, None]).amin(dim=2) > 0  # [R, P]
     hits = torch.zeros(batch_size, len(grid.centres), dtype=torch.int64, device=inside.device)
     hits.index_add_(0, ignored.images, inside.long())  # [B, P]
-    return torch.where(hits > 0, IGNORED, PADDING)
+    return torch.where(hits > 0, IGNORED, BACKGROUND)

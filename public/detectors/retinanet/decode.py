@@ -12,9 +12,11 @@ from torch import Tensor
 
 from public.datasets.batches import ImageSizes
 from public.detectors.detector import Detections
-from public.detectors.fcos.decode import DecodeOptions
-from public.detectors.postprocess import best_of_group, clip_to_content, pack, suppress, to_original
-from public.geometry.boxes import BoxWeights, decode_boxes
+from public.detectors.levels import join_anchors
+from public.detectors.postprocess import best_of_group, clip_to_content, pack, to_original
+from public.detectors.retinanet.options import RetinaNetOptions
+from public.detectors.suppression import nms
+from public.geometry.boxes import decode_boxes
 
 
 class _Candidates(NamedTuple):
@@ -28,21 +30,19 @@ class _Candidates(NamedTuple):
 
 def decode(
     class_logits: Sequence[Tensor],
-    box_codes: Sequence[Tensor],
+    box_deltas: Sequence[Tensor],
     anchors: Tensor,
-    box_weights: BoxWeights,
     sizes: ImageSizes,
-    options: DecodeOptions,
+    options: RetinaNetOptions,
 ) -> Detections:
     """The detections of a batch.
 
     Args:
         class_logits: [B, H, W, A, C] of each level.
-        box_codes: [B, H, W, A, 4] of each level.
+        box_deltas: [B, H, W, A, 4] of each level.
         anchors: float32 [N, 4] of all levels.
-        box_weights: see `encode_boxes`.
         sizes: of the images.
-        options: what becomes a detection.
+        options: of the detector.
     """
     threshold = torch.logit(torch.tensor(options.score_threshold, dtype=torch.float64)).item()  # -inf for 0
     found, first = [], 0
@@ -51,10 +51,11 @@ def decode(
         found.append(of_level._replace(anchors=of_level.anchors + first))
         first += logits.shape[1:4].numel()
     images, places, classes, logits = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
-    codes = join_levels(box_codes)[images, places].float()  # [n, 4]
-    boxes = clip_to_content(decode_boxes(codes, anchors[places], box_weights), images, sizes)
+    deltas = join_anchors(box_deltas)[images, places].float()  # [n, 4]
+    boxes = decode_boxes(deltas, anchors[places], options.box_weights)
+    boxes = clip_to_content(boxes, images, sizes.content)
     scores = logits.sigmoid()
-    kept = suppress(boxes, scores, images * class_logits[0].shape[-1] + classes, options.iou_threshold)
+    kept = nms(boxes, scores, images * class_logits[0].shape[-1] + classes, options.iou_threshold)
     return pack(
         to_original(boxes[kept], images[kept], sizes),
         scores[kept],
@@ -63,11 +64,6 @@ def decode(
         batch_size=len(class_logits[0]),
         max_detections=options.max_detections,
     )
-
-
-def join_levels(maps: Sequence[Tensor]) -> Tensor:
-    """[B, H, W, A, K] of each level -> [B, N, K], in the order of the anchors."""
-    return torch.cat([x.flatten(1, 3) for x in maps], dim=1)
 
 
 def _candidates(logits: Tensor, threshold: float, top_k: int) -> _Candidates:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from public.detectors.targets import FlatBoxes
 from public.geometry.boxes import pairwise_coverage, pairwise_iou
-from public.losses.focal import BACKGROUND, IGNORE
+from public.geometry.labels import BACKGROUND, IGNORED
 
 IGNORED_COVERAGE = 0.5
 """An anchor that lies in an ignored region with at least this share of its area learns nothing from it."""
@@ -27,11 +27,9 @@ class AnchorTargets(NamedTuple):
     """What each anchor of each image learns."""
 
     labels: Tensor
-    """int64 [B, N]: the class, BACKGROUND or IGNORE."""
-    positives: Tensor
-    """int64 [P]: the places of the anchors with a class in `labels.flatten()`, rising."""
+    """int64 [B, N]: the class, BACKGROUND or IGNORED."""
     boxes: Tensor
-    """float32 [P, 4]: their objects' boxes."""
+    """float32 [B, N, 4]: the boxes of the objects that the anchors with a class learn; 0 for the others."""
 
 
 class _Pairs(NamedTuple):
@@ -79,11 +77,13 @@ def match(
     weak = torch.nonzero(is_best & (overlaps < negative_iou)).flatten()  # [W]
     learned[weak] = _most_overlapping(anchors[weak % num_anchors], weak // num_anchors, objects)
 
-    labels = torch.where(overlaps >= negative_iou, IGNORE, BACKGROUND)
-    labels[_within(anchors, ignored)] = IGNORE
+    labels = torch.where(overlaps >= negative_iou, IGNORED, BACKGROUND)
+    labels[_within(anchors, ignored)] = IGNORED
     positives = torch.nonzero(is_best | (overlaps >= positive_iou)).flatten()  # [P]
     labels[positives] = objects.labels[learned[positives]]
-    return AnchorTargets(labels.view(batch_size, num_anchors), positives, objects.boxes[learned[positives]])
+    boxes = anchors.new_zeros(len(labels), 4)
+    boxes[positives] = objects.boxes[learned[positives]]
+    return AnchorTargets(labels.view(batch_size, num_anchors), boxes.view(batch_size, num_anchors, 4))
 
 
 def _deciding_pairs(anchors: Tensor, boxes: Tensor, negative_iou: float) -> _Pairs:

@@ -1,0 +1,42 @@
+"""The settings of CenterNet."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from public.config.checks import require, require_at_least, require_share
+from public.config.options import DetectorOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class CenterNetOptions(DetectorOptions):
+    """How a CenterNet is built."""
+
+    kind: ClassVar[str] = "centernet"
+
+    backbone: str = "resnet18"
+    """A name from `public.backbones.catalog.list_backbones()`, with the level that the map is enlarged from."""
+    level: str = "c5"
+    """Of the backbone, from which the map is enlarged."""
+    deformable: bool = True
+    """Whether the convolutions of the enlargement are deformable; plain ones are faster on a CPU."""
+    upsample_channels: tuple[int, ...] = (256, 128, 64)
+    """Of each step of the enlargement, which halves the stride."""
+    head_channels: int = 64
+    """Of the hidden layer of each head."""
+    score_threshold: float = 0.05
+    """Detections with a lower score are left out."""
+    iou_threshold: float | None = None
+    """Of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression); None: all stay."""
+    max_detections: int = 100
+    """Of an image."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("head_channels", "max_detections"):
+            require_at_least(f"detector.{name}", getattr(self, name), 1)
+        positive = all(channels >= 1 for channels in self.upsample_channels)
+        require(positive, f"detector.upsample_channels={self.upsample_channels} must each be 1 or more.")
+        require(
+            0 <= self.score_threshold < 1, f"detector.score_threshold={self.score_threshold} must lie within [0, 1)."
+        )
+        require_share("detector.iou_threshold", self.iou_threshold)
