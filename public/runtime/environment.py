@@ -1,0 +1,64 @@
+"""What a result was computed with: versions, machine, device, and the commit of this repository."""
+
+import platform
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+DISTRIBUTION = "pytorch-imagenet-cifar-coco-voc-training"
+
+
+def environment_record(device: str, num_processes: int) -> dict[str, Any]:
+    """For environment.json.
+
+    Args:
+        device: its name.
+        num_processes: of the run.
+    """
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in dependencies()},
+        "machine": platform.platform(),
+        "processor": _processor(),
+        "device": device,
+        "processes": num_processes,
+        "commit": _commit(),
+    }
+
+
+def dependencies() -> list[str]:
+    """The names of all that this project needs to run, from its metadata; torch alone where it is not installed."""
+    try:
+        requirements = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:  # a copy that is on the path, and no more
+        return ["torch", "torchvision"]
+    needed = (line for line in requirements if "extra ==" not in line)
+    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed]
+
+
+def _version(name: str) -> str | None:
+    """A package's version; None where it is missing (a build of one's own may have another name)."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """The repository's commit, with '+' where tracked files are changed; None outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

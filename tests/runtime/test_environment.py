@@ -1,0 +1,45 @@
+"""What a result was computed with."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from public.runtime import environment
+from public.runtime.environment import dependencies, environment_record
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_environment_record() -> None:
+    """Versions, machine, device and commit, fit for JSON."""
+    record = environment_record("CPU", 2)
+    assert torch.__version__.startswith(record["packages"]["torch"])
+    assert (record["device"], record["processes"]) == ("CPU", 2)
+    assert record.keys() >= {"python", "machine", "processor", "commit"}
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_every_dependency_is_recorded() -> None:
+    """Those that pyproject.toml states, each with a version, and no extra."""
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    names = [line.split(">=")[0] for line in stated]
+    assert sorted(dependencies()) == sorted(names)
+    assert all(environment_record("CPU", 1)["packages"].values())
+
+
+def test_a_copy_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records what it can."""
+    monkeypatch.setattr(environment, "DISTRIBUTION", "no-such-distribution")
+    assert environment_record("CPU", 1)["packages"].keys() == {"torch", "torchvision"}
+
+
+def test_the_commit_is_none_outside_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A copy without .git, or a machine without git, is no reason to stop."""
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert environment_record("CPU", 1)["commit"] is None
+    monkeypatch.setenv("PATH", "")
+    assert environment_record("CPU", 1)["commit"] is None
