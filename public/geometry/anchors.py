@@ -67,8 +67,8 @@ def _pyramid_anchors(
                     (canvas_size[0] // rows, canvas_size[1] // columns),
                 )
             y, x = ((torch.arange(n) + offset) * step for n, step in zip((rows, columns), steps, strict=True))
-            centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # [rows, columns, 2]
-            corners = centres.repeat(1, 1, 2)[:, :, None] + shapes  # [rows, columns, A, 4]
+            centers = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # [rows, columns, 2]
+            corners = centers.repeat(1, 1, 2)[:, :, None] + shapes  # [rows, columns, A, 4]
             levels.append(corners.reshape(-1, 4))
         return torch.cat(levels).float().to(device)
 

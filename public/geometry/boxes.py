@@ -51,25 +51,25 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
         weights: of the deltas.
 
     Returns:
-        float [n, 4]: the way from the anchor's centre to the box's in anchor widths and heights, then the logarithms
+        float [n, 4]: the way from the anchor's center to the box's in anchor widths and heights, then the logarithms
         of the ratios of widths and heights, each times its weight.
     """
-    box_centres, box_sizes = _centres_and_sizes(boxes)
-    centres, sizes = _centres_and_sizes(anchors)
-    deltas = torch.cat([(box_centres - centres) / sizes, torch.log(box_sizes / sizes)], dim=1)
+    box_centers, box_sizes = _centers_and_sizes(boxes)
+    centers, sizes = _centers_and_sizes(anchors)
+    deltas = torch.cat([(box_centers - centers) / sizes, torch.log(box_sizes / sizes)], dim=1)
     return deltas * deltas.new_tensor(weights)
 
 
 def decode_boxes(deltas: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
     """The inverse of `encode_boxes`, with the ratios bounded: float [n, 4], float [n, 4] -> float [n, 4]."""
     deltas = deltas / deltas.new_tensor(weights)
-    centres, sizes = _centres_and_sizes(anchors)
-    centres = deltas[:, :2] * sizes + centres
+    centers, sizes = _centers_and_sizes(anchors)
+    centers = deltas[:, :2] * sizes + centers
     halves = deltas[:, 2:].clamp(max=LARGEST_LOG_RATIO).exp() * sizes * 0.5
-    return torch.cat([centres - halves, centres + halves], dim=1)
+    return torch.cat([centers - halves, centers + halves], dim=1)
 
 
-def _centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
+def _centers_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """[n, 4] -> x y [n, 2], width height [n, 2]."""
     sizes = boxes[:, 2:] - boxes[:, :2]
     return boxes[:, :2] + 0.5 * sizes, sizes

@@ -1,6 +1,6 @@
 """The points that stand for the cells of a pyramid's maps, and those of them that lie near a place.
 
-An object is learned by few points: those near its centre. They are found by arithmetic on the grid, so the work
+An object is learned by few points: those near its center. They are found by arithmetic on the grid, so the work
 grows with the number of objects and not with objects times points, of which a canvas has thousands.
 """
 
@@ -17,7 +17,7 @@ from public.geometry.layouts import Layout
 class PointGrid(NamedTuple):
     """One point for each cell of each level: level after level, row after row."""
 
-    centres: Tensor
+    centers: Tensor
     """float32 [P, 2], x y in pixels of the canvas."""
     levels: Tensor
     """int64 [P], the number of the point's level."""
@@ -76,9 +76,9 @@ def _point_grid(
         if cells > 1
     ]
     with torch.inference_mode(False):  # made while decoding, they may serve the next training step
-        centres = [_cells(size, step, offset) for size, step in zip(sizes, steps, strict=True)]
+        centers = [_cells(size, step, offset) for size, step in zip(sizes, steps, strict=True)]
         return PointGrid(
-            centres=torch.cat(centres).to(device),
+            centers=torch.cat(centers).to(device),
             levels=torch.repeat_interleave(torch.arange(len(strides)), torch.tensor(numbers)).to(device),
             strides=torch.tensor(strides, dtype=torch.float32, device=device),
             sizes=torch.tensor(sizes, device=device).flip(1),

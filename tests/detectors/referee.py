@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 from public.backbones.cards import CARDS
-from public.datasets.batches import IGNORED, PADDING, DetectionBatch, ImageSizes
-from public.detectors.detector import Detections
+from public.backbones.catalog import _FAMILY_OF
+from public.datasets.batches import DetectionBatch, ImageSizes
+from public.detectors.detector import Detections, Detector
+from public.geometry.labels import IGNORED, PADDING
 
 Objects = Sequence[tuple[Sequence[float], int]]
 """Boxes and labels of an image."""
@@ -42,8 +44,24 @@ def batch_of(images: Sequence[Objects], canvas_size: tuple[int, int]) -> Detecti
     return DetectionBatch(pixels, boxes, labels, sizes, sizes, image_ids=numbers, seeds=numbers)
 
 
-BACKBONES = [name for name, card in CARDS.items() if card.parameters < 50e6]
-"""For sweeps of detectors over every network but the giants, of whose families these have smaller ones."""
+def losses_of(
+    detector: Detector, outputs: Any, batch: DetectionBatch, normalizer: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Those of outputs, by the targets of their batch."""
+    return detector.loss(outputs, detector.targets(batch), normalizer)
+
+
+def counts_of(detector: Detector, batch: DetectionBatch) -> Tensor:
+    """float32 [K]: those of all images of a batch together."""
+    return detector.counts(detector.targets(batch)).sum(0)
+
+
+WITH_LEVELS = [name for name, card in CARDS.items() if {"c3", "c4", "c5"} <= set(card.levels)]
+"""The networks that a pyramid stands on."""
+BACKBONES = [name for name in WITH_LEVELS if CARDS[name].parameters < 50e6]
+"""For the one sweep over every such network but the giants, of whose families these have smaller ones."""
+ONE_A_FAMILY = list({_FAMILY_OF[name]: name for name in sorted(BACKBONES, key=lambda n: -CARDS[n].parameters)}.values())
+"""The smallest network of each family, for the other detectors: they take the same maps of a backbone."""
 
 
 def level_strides(backbone: str) -> dict[str, int]:
@@ -58,7 +76,7 @@ def pyramid_strides(backbone: str) -> tuple[int, ...]:
 
 
 def images_of(batch: DetectionBatch) -> Tensor:
-    """Roughly normalised."""
+    """Roughly normalized."""
     return batch.images / 127.5 - 1
 
 

@@ -9,12 +9,14 @@ from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from public.datasets.batches import PADDING
 from public.detectors.cascade_rcnn.network import CascadeRCNN
+from public.detectors.cascade_rcnn.options import CascadeRCNNOptions
 from public.detectors.catalog import build_detector
 from public.detectors.faster_rcnn.network import FasterRCNN
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.detectors.faster_rcnn.regions import Regions
-from tests.detectors.referee import HARD, Objects, batch_of, images_of
+from public.geometry.labels import PADDING
+from tests.detectors.referee import HARD, Objects, batch_of, images_of, losses_of
 
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v2", "channels": 16, "head_channels": 32, "pool_size": 3}
 IOUS = (0.5, 0.6, 0.7)
@@ -34,7 +36,7 @@ def wild_heads(detector: CascadeRCNN) -> None:
 def test_the_three_heads() -> None:
     """Each of Faster R-CNN's size with one box for all classes; on one pyramid with one network of proposals."""
     with torch.device("meta"):
-        cascade, single = build_detector("cascade_rcnn", 20), FasterRCNN(20, class_agnostic=True)
+        cascade, single = build_detector("cascade_rcnn", 20), FasterRCNN(20, FasterRCNNOptions(class_agnostic=True))
     keys = {key: x.shape for key, x in cascade.state_dict().items()}
     for number in range(3):
         for key, x in single.roi_heads.state_dict().items():
@@ -44,23 +46,23 @@ def test_the_three_heads() -> None:
     assert len(of_classes) == 12
 
 
-def test_one_box_for_each_class_is_refused() -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match="class_agnostic=False: the heads of a cascade"):
+def test_one_box_for_each_class_is_no_option() -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match="cascade_rcnn has no option 'class_agnostic'"):
         build_detector("cascade_rcnn", 3, class_agnostic=False)
 
 
 def test_losses_against_a_plain_loop() -> None:
     """Stage by stage with torchvision's parts: matching, coding, clipping."""
     torch.manual_seed(0)
-    detector = CascadeRCNN(3, **SMALL, roi_samples=64).eval()
+    detector = CascadeRCNN(3, CascadeRCNNOptions(**SMALL, roi_samples=64)).eval()
     wild_heads(detector)
     objects: Objects = [((10, 10, 50, 46), 1), ((0, 0, 60, 60), 0), ((5, 5, 25, 25), 2)]
     batch = batch_of([objects, objects[1:]], (64, 64))
     outputs = detector(images_of(batch))
-    losses = detector.loss(outputs, batch)
+    losses = losses_of(detector, outputs, batch)
     assert tuple(losses) == detector.loss_names
 
-    sampled, exist = detector._sample(outputs, batch)
+    sampled, exist = detector._sample(outputs, detector.targets(batch))
     expected = {name: torch.zeros(()) for name in detector.loss_names[2:]}
     for image, of_image in enumerate((objects, objects[1:])):
         gt_boxes, gt_labels = torch.tensor([box for box, _ in of_image]), torch.tensor([label for _, label in of_image])
@@ -86,13 +88,13 @@ def test_scores_are_the_mean_and_boxes_the_last() -> None:
     """With nothing suppressed: every (region, class) pair above the threshold is found."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"iou_threshold": 1.0, "score_threshold": 0.3, "max_detections": 500}
-    detector = CascadeRCNN(3, **SMALL, **options, num_proposals=(50, 50)).eval()
+    detector = CascadeRCNN(3, CascadeRCNNOptions(**SMALL, **options, num_proposals=(50, 50))).eval()
     wild_heads(detector)
     batch = batch_of([[]], (64, 64))
     outputs = detector(images_of(batch))
     detections = detector.decode(outputs, batch.sizes)
     proposals = detector.rpn.propose(
-        outputs.objectness, outputs.box_codes, outputs.canvas_size, batch.sizes, training=False
+        outputs.objectness, outputs.box_deltas, outputs.canvas_size, batch.content_sizes, training=False
     )
     boxes, scores = proposals.boxes[0, proposals.anchors[0] != PADDING], torch.zeros(1, 4)
     images = torch.zeros(len(boxes), dtype=torch.int64)
@@ -114,13 +116,13 @@ def test_scores_are_the_mean_and_boxes_the_last() -> None:
 def test_hard_batches_are_finite(case: str) -> None:
     """Losses and every gradient, in float32 and bf16."""
     torch.manual_seed(0)
-    detector, batch = CascadeRCNN(3, **SMALL), batch_of(HARD[case], (96, 96))
+    detector, batch = CascadeRCNN(3, CascadeRCNNOptions(**SMALL)), batch_of(HARD[case], (96, 96))
     wild_heads(detector)
     for dtype in (torch.float32, torch.bfloat16):
         detector.zero_grad()
         with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
             outputs = detector(images_of(batch))
-        losses = detector.loss(outputs, batch)
+        losses = losses_of(detector, outputs, batch)
         assert all(loss.isfinite() and loss >= 0 and loss.dtype == torch.float32 for loss in losses.values())
         torch.stack(list(losses.values())).sum().backward()
         gradients = {name: p.grad for name, p in detector.named_parameters()}
@@ -129,8 +131,8 @@ def test_hard_batches_are_finite(case: str) -> None:
 
 def test_no_gradient_flows_from_a_head_to_the_boxes_before() -> None:
     torch.manual_seed(0)
-    detector, batch = CascadeRCNN(3, **SMALL), batch_of(HARD["the same"], (96, 96))
-    losses = detector.loss(detector(images_of(batch)), batch)
+    detector, batch = CascadeRCNN(3, CascadeRCNNOptions(**SMALL)), batch_of(HARD["the same"], (96, 96))
+    losses = losses_of(detector, detector(images_of(batch)), batch)
     (losses["classification_3"] + losses["box_3"]).backward()
     with_gradient = {name.split(".")[1] for name, p in detector.roi_heads.named_parameters("heads") if grad_of(p)}
     assert with_gradient == {"2"}
@@ -144,8 +146,8 @@ def grad_of(parameter: Tensor) -> bool:
 def test_a_network_that_has_diverged_has_no_finite_loss(places: Any) -> None:
     """A box that is no number is no region, instead of one of a level that there is not; the losses tell."""
     torch.manual_seed(0)
-    detector, batch = CascadeRCNN(3, **SMALL), batch_of([[((10, 10, 50, 46), 1)]], (64, 64))
+    detector, batch = CascadeRCNN(3, CascadeRCNNOptions(**SMALL)), batch_of([[((10, 10, 50, 46), 1)]], (64, 64))
     with torch.no_grad():
         detector._heads[0].box_predictor["bbox_pred"].bias[places] = float("nan")  # pyright: ignore
-    losses = detector.loss(detector(images_of(batch)), batch)
+    losses = losses_of(detector, detector(images_of(batch)), batch)
     assert any(loss.isnan() for loss in losses.values())

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,24 +15,28 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from public.backbones.catalog import build_backbone, list_backbones
-from public.datasets.batches import IGNORED, PADDING, DetectionBatch, ImageSizes
+from public.datasets.batches import DetectionBatch, ImageSizes
 from public.detectors.catalog import build_detector
-from public.detectors.faster_rcnn.network import TORCHVISION, FasterRCNN, FasterRCNNOutputs
-from public.detectors.faster_rcnn.proposals import Proposals, RegionProposals, RPNOptions
-from public.detectors.faster_rcnn.regions import PoolOptions, RegionHead, Regions, Stage, match_regions, region_levels
+from public.detectors.faster_rcnn.network import FasterRCNN, FasterRCNNOutputs
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+from public.detectors.faster_rcnn.proposals import Proposals, RegionProposals
+from public.detectors.faster_rcnn.regions import RegionHead, Regions, Stage, match_regions, region_levels
 from public.detectors.faster_rcnn.sampling import balanced_sample, draws
+from public.geometry.labels import BACKGROUND, IGNORED, PADDING
 from public.geometry.points import map_sizes
-from public.losses.focal import BACKGROUND, IGNORE
 from public.runtime.device import num_parameters
 from public.runtime.seeding import _splitmix64
 from public.weights.loading import load_weights
 from tests.detectors.referee import (
     HARD,
+    ONE_A_FAMILY,
     Objects,
     assert_same_detections,
     assert_same_gradients,
     batch_of,
+    counts_of,
     images_of,
+    losses_of,
     noise,
     objects_of,
     photos,
@@ -41,7 +46,6 @@ from tests.detectors.referee import (
 
 STRIDES = (4, 8, 16, 32, 64)
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v2", "channels": 16, "head_channels": 32, "pool_size": 3}
-WITH_LEVELS = [name for name in list_backbones() if "cifar" not in name]
 
 
 def two_images() -> DetectionBatch:
@@ -63,7 +67,10 @@ def part(batch: Any, i: int) -> Any:
 
 def test_keys_are_torchvisions() -> None:
     with torch.device("meta"):
-        ours, referee = FasterRCNN(90, **TORCHVISION), fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+        ours, referee = (
+            FasterRCNN(90, FasterRCNNOptions.torchvision()),
+            fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None),
+        )
     shapes = {key: tensor.shape for key, tensor in referee.state_dict().items()}
     assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == shapes
     of_classes = {key for key in shapes if key.startswith(ours.class_prefixes)}
@@ -75,8 +82,8 @@ def test_keys_are_torchvisions() -> None:
 def test_parameters_by_hand() -> None:
     """torchvision states 41,755,286, without those of the batch norms, which are frozen."""
     with torch.device("meta"):
-        detector = FasterRCNN(90, frozen_batch_norm=True)
-        agnostic = FasterRCNN(20, class_agnostic=True, pool_size=14)
+        detector = FasterRCNN(90, FasterRCNNOptions(frozen_batch_norm=True))
+        agnostic = FasterRCNN(20, FasterRCNNOptions(class_agnostic=True, pool_size=14))
     assert num_parameters(detector) == 41_755_286
     heads = agnostic.roi_heads.state_dict()
     # 256 x 14 x 14 x 1024 + 1024 and 1024 x 1024 + 1024, 1024 x 21 + 21 and 1024 x 4 + 4: those of DetNet_Pytorch.
@@ -92,7 +99,10 @@ def test_multiply_adds_by_hand() -> None:
     """
     hidden = 256 * 49 * 1024 + 1024 * 1024
     with torch.device("meta"):
-        detector, cascade = FasterRCNN(90), build_detector("cascade_rcnn", 20, num_proposals=(2000, 300))
+        detector, cascade = (
+            FasterRCNN(90, FasterRCNNOptions()),
+            build_detector("cascade_rcnn", 20, num_proposals=(2000, 300)),
+        )
     assert detector.decode_macs == 1000 * (hidden + 1024 * 91 * 5) == 14_359_552_000
     assert cascade.decode_macs == 300 * 3 * (hidden + 1024 * (21 + 4))
     assert build_detector("fcos", 2, backbone="mobilenet_v2").decode_macs == 0
@@ -100,7 +110,7 @@ def test_multiply_adds_by_hand() -> None:
 
 def test_initial_values() -> None:
     torch.manual_seed(0)
-    detector = FasterRCNN(4, backbone="resnet18", channels=64)
+    detector = FasterRCNN(4, FasterRCNNOptions(backbone="resnet18", channels=64))
     head: Any = detector.rpn.head
     for layer in (head.conv[0][0], head.cls_logits, head.bbox_pred):
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
@@ -112,21 +122,17 @@ def test_initial_values() -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "pyramid"),
-    [(name, "detnet") for name in WITH_LEVELS] + [(name, "standard") for name in WITH_LEVELS[:3]],
+    [(name, "detnet") for name in ONE_A_FAMILY] + [(name, "standard") for name in ONE_A_FAMILY[:3]],
 )
-def test_every_backbone(backbone: str, pyramid: Any) -> None:
+def test_one_backbone_of_every_family(backbone: str, pyramid: Any) -> None:
     with torch.device("meta"):
-        detector = FasterRCNN(3, **{**SMALL, "backbone": backbone}, pyramid=pyramid).eval()
+        detector = FasterRCNN(3, FasterRCNNOptions(**{**SMALL, "backbone": backbone}, pyramid=pyramid)).eval()
         outputs = detector(torch.zeros(2, 3, 65, 40))
         strides = (4, 8, 16, 16, 16) if "c6" in build_backbone(backbone).levels else STRIDES
     cells = map_sizes((65, 40), strides)
     assert [tuple(x.shape) for x in outputs.maps] == [(2, 16, *size) for size in cells]
     assert [tuple(x.shape) for x in outputs.objectness] == [(2, *size, 3) for size in cells]
-    assert [tuple(x.shape) for x in outputs.box_codes] == [(2, *size, 3, 4) for size in cells]
-
-
-def test_the_sweep_covers_the_catalogue() -> None:
-    assert len(WITH_LEVELS) >= 8
+    assert [tuple(x.shape) for x in outputs.box_deltas] == [(2, *size, 3, 4) for size in cells]
 
 
 @pytest.mark.parametrize(
@@ -134,9 +140,12 @@ def test_the_sweep_covers_the_catalogue() -> None:
 )
 def test_variants_learn_and_detect(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    detector, batch = FasterRCNN(3, **SMALL, **options), batch_of([[((10, 10, 30, 26), 2)], []], (65, 40))
+    detector, batch = (
+        FasterRCNN(3, FasterRCNNOptions(**SMALL, **options)),
+        batch_of([[((10, 10, 30, 26), 2)], []], (65, 40)),
+    )
     outputs = detector(images_of(batch))
-    losses = detector.loss(outputs, batch)
+    losses = losses_of(detector, outputs, batch)
     assert tuple(losses) == detector.loss_names
     assert all(loss.isfinite() and loss > 0 and loss.dtype == torch.float32 for loss in losses.values())
     torch.stack(list(losses.values())).sum().backward()
@@ -150,7 +159,7 @@ def test_backbones_without_the_levels_are_refused(backbone: str) -> None:
         torch.device("meta"),
         pytest.raises(ValueError, match=r"levels=\['c2', 'c3', 'c4', 'c5'\] .* c0, c1, c2, c3\."),
     ):
-        FasterRCNN(3, backbone=backbone)
+        FasterRCNN(3, FasterRCNNOptions(backbone=backbone))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +169,7 @@ def test_backbones_without_the_levels_are_refused(backbone: str) -> None:
         ("channels", 0, "channels=0"),
         ("head_channels", 0, "head_channels=0"),
         ("pyramid", "nas", "pyramid='nas' must be one of standard, detnet"),
-        ("anchors", "corner", "anchors='corner' must be one of centred, torchvision"),
+        ("anchors", "corner", "anchors='corner' must be one of centered, torchvision"),
         ("anchor_sizes", (32, 64), r"anchor_sizes=\(32, 64\) must be 5 numbers"),
         ("rpn_samples", 1, "rpn_samples=1 must be 2 or more"),
         ("num_candidates", (10,), r"num_candidates=\(10,\) must be two numbers"),
@@ -216,13 +225,13 @@ def test_draws_are_spread_evenly_and_differ() -> None:
 )
 def test_balance_by_hand(positives: int, background: int, taken: tuple[int, int]) -> None:
     """32 with up to a quarter positives; what is missing there is background, whatever the positives before."""
-    labels = torch.tensor([[4] * positives + [BACKGROUND] * background + [IGNORE] * 20])
+    labels = torch.tensor([[4] * positives + [BACKGROUND] * background + [IGNORED] * 20])
     order = draws(torch.tensor([9]), 0, torch.arange(labels.shape[1]))
     places, is_there = balanced_sample(labels, order, size=32, positive_fraction=0.25)
     chosen = places[is_there]
     assert len(chosen.unique()) == len(chosen)
     found = labels[0, chosen]
-    assert ((found >= 0).sum().item(), (found == BACKGROUND).sum().item(), (found == IGNORE).sum().item()) == (
+    assert ((found >= 0).sum().item(), (found == BACKGROUND).sum().item(), (found == IGNORED).sum().item()) == (
         *taken,
         0,
     )
@@ -242,15 +251,15 @@ def test_every_anchor_has_its_turn() -> None:
 
 def test_a_sample_is_that_of_the_image_alone_and_of_its_seed() -> None:
     torch.manual_seed(0)
-    detector, batch = FasterRCNN(3, **SMALL, rpn_samples=32, roi_samples=16).eval(), two_images()
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL, rpn_samples=32, roi_samples=16)).eval(), two_images()
     outputs = detector(images_of(batch))
-    together = detector._sample(outputs, batch)
-    again = detector._sample(outputs, batch)
+    together = detector._sample(outputs, detector.targets(batch))
+    again = detector._sample(outputs, detector.targets(batch))
     assert all(torch.equal(x, y) for x, y in zip(together, again, strict=True))
     for i in range(2):
-        alone = detector._sample(part(outputs, i), part(batch, i))
+        alone = detector._sample(part(outputs, i), detector.targets(part(batch, i)))
         assert torch.equal(alone[0][0][alone[1][0]], together[0][i][together[1][i]])
-    other = detector._sample(outputs, batch._replace(seeds=batch.seeds + 1))
+    other = detector._sample(outputs, detector.targets(batch._replace(seeds=batch.seeds + 1)))
     assert not torch.equal(other[0], together[0])
 
 
@@ -259,7 +268,7 @@ def test_a_sample_is_that_of_the_image_alone_and_of_its_seed() -> None:
 
 def test_anchors_by_hand() -> None:
     """Canvas of 8 x 8, strides 4 and 16 as in DetNet: 3 shapes of 32 pixels in 4 cells, 3 of 128 pixels in one."""
-    rpn = RegionProposals(4, (4, 16), (32.0, 128.0), "centred", RPNOptions(8, (5, 5), (5, 5), 1.0))
+    rpn = RegionProposals((4, 16), (2, 4), FasterRCNNOptions(channels=4))
     anchors = rpn.anchors((8, 8), torch.device("cpu"))
     assert anchors.shape == (15, 4)
     assert anchors[1].tolist() == [-14, -14, 18, 18]
@@ -270,14 +279,14 @@ def test_anchors_by_hand() -> None:
 
 def proposals_of(detector: FasterRCNN, outputs: FasterRCNNOutputs, sizes: ImageSizes, training: bool) -> Proposals:
     _, objectness, codes, canvas_size = outputs
-    return detector.rpn.propose(objectness, codes, canvas_size, sizes, training=training)
+    return detector.rpn.propose(objectness, codes, canvas_size, sizes.content, training=training)
 
 
 def test_as_many_proposals_as_asked() -> None:
     """At most 10 of a level, and 40 of an image, which is no limit then; later 6, and 4 of an image; best first."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"num_candidates": (10, 6), "num_proposals": (40, 4), "anchor_sizes": (4.0,) * 5}
-    detector, batch = FasterRCNN(3, **SMALL, **options).eval(), two_images()
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL, **options)).eval(), two_images()
     outputs = detector(images_of(batch))
     # Five levels: 256, 64, 16, 4 and 1 cells of three anchors.
     for training, counts in ((True, (10 + 10 + 10 + 10 + 3, 40)), (False, (6 * 4 + 3, 4))):
@@ -296,7 +305,7 @@ def test_as_many_proposals_as_asked() -> None:
 def test_proposals_stay_within_each_image() -> None:
     """The second image fills 40 x 20 pixels of the canvas: its proposals end there, and none lies beside it."""
     torch.manual_seed(0)
-    detector = FasterRCNN(3, **SMALL).eval()
+    detector = FasterRCNN(3, FasterRCNNOptions(**SMALL)).eval()
     batch = two_images()._replace(content_sizes=torch.tensor([[64, 64], [40, 20]]))
     proposals = proposals_of(detector, detector(images_of(batch)), batch.sizes, training=True)
     for image, (height, width) in enumerate(((64, 64), (40, 20))):
@@ -325,13 +334,9 @@ def random_regions(count: int, canvas: int) -> Tensor:
 
 
 def build_head(levels: dict[int, int], **options: Any) -> RegionHead:
-    defaults: dict[str, Any] = {
-        "class_agnostic": False,
-        "pool": PoolOptions(7, 2, False),
-        "stage": Stage(0.5, (10.0, 10.0, 5.0, 5.0), 1.0),
-        "smooth_l1_beta": 1.0,
-    }
-    return RegionHead(levels, 8, 16, 3, **{**defaults, **options})
+    stage = Stage(0.5, (10.0, 10.0, 5.0, 5.0), 1.0)
+    defaults: dict[str, Any] = {"channels": 8, "head_channels": 16, "aligned": False}
+    return RegionHead(levels, 3, stage, FasterRCNNOptions(**{**defaults, **options}))
 
 
 def test_what_is_cut_out_is_torchvisions() -> None:
@@ -363,7 +368,7 @@ def test_aligned_regions_are_where_they_are() -> None:
     maps = [x.expand(1, 8, 16, 16)]
     regions = Regions(torch.tensor([[48.0, 16, 80, 48]]), torch.tensor([0]))
     for aligned, expected in ((True, 64.0), (False, 68.0)):
-        head = build_head({3: 8}, pool=PoolOptions(2, 2, aligned))
+        head = build_head({3: 8}, pool_size=2, aligned=aligned)
         assert head._cut_out(maps, regions, torch.tensor([0])).mean().item() == pytest.approx(expected)
 
 
@@ -386,18 +391,18 @@ def test_regions_learn_what_they_overlap_most() -> None:
         ((0, 0, 10, 4.5), BACKGROUND),
         ((20, 20, 30, 30), BACKGROUND),
         ((50, 50, 60, 61), 0),  # of equals the first
-        ((70, 80, 90, 90), IGNORE),  # half of it in the ignored region
+        ((70, 80, 90, 90), IGNORED),  # half of it in the ignored region
         ((60, 80, 89, 90), BACKGROUND),  # 9 / 29 of it
         ((7, 7, 7, 9), BACKGROUND),  # no area
-        ((0, 0, 10, 10), IGNORE),  # not there
+        ((0, 0, 10, 10), IGNORED),  # not there
     ]
     boxes = torch.tensor([box for box, _ in rows]).expand(2, -1, 4)
     exist = torch.tensor([True] * 8 + [False]).expand(2, -1)
-    targets = match_regions(boxes, exist, batch, 0.5)
+    targets = match_regions(boxes, exist, batch.boxes, batch.labels, 0.5)
     assert targets.labels[0].tolist() == [label for _, label in rows]
-    assert targets.labels[1].tolist() == [BACKGROUND] * 8 + [IGNORE]
+    assert targets.labels[1].tolist() == [BACKGROUND] * 8 + [IGNORED]
     assert targets.boxes[0, 1].tolist() == [0, 0, 10, 10]
-    assert match_regions(boxes, exist, batch, 0.6).labels[0, 1] == BACKGROUND
+    assert match_regions(boxes, exist, batch.boxes, batch.labels, 0.6).labels[0, 1] == BACKGROUND
 
 
 def test_targets_against_torchvision() -> None:
@@ -405,7 +410,7 @@ def test_targets_against_torchvision() -> None:
     objects = random_regions(30, 96)
     batch = batch_of([[(box, i % 5) for i, box in enumerate(objects.tolist())]], (96, 96))
     boxes = torch.cat([random_regions(400, 96), objects + torch.randn(30, 4)])
-    targets = match_regions(boxes[None], torch.ones(1, 430, dtype=torch.bool), batch, 0.5)
+    targets = match_regions(boxes[None], torch.ones(1, 430, dtype=torch.bool), batch.boxes, batch.labels, 0.5)
     matches = Matcher(0.5, 0.5)(box_iou(objects, boxes))
     assert torch.equal(targets.labels[0], torch.where(matches >= 0, matches % 5, BACKGROUND))
     assert (matches >= 0).sum() > 30
@@ -423,22 +428,22 @@ def test_losses_by_hand() -> None:
     further right, equally: two positives of 256, the second with the code -2 / 32. Regions: only the object itself
     overlaps it by 0.95 and more, code 0; the two anchors do so by 0.88.
     """
-    detector, batch = FasterRCNN(3, **SMALL), batch_of([[((20, 18, 52, 50), 1)]], (64, 64))
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL)), batch_of([[((20, 18, 52, 50), 1)]], (64, 64))
     for module in (detector.rpn, detector.roi_heads):
         for parameter in module.parameters():
             nn.init.zeros_(parameter)
-    losses = detector.loss(detector(images_of(batch)), batch)
+    losses = losses_of(detector, detector(images_of(batch)), batch)
     assert losses["objectness"].item() == pytest.approx(math.log(2))
     assert losses["classification"].item() == pytest.approx(math.log(4))
     assert losses["proposal"].item() == pytest.approx(2 * (1 / 16) ** 2 / (2 / 9) / 256)
-    regions, exist = detector._sample(detector(images_of(batch)), batch)
+    regions, exist = detector._sample(detector(images_of(batch)), detector.targets(batch))
     chosen = regions[exist]
     overlaps = box_iou(chosen, torch.tensor([[20.0, 18, 52, 50]]))[:, 0]
     positive = chosen[overlaps >= 0.5]
     assert len(positive) <= 128
     assert len(positive) > 5
-    centres, sides = (positive[:, :2] + positive[:, 2:]) / 2, positive[:, 2:] - positive[:, :2]
-    shifts = (torch.tensor([36.0, 34]) - centres) / sides * 10
+    centers, sides = (positive[:, :2] + positive[:, 2:]) / 2, positive[:, 2:] - positive[:, :2]
+    shifts = (torch.tensor([36.0, 34]) - centers) / sides * 10
     codes = torch.cat([shifts, torch.log(32 / sides) * 5], dim=1).abs()
     expected = torch.where(codes < 1 / 9, codes**2 * 4.5, codes - 1 / 18).sum() / exist.sum()
     torch.testing.assert_close(losses["box"], expected)
@@ -446,30 +451,30 @@ def test_losses_by_hand() -> None:
 
 def test_losses_can_be_divided_by_what_is_given() -> None:
     torch.manual_seed(0)
-    detector, batch = FasterRCNN(3, **SMALL).eval(), two_images()
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL)).eval(), two_images()
     outputs = detector(images_of(batch))
-    assert detector.normalisers(batch).tolist() == [2]
-    whole, double = detector.loss(outputs, batch), detector.loss(outputs, batch, torch.tensor([1.0]))
+    assert counts_of(detector, batch).tolist() == [2]
+    whole, double = losses_of(detector, outputs, batch), losses_of(detector, outputs, batch, torch.tensor([1.0]))
     for name, loss in whole.items():
         torch.testing.assert_close(double[name], 2 * loss)
 
 
 @pytest.mark.parametrize("roi_samples", [16, 512])
 def test_parts_of_a_batch_add_up(roi_samples: int) -> None:
-    """Each divided by the normaliser of the whole; also where images have too few proposals to fill their sample."""
+    """Each divided by the normalizer of the whole; also where images have too few proposals to fill their sample."""
     torch.manual_seed(0)
-    detector, whole = FasterRCNN(3, **SMALL, roi_samples=roi_samples).eval(), two_images()
-    outputs, counts = detector(images_of(whole)), detector.normalisers(whole)
-    assert torch.equal(torch.stack([detector.normalisers(part(whole, i)) for i in range(2)]).sum(0), counts)
-    parts = [detector.loss(part(outputs, i), part(whole, i), counts) for i in range(2)]
-    for name, loss in detector.loss(outputs, whole).items():
+    detector, whole = FasterRCNN(3, FasterRCNNOptions(**SMALL, roi_samples=roi_samples)).eval(), two_images()
+    outputs, counts = detector(images_of(whole)), counts_of(detector, whole)
+    assert torch.equal(torch.stack([counts_of(detector, part(whole, i)) for i in range(2)]).sum(0), counts)
+    parts = [losses_of(detector, part(outputs, i), part(whole, i), counts) for i in range(2)]
+    for name, loss in losses_of(detector, outputs, whole).items():
         torch.testing.assert_close(torch.stack([of_part[name] for of_part in parts]).sum(), loss)
 
 
 def test_detections_are_those_of_the_image_alone() -> None:
     """An image's result does not depend on the batch that it is evaluated in, but for the rounding of the heads."""
     torch.manual_seed(0)
-    detector, batch = FasterRCNN(3, **SMALL, score_threshold=0.2).eval(), two_images()
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL, score_threshold=0.2)).eval(), two_images()
     outputs = detector(images_of(batch))
     together = detector.decode(outputs, batch.sizes)
     assert (together.scores > 0).any(dim=1).all()
@@ -483,14 +488,14 @@ def test_detections_are_those_of_the_image_alone() -> None:
 def test_hard_batches_are_finite(case: str) -> None:
     """Losses and every gradient, in float32 and bf16; the second stage computes in what the pyramid comes in."""
     torch.manual_seed(0)
-    detector, batch = FasterRCNN(3, **SMALL), batch_of(HARD[case], (96, 96))
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL)), batch_of(HARD[case], (96, 96))
     seen: list[torch.dtype] = []
     detector.roi_heads.box_head["fc7"].register_forward_hook(lambda *x: seen.append(x[2].dtype))  # pyright: ignore
     for dtype in (torch.float32, torch.bfloat16):
         detector.zero_grad()
         with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
             outputs = detector(images_of(batch))
-        losses = detector.loss(outputs, batch)
+        losses = losses_of(detector, outputs, batch)
         assert seen.pop() == outputs.maps[0].dtype == dtype
         assert all(loss.isfinite() and loss >= 0 and loss.dtype == torch.float32 for loss in losses.values())
         assert losses["objectness"] > 0
@@ -502,36 +507,36 @@ def test_hard_batches_are_finite(case: str) -> None:
 def outputs_without_proposals(detector: FasterRCNN, batch: DetectionBatch) -> FasterRCNNOutputs:
     """Every box shrunk to nothing, to 1e-42 of its anchor's sides."""
     outputs = detector(images_of(batch))
-    shrunk = [x.clone() for x in outputs.box_codes]
+    shrunk = [x.clone() for x in outputs.box_deltas]
     for codes in shrunk:
         codes[..., 2:] = -100.0
-    return outputs._replace(box_codes=tuple(shrunk))
+    return outputs._replace(box_deltas=tuple(shrunk))
 
 
 def test_no_proposals() -> None:
     """Only the objects themselves are left to learn from, in the other image nothing; no detections."""
     torch.manual_seed(0)
-    detector, batch = FasterRCNN(3, **SMALL), two_images()
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL)), two_images()
     outputs = outputs_without_proposals(detector, batch)
     assert (proposals_of(detector, outputs, batch.sizes, training=True).anchors == PADDING).all()
-    _, exist = detector._sample(outputs, batch)
+    _, exist = detector._sample(outputs, detector.targets(batch))
     assert exist.sum(1).tolist() == [3, 0]
-    losses = detector.loss(outputs, batch)
+    losses = losses_of(detector, outputs, batch)
     assert all(loss.isfinite() for loss in losses.values())
     torch.stack(list(losses.values())).sum().backward()
     assert not [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     detections = detector.eval().decode(outputs, batch.sizes)
     assert (detections.labels == PADDING).all()
     nothing = batch._replace(labels=torch.full_like(batch.labels, PADDING))
-    losses = detector.loss(outputs, nothing)
+    losses = losses_of(detector, outputs, nothing)
     assert losses["classification"] == losses["box"] == 0
 
 
 def test_all_proposals_negative() -> None:
     """Objects of one pixel, which no proposal overlaps by half; they themselves are left aside."""
     torch.manual_seed(0)
-    detector, batch = FasterRCNN(3, **SMALL), batch_of([[((20, 20, 20, 21), 0)], []], (64, 64))
-    losses = detector.loss(detector(images_of(batch)), batch)
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL)), batch_of([[((20, 20, 20, 21), 0)], []], (64, 64))
+    losses = losses_of(detector, detector(images_of(batch)), batch)
     assert losses["box"] == losses["proposal"] == 0
     assert losses["classification"] > 0
     torch.stack(list(losses.values())).sum().backward()
@@ -540,12 +545,12 @@ def test_all_proposals_negative() -> None:
 
 def test_wild_outputs_are_finite() -> None:
     torch.manual_seed(0)
-    detector, batch = FasterRCNN(3, **SMALL), two_images()
+    detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL)), two_images()
     outputs = detector(images_of(batch))
     wild = outputs._replace(
-        objectness=tuple(x * 1e4 for x in outputs.objectness), box_codes=tuple(x * 1e6 for x in outputs.box_codes)
+        objectness=tuple(x * 1e4 for x in outputs.objectness), box_deltas=tuple(x * 1e6 for x in outputs.box_deltas)
     )
-    losses = detector.loss(wild, batch)
+    losses = losses_of(detector, wild, batch)
     torch.stack(list(losses.values())).sum().backward()
     assert not [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert detector.decode(wild, batch.sizes).boxes.isfinite().all()
@@ -558,8 +563,8 @@ def test_wild_outputs_are_finite() -> None:
 def test_soft_suppression_keeps_what_hard_suppression_drops(soft_nms: Any) -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = {**SMALL, "score_threshold": 0.2, "max_detections": 300}
-    detector = FasterRCNN(3, **options).eval()
-    soft = FasterRCNN(3, **options, soft_nms=soft_nms).eval()
+    detector = FasterRCNN(3, FasterRCNNOptions(**options)).eval()
+    soft = FasterRCNN(3, FasterRCNNOptions(**options, soft_nms=soft_nms)).eval()
     soft.load_state_dict(detector.state_dict())
     batch = two_images()
     outputs = detector(images_of(batch))
@@ -620,7 +625,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
         weights=None, weights_backbone=None, min_size=96, max_size=160, box_batch_size_per_image=64
     )
     perturb(referee, request.param)
-    ours = FasterRCNN(90, **TORCHVISION, roi_samples=64)
+    ours = FasterRCNN(90, FasterRCNNOptions.torchvision(roi_samples=64))
     report = load_weights(ours, referee.state_dict())
     assert not report.missing
     assert not report.unexpected
@@ -670,7 +675,7 @@ def torchvisions_proposals(referee: Any, images: Any, features: dict[str, Tensor
     return rpn.filter_proposals(boxes, logits, images.image_sizes, counts)[0]
 
 
-def test_class_logits_and_box_codes_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
+def test_class_logits_and_box_deltas_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     """Of the same proposals."""
     referee, ours = pair.eval()
     with torch.inference_mode():
@@ -698,12 +703,12 @@ def test_detections_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None
 
 def sample_as(referee: Any, ours: FasterRCNN, batch: DetectionBatch, outputs: FasterRCNNOutputs) -> None:
     """Has torchvision learn from the anchors and regions that ours does."""
-    regions, taken = ours._sample(outputs, batch)
+    regions, taken = ours._sample(outputs, ours.targets(batch))
     known: list[Tensor] = []
 
     def of_anchors(labels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         stacked = torch.stack(list(labels)).long()  # 1, 0 or -1 for those that are left aside
-        stacked = torch.where(stacked == 1, 0, torch.where(stacked == 0, BACKGROUND, IGNORE))
+        stacked = torch.where(stacked == 1, 0, torch.where(stacked == 0, BACKGROUND, IGNORED))
         order = draws(batch.seeds, 0, torch.arange(stacked.shape[1]))
         places, exist = balanced_sample(stacked, order, size=256, positive_fraction=0.5)
         chosen = torch.zeros_like(stacked, dtype=torch.bool)
@@ -744,7 +749,7 @@ def losses_of_both(pair: Pair, pictures: list[Tensor]) -> list[tuple[Tensor, Ten
     batch = batch._replace(content_sizes=torch.tensor(images.image_sizes))
     outputs = ours(images.tensors)
     sample_as(referee, ours, batch, outputs)
-    losses, expected = ours.loss(outputs, batch), referee(pictures, shifted)
+    losses, expected = losses_of(ours, outputs, batch), referee(pictures, shifted)
     names = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
     return [(loss, expected[name]) for loss, name in zip(losses.values(), names, strict=True)]
 
@@ -764,10 +769,10 @@ def test_losses_and_gradients_are_torchvisions(pair: Pair, pictures: list[Tensor
 def test_losses_of_one_image_are_torchvisions_whatever_its_proposals(pair: Pair) -> None:
     """Up to 2000 samples: as many as there are."""
     ours = pair.ours
-    ours.roi_samples, filled = 2000, ours.roi_samples
+    filled, ours.options = ours.options, replace(ours.options, roi_samples=2000)
     try:
         for picture in noise():
             for loss, wanted in losses_of_both(pair, [picture]):
                 torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=0)
     finally:
-        ours.roi_samples = filled
+        ours.options = filled

@@ -11,27 +11,33 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from public.backbones.catalog import list_backbones
-from public.datasets.batches import IGNORED, PADDING, DetectionBatch, ImageSizes
+from public.backbones.cards import CARDS
+from public.backbones.catalog import _FAMILY_OF, list_backbones
+from public.datasets.batches import DetectionBatch, ImageSizes
+from public.detectors import anchor_matching
+from public.detectors.anchor_matching import AnchorTargets, match
 from public.detectors.catalog import build_detector
-from public.detectors.retinanet import targets as targets_module
-from public.detectors.retinanet.decode import join_levels
-from public.detectors.retinanet.network import TORCHVISION, RetinaNet, RetinaNetOutputs
-from public.detectors.retinanet.targets import AnchorTargets, match
+from public.detectors.levels import join_anchors
+from public.detectors.retinanet.network import RetinaNet, RetinaNetOutputs
+from public.detectors.retinanet.options import RetinaNetOptions
 from public.detectors.targets import flat_ignored, flat_objects
 from public.geometry.anchors import pyramid_anchors
 from public.geometry.boxes import decode_boxes, encode_boxes
+from public.geometry.labels import BACKGROUND, IGNORED, PADDING
 from public.geometry.points import map_sizes
-from public.losses.focal import BACKGROUND, IGNORE
 from public.weights.loading import load_weights
 from tests.detectors.referee import (
     BACKBONES,
     HARD,
+    ONE_A_FAMILY,
+    WITH_LEVELS,
     Objects,
     assert_same_detections,
     assert_same_gradients,
     batch_of,
+    counts_of,
     images_of,
+    losses_of,
     noise,
     objects_of,
     perturb_heads,
@@ -86,17 +92,20 @@ def test_parameters_of_2020(backbone: str, num_classes: int, params_m: float) ->
 )
 def test_multiply_adds_and_anchors_of_2020(backbone: str, size: int, macs_g: float, num_anchors: int) -> None:
     with torch.device("meta"):
-        detector = RetinaNet(80, backbone=backbone).eval()
+        detector = RetinaNet(80, RetinaNetOptions(backbone=backbone)).eval()
         with FlopCounterMode(display=False) as counter:
             outputs = detector(torch.zeros(1, 3, size, size))
     assert counter.get_total_flops() / 2e9 == pytest.approx(macs_g, abs=0.06)
-    assert join_levels(outputs.class_logits).shape == (1, num_anchors, 80)
+    assert join_anchors(outputs.class_logits).shape == (1, num_anchors, 80)
     assert detector.anchors((size, size), CPU).shape == (num_anchors, 4)
 
 
 def test_keys_are_torchvisions() -> None:
     with torch.device("meta"):
-        ours, referee = RetinaNet(91, **TORCHVISION), retinanet_resnet50_fpn(weights=None, weights_backbone=None)
+        ours, referee = (
+            RetinaNet(91, RetinaNetOptions.torchvision()),
+            retinanet_resnet50_fpn(weights=None, weights_backbone=None),
+        )
     shapes = {key: tensor.shape for key, tensor in referee.state_dict().items()}
     assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == shapes
     (of_classes,) = ours.class_prefixes
@@ -105,7 +114,7 @@ def test_keys_are_torchvisions() -> None:
 
 def test_initial_values() -> None:
     torch.manual_seed(0)
-    head = RetinaNet(4, backbone="resnet18", levels=("p3", "p4", "p5")).head
+    head = RetinaNet(4, RetinaNetOptions(backbone="resnet18", levels=("p3", "p4", "p5"))).head
     assert head.classification_head.cls_logits.bias is not None
     assert head.classification_head.cls_logits.bias.sigmoid().tolist() == pytest.approx([0.01] * 36)
     assert head.regression_head.bbox_reg.bias is not None
@@ -115,30 +124,33 @@ def test_initial_values() -> None:
             assert module.weight.std().item() == pytest.approx(0.01, rel=0.1)
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if "cifar" not in name])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone(backbone: str) -> None:
     torch.manual_seed(0)
-    detector = RetinaNet(3, backbone=backbone, channels=32, num_convs=1)
+    detector = RetinaNet(3, RetinaNetOptions(backbone=backbone, channels=32, num_convs=1))
     batch = batch_of([[((10, 10, 30, 26), 2)], []], (65, 40))
     outputs = detector(images_of(batch))
     assert detector.backbone.strides == pyramid_strides(backbone)
     cells = map_sizes((65, 40), pyramid_strides(backbone))
     assert [tuple(x.shape) for x in outputs.class_logits] == [(2, *size, 9, 3) for size in cells]
-    assert [tuple(x.shape) for x in outputs.box_codes] == [(2, *size, 9, 4) for size in cells]
-    losses = detector.loss(outputs, batch)
+    assert [tuple(x.shape) for x in outputs.box_deltas] == [(2, *size, 9, 4) for size in cells]
+    losses = losses_of(detector, outputs, batch)
     assert tuple(losses) == detector.loss_names
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
     assert detector.eval().decode(outputs, batch.sizes).boxes.shape == (2, 100, 4)
 
 
 def test_the_sweep_covers_the_catalogue() -> None:
-    assert len([name for name in BACKBONES if "cifar" not in name]) >= 65
+    """Every family that has the levels; of its networks only giants are left out."""
+    assert {_FAMILY_OF[name] for name in BACKBONES} == {_FAMILY_OF[name] for name in WITH_LEVELS}
+    assert all(CARDS[name].parameters >= 50e6 for name in set(WITH_LEVELS) - set(BACKBONES))
+    assert len(BACKBONES) > len(ONE_A_FAMILY) > 10
 
 
 @pytest.mark.parametrize("backbone", [name for name in list_backbones() if "cifar" in name])
 def test_backbones_without_the_levels_are_refused(backbone: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=r"levels=\['c3', 'c4', 'c5'\] .* c0, c1, c2, c3\."):
-        RetinaNet(3, backbone=backbone)
+        RetinaNet(3, RetinaNetOptions(backbone=backbone))
 
 
 @pytest.mark.parametrize(
@@ -150,14 +162,14 @@ def test_backbones_without_the_levels_are_refused(backbone: str) -> None:
         ("focal_alpha", 1.5, "focal_alpha"),
         ("focal_gamma", -1.0, "focal_gamma"),
         ("p6_from", "p4", "p6_from='p4' must be one of c5, p5"),
-        ("anchors", "corner", "anchors='corner' must be one of centred, torchvision"),
+        ("anchors", "corner", "anchors='corner' must be one of centered, torchvision"),
         ("anchor_sizes", (32, 64), r"anchor_sizes=\(32, 64\) must be 3 numbers"),
         ("anchor_sizes", (32, 64, 0), "greater than 0"),
         ("positive_iou", 0.3, "negative_iou=0.4 and positive_iou=0.3 must rise"),
         ("negative_iou", 0.0, "negative_iou=0.0"),
         ("box_weights", (1, 1, 1), "box_weights"),
         ("box_loss", "ciou", "box_loss='ciou' must be one of smooth_l1, l1, giou"),
-        ("normalise", "sum", "normalise"),
+        ("normalize", "sum", "normalize"),
         ("score_threshold", 1.5, "score_threshold=1.5"),
         ("iou_threshold", -0.1, "iou_threshold"),
         ("top_k", 0, "top_k"),
@@ -168,22 +180,22 @@ def test_backbones_without_the_levels_are_refused(backbone: str) -> None:
 )
 def test_bad_options(option: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        RetinaNet(3, **{**SMALL, option: value})
+        RetinaNet(3, RetinaNetOptions(**{**SMALL, option: value}))
 
 
 def test_compiles_with_the_losses_left_out() -> None:
     """Head in one graph; the losses, whose shapes change with the objects, as they are."""
     torch.manual_seed(0)
-    detector, batch = RetinaNet(3, **SMALL), batch_of(HARD["the same"], (96, 96))
+    detector, batch = RetinaNet(3, RetinaNetOptions(**SMALL)), batch_of(HARD["the same"], (96, 96))
     maps = [torch.randn(2, 32, *size) for size in map_sizes((96, 96), STRIDES[:3])]
     head = torch.compile(detector.head, backend="eager", fullgraph=True)
 
     def step() -> dict[str, Tensor]:
         logits, codes = head(maps)
-        return detector.loss(RetinaNetOutputs(logits, codes, (96, 96)), batch)
+        return losses_of(detector, RetinaNetOutputs(logits, codes, (96, 96)), batch)
 
     logits, codes = detector.head(maps)
-    expected = detector.loss(RetinaNetOutputs(logits, codes, (96, 96)), batch)
+    expected = losses_of(detector, RetinaNetOutputs(logits, codes, (96, 96)), batch)
     for name, loss in torch.compile(step, backend="eager")().items():
         torch.testing.assert_close(loss, expected[name])
 
@@ -225,7 +237,7 @@ def test_overlaps_between_the_thresholds_learn_nothing() -> None:
     """Overlaps 1, 0.45, 0.39, 0.5 and 0.4: both thresholds themselves belong to what is above them."""
     anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 4.5, 10], [0, 0, 3.9, 10], [0, 0, 5, 10], [0, 0, 4, 10]])
     labels = targets_of(batch_of([[((0, 0, 10, 10), 2)]], (8, 8)), anchors).labels
-    assert labels.tolist() == [[2, IGNORE, BACKGROUND, 2, IGNORE]]
+    assert labels.tolist() == [[2, IGNORED, BACKGROUND, 2, IGNORED]]
 
 
 def test_a_weak_best_anchor_learns_what_it_overlaps_most() -> None:
@@ -233,8 +245,7 @@ def test_a_weak_best_anchor_learns_what_it_overlaps_most() -> None:
     batch = batch_of([[((0, 0, 2, 2), 0), ((3, 3, 6, 6), 1)], [((0, 0, 2, 2), 0)]], (8, 8))
     targets = targets_of(batch, ROW[:1])
     assert targets.labels.tolist() == [[1], [0]]
-    assert targets.boxes.tolist() == [[3, 3, 6, 6], [0, 0, 2, 2]]
-    assert targets.positives.tolist() == [0, 1]
+    assert targets.boxes.tolist() == [[[3, 3, 6, 6]], [[0, 0, 2, 2]]]
 
 
 def test_ignored_regions_spare_background_only() -> None:
@@ -242,9 +253,9 @@ def test_ignored_regions_spare_background_only() -> None:
     region = ((0, 0, 15, 10), IGNORED)
     batch = batch_of([[region, ((0, 0, 10, 10), 1)], [((24, 0, 90, 90), IGNORED)], [region]], (8, 8))
     assert targets_of(batch, ROW).labels.tolist() == [
-        [1, IGNORE, BACKGROUND, BACKGROUND, BACKGROUND],
-        [BACKGROUND, BACKGROUND, IGNORE, IGNORE, IGNORE],  # 0.6, 1 and 240 / 400
-        [IGNORE, IGNORE, BACKGROUND, BACKGROUND, BACKGROUND],
+        [1, IGNORED, BACKGROUND, BACKGROUND, BACKGROUND],
+        [BACKGROUND, BACKGROUND, IGNORED, IGNORED, IGNORED],  # 0.6, 1 and 240 / 400
+        [IGNORED, IGNORED, BACKGROUND, BACKGROUND, BACKGROUND],
     ]
 
 
@@ -262,7 +273,7 @@ def random_batch(counts: list[int], canvas: float, seed: int) -> DetectionBatch:
     return batch_of(images, (8, 8))
 
 
-@pytest.mark.parametrize("layout", ["centred", "torchvision"])
+@pytest.mark.parametrize("layout", ["centered", "torchvision"])
 def test_targets_against_torchvision(layout: Any) -> None:
     batch, canvas = random_batch([25, 0, 1, 100, 7], 256.0, 1), (256, 256)
     anchors = pyramid_anchors(canvas, STRIDES, SIZES, CPU, layout)
@@ -279,8 +290,8 @@ def test_targets_against_torchvision(layout: Any) -> None:
         assert torch.equal(targets.labels[image], wanted)
         assert (wanted >= 0).sum() >= len(boxes) / 2
         expected_boxes.append(boxes[matches[matches >= 0]])
-    assert torch.equal(targets.boxes, torch.cat(expected_boxes))
-    assert torch.equal(targets.positives, torch.nonzero(targets.labels.flatten() >= 0).flatten())
+    assert torch.equal(targets.boxes[targets.labels >= 0], torch.cat(expected_boxes))
+    assert not targets.boxes[targets.labels < 0].any()
 
 
 def test_every_object_learns_on_the_canvas_of_2020() -> None:
@@ -304,7 +315,7 @@ def test_targets_take_moderate_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(len(a) * len(b))
         return box_iou(a, b)
 
-    monkeypatch.setattr(targets_module, "pairwise_iou", counted)
+    monkeypatch.setattr(anchor_matching, "pairwise_iou", counted)
     anchors = pyramid_anchors((667, 667), STRIDES, SIZES, CPU)
     for counts in ([7] * 24, [250]):
         targets_of(random_batch(counts, 667.0, 0), anchors)
@@ -322,10 +333,10 @@ def test_losses_by_hand() -> None:
     """
     box = (16 * 4 + 8 - 32 + 2, 16 * 4 + 8 - 32 + 1, 16 * 4 + 8 + 32 + 2, 16 * 4 + 8 + 32 + 1)
     batch = batch_of([[(box, 1)], []], (128, 128))
-    detector = RetinaNet(2, **SMALL, positive_iou=0.9)
+    detector = RetinaNet(2, RetinaNetOptions(**SMALL, positive_iou=0.9))
     outputs = outputs_of(batch, 2)
-    assert detector.normalisers(batch).tolist() == [1]
-    losses = detector.loss(outputs, batch)
+    assert counts_of(detector, batch).tolist() == [1]
+    losses = losses_of(detector, outputs, batch)
     num_anchors = 9 * (256 + 64 + 16)
     num_ignored = int((box_iou(torch.tensor([box]), detector.anchors((128, 128), CPU)) >= 0.4).sum()) - 1
     assert num_ignored > 5
@@ -334,25 +345,25 @@ def test_losses_by_hand() -> None:
     assert losses["classification"].item() == pytest.approx(expected, rel=1e-6)
     # 10 * 2 / 64 = 0.3125 and 10 * 1 / 64 = 0.15625, beyond beta = 1/9 both; minus beta / 2 each; a quarter.
     assert losses["box"].item() == pytest.approx((0.3125 + 0.15625 - 1 / 9) / 4)
-    l1 = RetinaNet(2, **SMALL, positive_iou=0.9, box_loss="l1", box_weights=(1, 1, 1, 1))
-    assert l1.loss(outputs, batch)["box"].item() == pytest.approx(3 / 64)
-    giou = RetinaNet(2, **SMALL, positive_iou=0.9, box_loss="giou")
+    l1 = RetinaNet(2, RetinaNetOptions(**SMALL, positive_iou=0.9, box_loss="l1", box_weights=(1, 1, 1, 1)))
+    assert losses_of(l1, outputs, batch)["box"].item() == pytest.approx(3 / 64)
+    giou = RetinaNet(2, RetinaNetOptions(**SMALL, positive_iou=0.9, box_loss="giou"))
     overlap, union, hull = 62 * 63, 2 * 64**2 - 62 * 63, 66 * 65
-    assert giou.loss(outputs, batch)["box"].item() == pytest.approx(2 - overlap / union - union / hull, rel=1e-5)
-    halved = detector.loss(outputs, batch, torch.tensor([0.5]))
+    assert losses_of(giou, outputs, batch)["box"].item() == pytest.approx(2 - overlap / union - union / hull, rel=1e-5)
+    halved = losses_of(detector, outputs, batch, torch.tensor([0.5]))
     assert halved["box"].item() == pytest.approx(2 * losses["box"].item())
 
 
-def test_images_can_be_normalised_one_by_one() -> None:
+def test_images_can_be_normalized_one_by_one() -> None:
     """The mean over images of the losses that each has alone."""
     torch.manual_seed(0)
     images: list[Objects] = [[((10, 10, 50, 46), 1)], [], [((0, 0, 60, 60), 0), ((5, 5, 25, 25), 1)]]
-    detector, whole = RetinaNet(2, **SMALL, normalise="image"), batch_of(images, (64, 64))
+    detector, whole = RetinaNet(2, RetinaNetOptions(**SMALL, normalize="image")), batch_of(images, (64, 64))
     outputs = outputs_of(whole, 2, scale=1.0)
-    losses = detector.loss(outputs, whole)
-    assert detector.normalisers(whole).tolist() == [3]
-    batch_wise = RetinaNet(2, **SMALL)
-    alone = [batch_wise.loss(of_images(outputs, i), of_images(whole, i)) for i in range(3)]
+    losses = losses_of(detector, outputs, whole)
+    assert counts_of(detector, whole).tolist() == [3]
+    batch_wise = RetinaNet(2, RetinaNetOptions(**SMALL))
+    alone = [losses_of(batch_wise, of_images(outputs, i), of_images(whole, i)) for i in range(3)]
     for name, loss in losses.items():
         torch.testing.assert_close(loss, torch.stack([part[name] for part in alone]).mean())
 
@@ -365,17 +376,17 @@ def of_images(batch: Any, i: int) -> Any:
     return RetinaNetOutputs(tuple(x[i : i + 1] for x in logits), tuple(x[i : i + 1] for x in codes), canvas_size)
 
 
-@pytest.mark.parametrize("normalise", ["batch", "image"])
-def test_parts_of_a_batch_add_up(normalise: Any) -> None:
-    """Each divided by the normalisers of the whole, which the parts' own add up to."""
+@pytest.mark.parametrize("normalize", ["batch", "image"])
+def test_parts_of_a_batch_add_up(normalize: Any) -> None:
+    """Each divided by the counts of the whole, which the parts' own add up to."""
     torch.manual_seed(0)
     images: list[Objects] = [[((10, 10, 50, 46), 1)], [], [((0, 0, 60, 60), 0), ((5, 5, 25, 25), 1)]]
-    detector, whole = RetinaNet(2, **SMALL, normalise=normalise), batch_of(images, (64, 64))
+    detector, whole = RetinaNet(2, RetinaNetOptions(**SMALL, normalize=normalize)), batch_of(images, (64, 64))
     outputs = outputs_of(whole, 2, scale=1.0)
-    counts = detector.normalisers(whole)
-    assert torch.equal(torch.stack([detector.normalisers(of_images(whole, i)) for i in range(3)]).sum(0), counts)
-    parts = [detector.loss(of_images(outputs, i), of_images(whole, i), counts) for i in range(3)]
-    for name, loss in detector.loss(outputs, whole).items():
+    counts = counts_of(detector, whole)
+    assert torch.equal(torch.stack([counts_of(detector, of_images(whole, i)) for i in range(3)]).sum(0), counts)
+    parts = [losses_of(detector, of_images(outputs, i), of_images(whole, i), counts) for i in range(3)]
+    for name, loss in losses_of(detector, outputs, whole).items():
         torch.testing.assert_close(torch.stack([part[name] for part in parts]).sum(), loss)
 
 
@@ -384,13 +395,13 @@ def test_parts_of_a_batch_add_up(normalise: Any) -> None:
 def test_hard_batches_are_finite(case: str, box_loss: Any) -> None:
     """Losses and every gradient, in float32 and bf16."""
     torch.manual_seed(0)
-    detector, batch = RetinaNet(3, **SMALL, box_loss=box_loss), batch_of(HARD[case], (96, 96))
+    detector, batch = RetinaNet(3, RetinaNetOptions(**SMALL, box_loss=box_loss)), batch_of(HARD[case], (96, 96))
     for dtype in (torch.float32, torch.bfloat16):
         detector.zero_grad()
         with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
             outputs = detector(images_of(batch))
         assert outputs.class_logits[0].dtype == dtype
-        losses = detector.loss(outputs, batch)
+        losses = losses_of(detector, outputs, batch)
         assert all(loss.isfinite() and loss >= 0 for loss in losses.values())
         assert losses["classification"] > 0 or case == "only ignored"
         torch.stack(list(losses.values())).sum().backward()
@@ -403,11 +414,11 @@ def test_wild_outputs_are_finite(box_loss: Any) -> None:
     """Sides far beyond what exp can take."""
     torch.manual_seed(0)
     batch = batch_of([[((10, 10, 30, 26), 1)]], (64, 64))
-    detector = RetinaNet(2, **SMALL, box_loss=box_loss)
+    detector = RetinaNet(2, RetinaNetOptions(**SMALL, box_loss=box_loss))
     outputs = outputs_of(batch, 2, scale=1e4)
-    losses = detector.loss(outputs, batch)
+    losses = losses_of(detector, outputs, batch)
     torch.stack(list(losses.values())).sum().backward()
-    assert all(x.grad is not None and x.grad.isfinite().all() for x in (*outputs.class_logits, *outputs.box_codes))
+    assert all(x.grad is not None and x.grad.isfinite().all() for x in (*outputs.class_logits, *outputs.box_deltas))
     assert detector.decode(outputs, batch.sizes).boxes.isfinite().all()
 
 
@@ -416,16 +427,16 @@ def test_wild_outputs_are_finite(box_loss: Any) -> None:
 
 def slow_decode(detector: RetinaNet, outputs: RetinaNetOutputs, sizes: ImageSizes) -> list[list[Any]]:
     """(score, class, box) of each image, best first: one candidate at a time."""
-    options, found = detector.decode_options, []
+    options, found = detector.options, []
     for image in range(len(sizes.content)):
         height, width = sizes.content[image].tolist()
         all_anchors = detector.anchors(outputs.canvas_size, CPU)
         pairs, first = [], 0
-        for logits, codes in zip(outputs.class_logits, outputs.box_codes, strict=True):
+        for logits, codes in zip(outputs.class_logits, outputs.box_deltas, strict=True):
             scores, codes = logits[image].flatten(0, 2).sigmoid(), codes[image].flatten(0, 2)
             anchors = all_anchors[first : first + len(scores)]
             first += len(scores)
-            boxes = decode_boxes(codes, anchors, detector.box_weights)
+            boxes = decode_boxes(codes, anchors, detector.options.box_weights)
             boxes = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
             of_level = [
                 (scores[i, label].item(), label, boxes[i].tolist())
@@ -448,7 +459,7 @@ def test_decode_against_plain_loops(channels_last: bool) -> None:
     torch.manual_seed(3)
     options: dict[str, Any] = {"score_threshold": 0.6, "iou_threshold": 0.3, "top_k": 40, "max_detections": 20}
     batch = batch_of([[], [], []], (64, 96))
-    detector = RetinaNet(4, **SMALL, **options)
+    detector = RetinaNet(4, RetinaNetOptions(**SMALL, **options))
     outputs = outputs_of(batch, 4, scale=1.0)
     for logits in outputs.class_logits:
         logits[2] = -5.0  # an image without detections
@@ -473,14 +484,14 @@ def test_decode_inverts_the_targets() -> None:
     """Outputs that say exactly what is to be learned lead to the objects, two classes at one anchor among them."""
     objects: Objects = [((10, 10, 40, 46), 1), ((10, 10, 40, 46), 2), ((60.5, 5.25, 90.0, 61.75), 0)]
     batch = batch_of([objects], (64, 96))
-    detector = RetinaNet(3, **SMALL)
+    detector = RetinaNet(3, RetinaNetOptions(**SMALL))
     outputs = outputs_of(batch, 3, prior=0.01)
     anchors = detector.anchors((64, 96), CPU)
     best = box_iou(torch.tensor([box for box, _ in objects]), anchors).argmax(dim=1)
-    joined = [join_levels(x).detach()[0] for x in outputs[:2]]
+    joined = [join_anchors(x).detach()[0] for x in outputs[:2]]
     for (box, label), place in zip(objects, best, strict=True):
         joined[0][place, label] = 5.0
-        joined[1][place] = encode_boxes(torch.tensor([box]), anchors[place][None], detector.box_weights)[0]
+        joined[1][place] = encode_boxes(torch.tensor([box]), anchors[place][None], detector.options.box_weights)[0]
     counts = [x.shape[1:4].numel() for x in outputs.class_logits]
     logits, codes = (
         tuple(part.view(x.shape) for part, x in zip(whole.split(counts), like, strict=True))
@@ -496,7 +507,7 @@ def test_decode_inverts_the_targets() -> None:
 
 def test_a_threshold_of_zero_keeps_everything() -> None:
     batch = batch_of([[]], (64, 96))
-    detector = RetinaNet(3, **SMALL, score_threshold=0.0, iou_threshold=1.0, max_detections=2000)
+    detector = RetinaNet(3, RetinaNetOptions(**SMALL, score_threshold=0.0, iou_threshold=1.0, max_detections=2000))
     detections = detector.decode(outputs_of(batch, 3, scale=1.0), batch.sizes)
     assert (detections.labels >= 0).sum() == 1000 + 9 * 24 * 3 + 9 * 6 * 3
 
@@ -521,7 +532,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     torch.manual_seed(request.param)
     referee = retinanet_resnet50_fpn(weights=None, weights_backbone=None, min_size=96, max_size=160)
     perturb_heads(referee, request.param)
-    ours = RetinaNet(91, **TORCHVISION)
+    ours = RetinaNet(91, RetinaNetOptions.torchvision())
     report = load_weights(ours, referee.state_dict())
     assert not report.missing
     assert not report.unexpected
@@ -541,7 +552,7 @@ def test_raw_outputs_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> Non
         expected = referee.head(list(referee.backbone(images.tensors).values()))
         outputs = ours(images.tensors)
     for actual, wanted in zip(outputs[:2], expected.values(), strict=True):
-        assert (join_levels(actual) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+        assert (join_anchors(actual) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
 def test_detections_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
@@ -559,7 +570,7 @@ def test_losses_and_gradients_are_torchvisions(pair: Pair, pictures: list[Tensor
     images, targets = referee.transform(pictures, [dict(x) for x in found])
     batch = batch_of([objects_of(target) for target in targets], images.tensors.shape[-2:])
     expected = referee(pictures, found)
-    losses = ours.loss(ours(images.tensors), batch)
+    losses = losses_of(ours, ours(images.tensors), batch)
     for loss, wanted in zip(losses.values(), expected.values(), strict=True):
         torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=0)
     for model, values in ((referee, expected), (ours, losses)):

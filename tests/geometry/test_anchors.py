@@ -54,7 +54,7 @@ def test_torchvisions_layout(canvas: tuple[int, int]) -> None:
     assert torch.equal(pyramid_anchors(canvas, STRIDES, SIZES, CPU, "torchvision"), expected)
 
 
-@pytest.mark.parametrize("layout", ["centred", "torchvision"])
+@pytest.mark.parametrize("layout", ["centered", "torchvision"])
 def test_other_scales(layout: Any) -> None:
     """With one scale, a proposal network's three shapes: every third of those with three."""
     one = pyramid_anchors((96, 64), STRIDES, SIZES, CPU, layout, (1.0,))

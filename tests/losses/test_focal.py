@@ -7,22 +7,23 @@ import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
+from public.geometry.labels import BACKGROUND, IGNORED
 from public.losses import focal
-from public.losses.focal import BACKGROUND, IGNORE, sigmoid_focal_loss_sum, sigmoid_focal_loss_sums
+from public.losses.focal import sigmoid_focal_loss_sum, sigmoid_focal_loss_sums
 
 
 def referee(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
     """torchvision's loss, summed over all but the first dimension."""
     one_hot = torch.nn.functional.one_hot(targets.clamp(min=0), logits.shape[-1]).to(logits.dtype)
     one_hot = one_hot * (targets >= 0)[..., None]
-    losses = sigmoid_focal_loss(logits, one_hot, alpha=alpha, gamma=gamma) * (targets != IGNORE)[..., None]
+    losses = sigmoid_focal_loss(logits, one_hot, alpha=alpha, gamma=gamma) * (targets != IGNORED)[..., None]
     return losses.flatten(1).sum(1)
 
 
 def random_targets(shape: tuple[int, ...], num_classes: int) -> Tensor:
     """A tenth positives, a tenth ignored, the rest background."""
     kinds, classes = torch.rand(shape), torch.randint(0, num_classes, shape)
-    return torch.where(kinds < 0.1, classes, torch.where(kinds < 0.2, IGNORE, BACKGROUND))
+    return torch.where(kinds < 0.1, classes, torch.where(kinds < 0.2, IGNORED, BACKGROUND))
 
 
 def value_and_slope(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -39,7 +40,7 @@ def test_by_hand() -> None:
     logits = torch.tensor([[0.0, third], [third, 0.0], [5.0, 5.0]])
     background_half, background_quarter = 0.75 / 4 * math.log(2), 0.75 / 16 * math.log(4 / 3)
     positive_quarter = 0.25 * 9 / 16 * math.log(4)
-    sums = sigmoid_focal_loss_sums(logits, torch.tensor([BACKGROUND, 0, IGNORE]), alpha=0.25, gamma=2.0)
+    sums = sigmoid_focal_loss_sums(logits, torch.tensor([BACKGROUND, 0, IGNORED]), alpha=0.25, gamma=2.0)
     assert sums.tolist() == pytest.approx(
         [background_half + background_quarter, positive_quarter + background_half, 0], abs=1e-7
     )
@@ -60,7 +61,7 @@ def test_value_and_gradient_are_torchvisions(alpha: float, gamma: float) -> None
     assert ours.grad is not None
     assert theirs.grad is not None
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
-    assert (ours.grad[targets == IGNORE] == 0).all()
+    assert (ours.grad[targets == IGNORED] == 0).all()
     total = sigmoid_focal_loss_sum(logits, targets, alpha=alpha, gamma=gamma)
     torch.testing.assert_close(total, expected.detach().sum(), rtol=1e-5, atol=1e-4)
 
@@ -69,7 +70,7 @@ def test_value_and_gradient_are_torchvisions(alpha: float, gamma: float) -> None
 def test_the_derivative_is_that_of_the_value(gamma: float) -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 6, 4, dtype=torch.float64, requires_grad=True)
-    targets = torch.tensor([[0, 3, BACKGROUND, IGNORE, 1, BACKGROUND]]).expand(2, 6)
+    targets = torch.tensor([[0, 3, BACKGROUND, IGNORED, 1, BACKGROUND]]).expand(2, 6)
 
     def loss(x: Tensor) -> Tensor:
         return sigmoid_focal_loss_sums(x, targets, alpha=0.25, gamma=gamma)
@@ -144,7 +145,7 @@ def test_small_losses_are_not_lost_beside_what_is_put_right() -> None:
     """A hundred positives and ignored rows, all certain: as background they would cost 15 000; they cost nothing."""
     logits = torch.full((1, 1000, 2), -6.0)
     targets = torch.full((1, 1000), BACKGROUND)
-    targets[0, :100], targets[0, 100:200] = 0, IGNORE
+    targets[0, :100], targets[0, 100:200] = 0, IGNORED
     logits[0, :100, 0] = logits[0, 100:200] = 100.0
     p = 1 / (1 + math.exp(6))
     expected = 0.75 * p**2 * -math.log1p(-p) * (100 + 1600)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from public.losses.gaussian_focal import IGNORE, gaussian_focal_loss_sum
+from public.geometry.labels import IGNORED
+from public.losses.gaussian_focal import gaussian_focal_loss_sum
 
 
 def formula(logits: Tensor, targets: Tensor, alpha: float, beta: float) -> Tensor:
@@ -14,7 +15,7 @@ def formula(logits: Tensor, targets: Tensor, alpha: float, beta: float) -> Tenso
     p = logits.sigmoid()
     peak = (1 - p) ** alpha * p.log()
     other = (1 - targets).clamp(0, 1) ** beta * p**alpha * (1 - p).log()
-    return -torch.where(targets == 1, peak, other).masked_fill(targets == IGNORE, 0).sum()
+    return -torch.where(targets == 1, peak, other).masked_fill(targets == IGNORED, 0).sum()
 
 
 def heatmap(shape: tuple[int, ...]) -> Tensor:
@@ -23,13 +24,13 @@ def heatmap(shape: tuple[int, ...]) -> Tensor:
     chance = torch.rand(shape)
     targets[chance < 0.3] = torch.rand(shape)[chance < 0.3] * 0.99
     targets[chance < 0.05] = 1
-    targets[chance > 0.95] = IGNORE
+    targets[chance > 0.95] = IGNORED
     return targets
 
 
 def test_by_hand() -> None:
     """All probabilities 1/2, so (1/2)^2 ln 2 each: 1 at the peak, (1 - 1/2)^4 = 1/16 beside it, 1 in the background."""
-    targets = torch.tensor([[1.0, 0.5, 0.0, IGNORE]])
+    targets = torch.tensor([[1.0, 0.5, 0.0, IGNORED]])
     loss = gaussian_focal_loss_sum(torch.zeros(1, 4), targets)
     assert loss.item() == pytest.approx((1 + 1 / 16 + 1) * math.log(2) / 4)
 

@@ -60,7 +60,7 @@ def decode(
         found.append(of_level._replace(points=of_level.points + first))
         first += num_points
     images, points, classes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
-    boxes = boxes_around(grid.centres[points], to_sides(joined[images, points, :4].float(), points))  # [n, 4]
+    boxes = boxes_around(grid.centers[points], to_sides(joined[images, points, :4].float(), points))  # [n, 4]
     boxes = clip_to_content(boxes, images, sizes.content)
     kept = nms(boxes, scores, images * class_logits[0].shape[1] + classes, options.iou_threshold)
     return pack(

@@ -216,7 +216,7 @@ class FCOS(Detector):
         joined = join_points(outputs.box_logits)  # [B, P, 5]
         grid = self._grid(outputs.canvas_size, joined.device)
         images, points = torch.nonzero(targets.labels >= 0, as_tuple=True)  # [N] each
-        centers, boxes = grid.centres[points], targets.boxes[images, points]  # [N, 2], [N, 4]
+        centers, boxes = grid.centers[points], targets.boxes[images, points]  # [N, 2], [N, 4]
         chosen = joined.flatten(0, 1)[images * joined.shape[1] + points].float()  # [N, 5]
         found = boxes_around(centers, self._sides(grid, chosen[:, :4], points))  # [N, 4]
         target_centerness = centerness(side_distances(centers, boxes))  # [N]

@@ -66,7 +66,7 @@ def assign(
     smallest_first = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(dim=1).argsort(stable=True)
     boxes, labels, images = (x[smallest_first] for x in objects)
     points, learns = _points_of_objects(grid, boxes, center_sampling)  # [T, N] each
-    num_objects, num_points = len(boxes), len(grid.centres)
+    num_objects, num_points = len(boxes), len(grid.centers)
     rank = torch.where(learns, torch.arange(num_objects, device=boxes.device)[:, None], num_objects)  # [T, N]
     place = images[:, None] * num_points + points  # [T, N]
     chosen = torch.full((batch_size * num_points,), num_objects, device=boxes.device)
@@ -84,20 +84,20 @@ def _points_of_objects(grid: PointGrid, boxes: Tensor, center_sampling: CenterSa
     """Boxes [T, 4] -> points that might learn them, int64 [T, N], and whether they would, bool [T, N]."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2  # [T, 2]
     points, exists = points_near(grid, middle, CENTER_RADIUS)  # [T, N]
-    centres, levels = grid.centres[points], grid.levels[points]  # [T, N, 2], [T, N]
-    distances = side_distances(centres, boxes[:, None])  # [T, N, 4]
+    centers, levels = grid.centers[points], grid.levels[points]  # [T, N, 2], [T, N]
+    distances = side_distances(centers, boxes[:, None])  # [T, N, 4]
     lower, upper = size_ranges(grid.strides)
     farthest = distances.amax(dim=2)  # [T, N]
     on_level = (farthest > lower[levels]) & (farthest < upper[levels])
     order = 2 if center_sampling == "circle" else torch.inf
-    from_middle = torch.linalg.vector_norm(centres - middle[:, None], ord=order, dim=2)  # [T, N]
+    from_middle = torch.linalg.vector_norm(centers - middle[:, None], ord=order, dim=2)  # [T, N]
     near = from_middle < CENTER_RADIUS * grid.strides[levels]
     return points, exists & near & on_level & (distances.amin(dim=2) > 0)
 
 
 def _background(grid: PointGrid, ignored: FlatBoxes, batch_size: int) -> Tensor:
     """BACKGROUND everywhere but inside the ignored regions, where it is IGNORED: int64 [B, P]."""
-    inside = side_distances(grid.centres, ignored.boxes[:, None]).amin(dim=2) > 0  # [R, P]
-    hits = torch.zeros(batch_size, len(grid.centres), dtype=torch.int64, device=inside.device)
+    inside = side_distances(grid.centers, ignored.boxes[:, None]).amin(dim=2) > 0  # [R, P]
+    hits = torch.zeros(batch_size, len(grid.centers), dtype=torch.int64, device=inside.device)
     hits.index_add_(0, ignored.images, inside.long())  # [B, P]
     return torch.where(hits > 0, IGNORED, BACKGROUND)
