@@ -1,16 +1,20 @@
-"""One optimizer update: numbers by hand, accumulation, clipping, and losses that are not finite."""
+"""One step of the loop: numbers by hand, accumulation, clipping, and losses that are not finite; and its length."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from public.optim.update import NonFiniteLossError, Updater
 from torch import Tensor, nn
 
 from public.optim.ema import AveragedWeights
+from public.optim.step import NonFiniteLossError
+from public.recipes import train_loop
+from public.recipes.train_loop import train_step
 from public.runtime.distributed import World
 
 
@@ -26,21 +30,42 @@ class Product(nn.Module):
         return {"product": (x @ self.weight).mean()}
 
 
-def updater_of(task: nn.Module, world: World, dtype: torch.dtype = torch.float32, **options: Any) -> Updater:
-    """Plain gradient descent on all of the task's parameters."""
-    optimizer = torch.optim.SGD(task.parameters(), lr=123.0)
-    return Updater(task, task, optimizer, world, dtype=dtype, **options)
+class Stepper:
+    """Plain gradient descent by the loop's own step, on all of the task's parameters."""
+
+    def __init__(
+        self,
+        task: nn.Module,
+        world: World,
+        dtype: torch.dtype = torch.float32,
+        *,
+        clip_grad_norm: float | None = None,
+        ema: AveragedWeights | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        prepare: Callable[[Any, int], Any] = lambda parts, step: parts,
+    ) -> None:
+        self.optimizer = optimizer or torch.optim.SGD(task.parameters(), lr=123.0)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=dtype == torch.float16)
+        state = SimpleNamespace(network=task, optimizer=self.optimizer, scaler=self.scaler, ema=ema)
+        config = SimpleNamespace(clip_grad_norm=clip_grad_norm)
+        own = SimpleNamespace(prepare=prepare)
+        self.run: Any = SimpleNamespace(state=state, config=config, task=own, wrapped=task, world=world, parts=list)
+
+    def step(self, parts: Sequence[Any], *, lr: float, step: int) -> dict[str, float]:
+        """The losses before the update."""
+        self.run.global_step = step
+        return train_step(self.run, parts, lr)
 
 
 def test_one_step_by_hand(world: World) -> None:
     """w = (1, 2), x = (3, 4) and (5, 6): losses 11 and 17, mean 14; gradient (4, 5); w - 0.1 g = (0.6, 1.5)."""
     task = Product(1.0, 2.0)
-    updater = updater_of(task, world)
-    losses = updater.step([(torch.tensor([[3.0, 4.0], [5.0, 6.0]]),)], lr=0.1, step=0)
+    stepper = Stepper(task, world)
+    losses = stepper.step([(torch.tensor([[3.0, 4.0], [5.0, 6.0]]),)], lr=0.1, step=0)
     assert losses == {"product": 14.0}
     torch.testing.assert_close(task.weight.detach(), torch.tensor([0.6, 1.5]))
     assert task.weight.grad is None, "the next step starts from no gradient"
-    assert updater.optimizer.param_groups[0]["lr"] == 0.1
+    assert stepper.optimizer.param_groups[0]["lr"] == 0.1
 
 
 class Classifier(nn.Module):
@@ -64,9 +89,9 @@ def test_four_accumulated_chunks_equal_one_batch(world: World) -> None:
     results = []
     for num_chunks in (1, 4):
         task = Classifier()
-        updater = updater_of(task, world)
+        stepper = Stepper(task, world)
         chunks = list(zip(images.chunk(num_chunks), labels.chunk(num_chunks), strict=True))
-        losses = [updater.step(chunks, lr=0.1, step=step) for step in range(3)]
+        losses = [stepper.step(chunks, lr=0.1, step=step) for step in range(3)]
         results.append((losses, task.state_dict()))
     (whole_losses, whole), (parts_losses, parts) = results
     assert whole_losses[0].keys() == {"cross_entropy", "penalty"}
@@ -88,7 +113,7 @@ def test_four_accumulated_chunks_equal_one_batch(world: World) -> None:
 def test_clipping_by_hand(world: World, limit: float | None, expected: tuple[float, float]) -> None:
     """Gradient (3, 4), whose norm is 5; lr 0.1 from zero weights."""
     task = Product(0.0, 0.0)
-    updater_of(task, world, clip_grad_norm=limit).step([(torch.tensor([[3.0, 4.0]]),)], lr=0.1, step=0)
+    Stepper(task, world, clip_grad_norm=limit).step([(torch.tensor([[3.0, 4.0]]),)], lr=0.1, step=0)
     torch.testing.assert_close(task.weight.detach(), torch.tensor(expected), rtol=1e-5, atol=1e-7)
 
 
@@ -96,7 +121,7 @@ def test_clipping_sees_the_sum_of_the_accumulated_gradients(world: World) -> Non
     """Chunks with gradients (6, 0) and (0, 8), mean (3, 4), norm 5: clipped to 1 once, not each."""
     task = Product(0.0, 0.0)
     chunks = [(torch.tensor([[6.0, 0.0]]),), (torch.tensor([[0.0, 8.0]]),)]
-    updater_of(task, world, clip_grad_norm=1.0).step(chunks, lr=0.1, step=0)
+    Stepper(task, world, clip_grad_norm=1.0).step(chunks, lr=0.1, step=0)
     torch.testing.assert_close(task.weight.detach(), torch.tensor([-0.06, -0.08]), rtol=1e-5, atol=1e-7)
 
 
@@ -106,11 +131,11 @@ def test_a_loss_that_is_not_finite_changes_nothing(world: World, bad: float) -> 
     task = Product(1.0)
     optimizer = torch.optim.SGD(task.parameters(), lr=1.0, momentum=0.9)
     ema = AveragedWeights(task, 0.9)
-    updater = Updater(task, task, optimizer, world, dtype=torch.float32, ema=ema)
-    updater.step([(torch.tensor([[0.5]]),)], lr=0.1, step=6)
+    stepper = Stepper(task, world, ema=ema, optimizer=optimizer)
+    stepper.step([(torch.tensor([[0.5]]),)], lr=0.1, step=6)
     momentum = optimizer.state[task.weight]["momentum_buffer"].clone()
     with pytest.raises(NonFiniteLossError, match=rf"not finite at step 7 \(lr 0\.05\): product={bad}\."):
-        updater.step([(torch.tensor([[bad]]),)], lr=0.05, step=7)
+        stepper.step([(torch.tensor([[bad]]),)], lr=0.05, step=7)
     assert task.weight.item() == pytest.approx(0.95)
     assert torch.equal(optimizer.state[task.weight]["momentum_buffer"], momentum)
     assert (ema.num_averaged, ema.state_dict()["weight"].item()) == (1, pytest.approx(0.95))
@@ -126,7 +151,7 @@ def test_one_bad_chunk_or_one_bad_loss_is_enough(world: World) -> None:
     task = TwoLosses(1.0)
     chunks = [(torch.tensor([[1.0]]),), (torch.tensor([[float("inf")]]),)]
     with pytest.raises(NonFiniteLossError, match=r"product=inf, fine=2\.0"):
-        updater_of(task, world).step(chunks, lr=0.1, step=0)
+        Stepper(task, world).step(chunks, lr=0.1, step=0)
     assert task.weight.item() == 1.0
 
 
@@ -134,9 +159,9 @@ def test_the_average_follows_every_step(world: World) -> None:
     """Gradient 1, lr 0.1, from 1: weights 0.9, 0.8; average 0.9, then 0.5 x 0.9 + 0.5 x 0.8 = 0.85."""
     task = Product(1.0)
     ema = AveragedWeights(task, 0.5)
-    updater = updater_of(task, world, ema=ema)
+    stepper = Stepper(task, world, ema=ema)
     for step in range(2):
-        updater.step([(torch.tensor([[1.0]]),)], lr=0.1, step=step)
+        stepper.step([(torch.tensor([[1.0]]),)], lr=0.1, step=step)
     assert ema.state_dict()["weight"].item() == pytest.approx(0.85)
 
 
@@ -148,26 +173,26 @@ def test_losses_of_several_gpus_are_averaged(world: World) -> None:
             return {"product": x @ self.weight}
 
     task = Gathered(1.0)
-    assert updater_of(task, world).step([(torch.tensor([[2.0], [4.0]]),)], lr=0.1, step=0) == {"product": 3.0}
+    assert Stepper(task, world).step([(torch.tensor([[2.0], [4.0]]),)], lr=0.1, step=0) == {"product": 3.0}
     assert task.weight.item() == pytest.approx(0.7)
 
 
 def test_fp16_scales_the_loss_and_gives_the_same_step(world: World) -> None:
     """The scale (65,536) is divided out before clipping and stepping; other precisions have none."""
     task = Product(0.0, 0.0)
-    updater = updater_of(task, world, dtype=torch.float16, clip_grad_norm=1.0)
-    assert updater.scaler.get_scale() == 65536.0
-    assert updater.step([(torch.tensor([[3.0, 4.0]]),)], lr=0.1, step=0) == {"product": 0.0}
+    stepper = Stepper(task, world, dtype=torch.float16, clip_grad_norm=1.0)
+    assert stepper.scaler.get_scale() == 65536.0
+    assert stepper.step([(torch.tensor([[3.0, 4.0]]),)], lr=0.1, step=0) == {"product": 0.0}
     torch.testing.assert_close(task.weight.detach(), torch.tensor([-0.06, -0.08]), rtol=1e-5, atol=1e-7)
-    assert not updater_of(task, world, dtype=torch.bfloat16).scaler.is_enabled()
+    assert not Stepper(task, world, dtype=torch.bfloat16).scaler.is_enabled()
 
 
 def test_fp16_skips_a_step_whose_gradients_overflow(world: World) -> None:
     """A finite loss with an infinite gradient: the weights stay, the scale is halved, the run goes on."""
     task = Product(0.0)
-    updater = updater_of(task, world, dtype=torch.float16)
-    updater.step([(torch.tensor([[3e38]]),)], lr=0.1, step=0)  # 65,536 x 3e38 is infinite in float32
-    assert (task.weight.item(), updater.scaler.get_scale()) == (0.0, 32768.0)
+    stepper = Stepper(task, world, dtype=torch.float16)
+    stepper.step([(torch.tensor([[3e38]]),)], lr=0.1, step=0)  # 65,536 x 3e38 is infinite in float32
+    assert (task.weight.item(), stepper.scaler.get_scale()) == (0.0, 32768.0)
 
 
 def test_gradients_are_exchanged_once_an_update(world: World) -> None:
@@ -189,22 +214,49 @@ def test_gradients_are_exchanged_once_an_update(world: World) -> None:
             return super().forward(x)
 
     task = Synchronised()
-    updater_of(task, world).step([(torch.ones(1, 1),)] * 3, lr=0.1, step=0)
+    Stepper(task, world).step([(torch.ones(1, 1),)] * 3, lr=0.1, step=0)
     assert task.seen == [False, False, True]
 
 
 def test_what_is_attached_to_the_optimizer_sees_true_gradients(world: World) -> None:
     """In fp16 the loss is scaled by 65,536; hooks of the optimizer's step find (3, 4) all the same."""
     task = Product(0.0, 0.0)
-    updater = updater_of(task, world, dtype=torch.float16)
+    stepper = Stepper(task, world, dtype=torch.float16)
     seen: list[list[float]] = []
-    updater.optimizer.register_step_pre_hook(lambda *_: seen.append(task.weight.grad.tolist()))  # pyright: ignore
-    updater.step([(torch.tensor([[3.0, 4.0]]),)], lr=0.1, step=0)
+    stepper.optimizer.register_step_pre_hook(lambda *_: seen.append(task.weight.grad.tolist()))  # pyright: ignore
+    stepper.step([(torch.tensor([[3.0, 4.0]]),)], lr=0.1, step=0)
     assert seen == [[3.0, 4.0]]
 
 
 def test_prepare_gets_the_number_of_the_step(world: World) -> None:
     """It turns the parts into what the task takes: here x times the number of the step."""
     task = Product(1.0)
-    updater = updater_of(task, world, prepare=lambda parts, step: [(step * x,) for (x,) in parts])
-    assert updater.step([(torch.tensor([[2.0]]),)], lr=0.0, step=7) == {"product": 14.0}
+    stepper = Stepper(task, world, prepare=lambda parts, step: [(step * x,) for (x,) in parts])
+    assert stepper.step([(torch.tensor([[2.0]]),)], lr=0.0, step=7) == {"product": 14.0}
+
+
+def test_the_loop_is_on_one_page() -> None:
+    """150 lines at most, and the stages of an epoch stand in it in the order in which they happen."""
+    text = Path(train_loop.__file__).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    epoch, step = (
+        text[text.index("def train_epoch(") : text.index("def train_step(")],
+        text[text.index("def train_step(") :],
+    )
+    for part, stages in (
+        (
+            step,
+            (
+                "task.prepare",
+                "run.wrapped(",
+                "backward()",
+                "check_finite",
+                "clip_grad_norm_",
+                "scaler.step",
+                "ema.update",
+            ),
+        ),
+        (epoch, ("run.batches()", "train_step(", "add_losses", "write_scalars", "run.save", "stop_if_asked")),
+    ):
+        places = [part.index(stage) for stage in stages]
+        assert places == sorted(places)
