@@ -8,13 +8,15 @@
 A family is imported when one of its networks is built, and torch not before that: the list costs nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, get_args
 
 from public.backbones.cards import CARDS, Card
+from public.backbones.options import own_settings
 from public.config.names import nearest_names
+from public.config.options import Kind, NetworkOptions
 
 if TYPE_CHECKING:
     from public.backbones.features import Backbone, Features
@@ -111,28 +113,40 @@ def list_backbones() -> list[str]:
     return list(_FAMILY_OF)
 
 
+def options_of(name: str) -> type[NetworkOptions]:
+    """What can be set on a network: its family's options, or those of any network where the family has none.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    return next(
+        kind for kind in get_args(signature(_builder(name)).parameters["options"].annotation) if kind is not type(None)
+    )
+
+
+NETWORK_KIND = Kind("network", "network_options", list_backbones(), options_of)
+"""A config's network by its name, and what can be set on it."""
+
+
 def build_backbone(name: str, num_classes: int = 1000, **options: Any) -> "Backbone":
     """Builds a classification network with new weights.
 
     Args:
         name: one of `list_backbones()`.
         num_classes: the number of logits.
-        options: what the network's family lets one set, see its `...Options`.
+        options: what the network's family lets one set, see its `...Options`; `build.py` has what all have.
 
     Returns:
         A module, images [B, 3, H, W] -> logits [B, num_classes].
 
     Raises:
-        ValueError: unknown name or option, or no class at all.
+        ValueError: unknown name or option, one out of range, or no class at all.
     """
-    build = _builder(name)
-    allowed = list(get_args(signature(build).parameters["options"].annotation)[0].__annotations__)
-    for option in options:
-        if option not in allowed:
-            raise ValueError(f"{name} has no option {option!r}; it takes: {', '.join(allowed)}.")
+    kind = options_of(name)
+    check_options(name, options, own_settings(kind))
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes} asked of {name}; it must be at least 1.")
-    return build(num_classes, **options)
+    return _builder(name)(num_classes, kind(**options))
 
 
 def build_features(name: str, levels: Sequence[str], **options: Any) -> "Features":
@@ -153,6 +167,13 @@ def build_features(name: str, levels: Sequence[str], **options: Any) -> "Feature
     if "num_classes" in options:
         raise ValueError(f"num_classes={options['num_classes']} given for features of {name}, which have no classes.")
     return build_backbone(name, **options).to_features(levels)
+
+
+def check_options(name: str, options: Iterable[str], allowed: Sequence[str]) -> None:
+    """Raises ValueError, saying what the network takes, where an option is none of those allowed."""
+    for option in options:
+        if option not in allowed:
+            raise ValueError(f"{name} has no option {option!r}; it takes: {', '.join(allowed) or 'none'}.")
 
 
 def check_backbone_name(name: str) -> None:

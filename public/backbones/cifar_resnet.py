@@ -9,23 +9,15 @@ weights start from torch's defaults, not from He's rule: that is what the tables
 """
 
 from collections.abc import Sequence
-from typing import TypedDict, Unpack
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
+from public.backbones.options import given
+from public.backbones.residual_network import ResNetOptions
 from public.layers.drop_path import linear_drop_path_
 from public.layers.residual import BasicBlock, BlockMaker, Bottleneck, residual_layers, zero_last_norms_
-
-
-class CifarResNetOptions(TypedDict, total=False):
-    """What can be set on every CIFAR ResNet."""
-
-    zero_init_residual: bool
-    """Start every block as its shortcut (zero gamma); default False."""
-    drop_path: float
-    """Share of the training images that skip the last block; it grows linearly with depth. Default 0."""
 
 
 class CifarResNet(Backbone):
@@ -67,26 +59,26 @@ class CifarResNet(Backbone):
         return self.fc(x)
 
 
-def resnet18cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+def resnet18cifar(num_classes: int = 100, options: ResNetOptions | None = None) -> CifarResNet:
     """11.220 M parameters, 0.555 GMACs at 32."""
-    return CifarResNet(BasicBlock, (2, 2, 2, 2), num_classes=num_classes, **options)
+    return CifarResNet(BasicBlock, (2, 2, 2, 2), num_classes=num_classes, **given(options))
 
 
-def resnet34cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+def resnet34cifar(num_classes: int = 100, options: ResNetOptions | None = None) -> CifarResNet:
     """21.328 M parameters, 1.159 GMACs at 32."""
-    return CifarResNet(BasicBlock, (3, 4, 6, 3), num_classes=num_classes, **options)
+    return CifarResNet(BasicBlock, (3, 4, 6, 3), num_classes=num_classes, **given(options))
 
 
-def resnet50cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+def resnet50cifar(num_classes: int = 100, options: ResNetOptions | None = None) -> CifarResNet:
     """23.705 M parameters, 1.298 GMACs at 32."""
-    return CifarResNet(Bottleneck, (3, 4, 6, 3), num_classes=num_classes, **options)
+    return CifarResNet(Bottleneck, (3, 4, 6, 3), num_classes=num_classes, **given(options))
 
 
-def resnet101cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+def resnet101cifar(num_classes: int = 100, options: ResNetOptions | None = None) -> CifarResNet:
     """42.697 M parameters, 2.510 GMACs at 32."""
-    return CifarResNet(Bottleneck, (3, 4, 23, 3), num_classes=num_classes, **options)
+    return CifarResNet(Bottleneck, (3, 4, 23, 3), num_classes=num_classes, **given(options))
 
 
-def resnet152cifar(num_classes: int = 100, **options: Unpack[CifarResNetOptions]) -> CifarResNet:
+def resnet152cifar(num_classes: int = 100, options: ResNetOptions | None = None) -> CifarResNet:
     """58.341 M parameters, 3.722 GMACs at 32."""
-    return CifarResNet(Bottleneck, (3, 8, 36, 3), num_classes=num_classes, **options)
+    return CifarResNet(Bottleneck, (3, 8, 36, 3), num_classes=num_classes, **given(options))

@@ -11,13 +11,17 @@ Deviation from 2020: DarkNet-19 has as many classes as are asked for.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
+from public.backbones.options import given
+from public.config.checks import require_at_least
+from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.initialisation import kaiming_fan_out_
 
@@ -34,11 +38,17 @@ _LAYERS_TINY = (((16, 3),), ((32, 3),), ((64, 3),), ((128, 3),), ((256, 3),), ((
 _BLOCKS_53 = (1, 2, 8, 8, 4)  # table 1 of YOLOv3
 
 
-class DarkNetOptions(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class DarkNetOptions(NetworkOptions):
     """What can be set on every DarkNet."""
 
-    negative_slope: float
-    """Of the leaky ReLUs; default 0.1."""
+    kind: ClassVar[str] = "darknet"
+    negative_slope: float | None = None
+    """Of the leaky ReLUs. None: 0.1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("network_options.negative_slope", self.negative_slope, 0)
 
 
 def _unit(negative_slope: float) -> partial[ConvNormAct]:
@@ -143,16 +153,16 @@ class DarkNet53(Backbone):
         return self.head(x)
 
 
-def darknet19(num_classes: int = 1000, **options: Unpack[DarkNetOptions]) -> DarkNet19:
+def darknet19(num_classes: int = 1000, options: DarkNetOptions | None = None) -> DarkNet19:
     """20.842 M parameters, 3.645 GMACs at 256."""
-    return DarkNet19(num_classes=num_classes, **options)
+    return DarkNet19(num_classes=num_classes, **given(options))
 
 
-def darknet53(num_classes: int = 1000, **options: Unpack[DarkNetOptions]) -> DarkNet53:
+def darknet53(num_classes: int = 1000, options: DarkNetOptions | None = None) -> DarkNet53:
     """41.610 M parameters, 9.285 GMACs at 256."""
-    return DarkNet53(num_classes=num_classes, **options)
+    return DarkNet53(num_classes=num_classes, **given(options))
 
 
-def darknet_tiny(num_classes: int = 1000, **options: Unpack[DarkNetOptions]) -> TinyDarkNet:
+def darknet_tiny(num_classes: int = 1000, options: DarkNetOptions | None = None) -> TinyDarkNet:
     """2.087 M parameters, 0.406 GMACs at 256."""
-    return TinyDarkNet(num_classes=num_classes, **options)
+    return TinyDarkNet(num_classes=num_classes, **given(options))

@@ -6,11 +6,10 @@ load.
 Deviation from the paper: stride on the 3x3 of a bottleneck, as there and in `resnet.py`.
 """
 
-from typing import Unpack
-
 from torch import nn
 
-from public.backbones.residual_network import ResidualNetwork, ResidualOptions
+from public.backbones.options import given
+from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import Bottleneck, ResidualLayer, conv, residual_layers
 
 _CHANNELS, _WIDTH = 1024, 256
@@ -34,8 +33,8 @@ class DetNet(ResidualNetwork):
     """A 7x7 stem, three layers of ResNet-50, two dilated ones. Levels c1 to c4 of strides 2 to 16; c5 and c6 of 16."""
 
 
-def detnet59(num_classes: int = 1000, **options: Unpack[ResidualOptions]) -> DetNet:
+def detnet59(num_classes: int = 1000, options: ResNetOptions | None = None) -> DetNet:
     """18.373 M parameters, 5.000 GMACs at 224."""
     layers = residual_layers(Bottleneck, (3, 4, 6), 64)
     layers += [ResidualLayer(*(DilatedBottleneck(project=index == 0) for index in range(3))) for _ in range(2)]
-    return DetNet(layers, strides=(4, 8, 16, 16, 16), num_classes=num_classes, **options)
+    return DetNet(layers, strides=(4, 8, 16, 16, 16), num_classes=num_classes, **given(options))

@@ -12,14 +12,16 @@ swish, not hard swish, everywhere; stochastic depth is there.
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypedDict, Unpack
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone
 from public.backbones.levels import Step, levels_by_stride
+from public.backbones.options import DropPathOptions, given, require_epsilon
 from public.layers.batch_norm import set_batch_norms_
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
@@ -90,15 +92,21 @@ def _stage(row: Row, in_channels: int) -> list[MBConv]:
     return [first, *(MBConv(row.channels, row.channels, row.kernel_size, 1, row.expansion) for _ in others)]
 
 
-class EfficientNetOptions(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetOptions(DropPathOptions):
     """What can be set on every EfficientNet."""
 
-    dropout: float
-    """Share of the pooled features that are dropped before the classifier; default 0.2 (B0) to 0.5 (B7)."""
-    drop_path: float
-    """Share of the training images that skip a block after the last; it grows linearly from 0. Default 0.2."""
-    norm_eps: float
-    """Epsilon of the batch norms; default 1e-5, from B5 on 1e-3."""
+    kind: ClassVar[str] = "efficientnet"
+    dropout: float | None = None
+    """Share of the pooled features that are dropped before the classifier. None: 0.2 (B0) to 0.5 (B7)."""
+    drop_path: float | None = None
+    """Share of the training images that skip a block after the last; it grows linearly from 0. None: 0.2."""
+    norm_eps: float | None = None
+    """Epsilon of the batch norms. None: 1e-5, from B5 on 1e-3."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_epsilon(self.norm_eps)
 
 
 class EfficientNet(Backbone):
@@ -147,47 +155,47 @@ class EfficientNet(Backbone):
         return self.classifier(x)
 
 
-def efficientnet_b0(num_classes: int = 1000, **options: Unpack[EfficientNetOptions]) -> EfficientNet:
+def efficientnet_b0(num_classes: int = 1000, options: EfficientNetOptions | None = None) -> EfficientNet:
     """5.289 M parameters, 0.386 GMACs at 224."""
-    return EfficientNet(1.0, 1.0, num_classes=num_classes, **options)
+    return EfficientNet(1.0, 1.0, num_classes=num_classes, **given(options))
 
 
-def efficientnet_b1(num_classes: int = 1000, **options: Unpack[EfficientNetOptions]) -> EfficientNet:
+def efficientnet_b1(num_classes: int = 1000, options: EfficientNetOptions | None = None) -> EfficientNet:
     """7.794 M parameters, 0.687 GMACs at 240."""
-    return EfficientNet(1.0, 1.1, num_classes=num_classes, **options)
+    return EfficientNet(1.0, 1.1, num_classes=num_classes, **given(options))
 
 
-def efficientnet_b2(num_classes: int = 1000, **options: Unpack[EfficientNetOptions]) -> EfficientNet:
+def efficientnet_b2(num_classes: int = 1000, options: EfficientNetOptions | None = None) -> EfficientNet:
     """9.110 M parameters, 1.088 GMACs at 288."""
-    options = EfficientNetOptions(dropout=0.3) | options
-    return EfficientNet(1.1, 1.2, num_classes=num_classes, **options)
+    values = {"dropout": 0.3} | given(options)
+    return EfficientNet(1.1, 1.2, num_classes=num_classes, **values)
 
 
-def efficientnet_b3(num_classes: int = 1000, **options: Unpack[EfficientNetOptions]) -> EfficientNet:
+def efficientnet_b3(num_classes: int = 1000, options: EfficientNetOptions | None = None) -> EfficientNet:
     """12.233 M parameters, 1.827 GMACs at 300."""
-    options = EfficientNetOptions(dropout=0.3) | options
-    return EfficientNet(1.2, 1.4, num_classes=num_classes, **options)
+    values = {"dropout": 0.3} | given(options)
+    return EfficientNet(1.2, 1.4, num_classes=num_classes, **values)
 
 
-def efficientnet_b4(num_classes: int = 1000, **options: Unpack[EfficientNetOptions]) -> EfficientNet:
+def efficientnet_b4(num_classes: int = 1000, options: EfficientNetOptions | None = None) -> EfficientNet:
     """19.342 M parameters, 4.394 GMACs at 380."""
-    options = EfficientNetOptions(dropout=0.4) | options
-    return EfficientNet(1.4, 1.8, num_classes=num_classes, **options)
+    values = {"dropout": 0.4} | given(options)
+    return EfficientNet(1.4, 1.8, num_classes=num_classes, **values)
 
 
-def efficientnet_b5(num_classes: int = 1000, **options: Unpack[EfficientNetOptions]) -> EfficientNet:
+def efficientnet_b5(num_classes: int = 1000, options: EfficientNetOptions | None = None) -> EfficientNet:
     """30.390 M parameters, 10.266 GMACs at 456."""
-    options = EfficientNetOptions(dropout=0.4, norm_eps=1e-3) | options
-    return EfficientNet(1.6, 2.2, num_classes=num_classes, norm_momentum=0.01, **options)
+    values = {"dropout": 0.4, "norm_eps": 1e-3} | given(options)
+    return EfficientNet(1.6, 2.2, num_classes=num_classes, norm_momentum=0.01, **values)
 
 
-def efficientnet_b6(num_classes: int = 1000, **options: Unpack[EfficientNetOptions]) -> EfficientNet:
+def efficientnet_b6(num_classes: int = 1000, options: EfficientNetOptions | None = None) -> EfficientNet:
     """43.041 M parameters, 19.068 GMACs at 528."""
-    options = EfficientNetOptions(dropout=0.5, norm_eps=1e-3) | options
-    return EfficientNet(1.8, 2.6, num_classes=num_classes, norm_momentum=0.01, **options)
+    values = {"dropout": 0.5, "norm_eps": 1e-3} | given(options)
+    return EfficientNet(1.8, 2.6, num_classes=num_classes, norm_momentum=0.01, **values)
 
 
-def efficientnet_b7(num_classes: int = 1000, **options: Unpack[EfficientNetOptions]) -> EfficientNet:
+def efficientnet_b7(num_classes: int = 1000, options: EfficientNetOptions | None = None) -> EfficientNet:
     """66.348 M parameters, 37.746 GMACs at 600."""
-    options = EfficientNetOptions(dropout=0.5, norm_eps=1e-3) | options
-    return EfficientNet(2.0, 3.1, num_classes=num_classes, norm_momentum=0.01, **options)
+    values = {"dropout": 0.5, "norm_eps": 1e-3} | given(options)
+    return EfficientNet(2.0, 3.1, num_classes=num_classes, norm_momentum=0.01, **values)

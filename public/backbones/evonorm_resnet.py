@@ -6,8 +6,6 @@ Deviations from the paper: those of `resnet_v2.py` and `public/layers/evo_norm.p
 that has one more norm between the stem's convolution and its pooling.
 """
 
-from typing import Unpack
-
 from torch import nn
 
 from public.backbones.preactivation_network import PreactivationNetwork, PreactivationOptions
@@ -15,7 +13,7 @@ from public.layers.evo_norm import EvoNormB0
 from public.layers.preactivation import PreactivationBottleneck
 
 
-def evonorm_resnet50(num_classes: int = 1000, **options: Unpack[PreactivationOptions]) -> PreactivationNetwork:
+def evonorm_resnet50(num_classes: int = 1000, options: PreactivationOptions | None = None) -> PreactivationNetwork:
     """25.572 M parameters, 4.089 GMACs at 224."""
     return PreactivationNetwork(
         PreactivationBottleneck,

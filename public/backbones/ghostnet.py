@@ -7,8 +7,9 @@ Deviations from the paper: none known; as in its authors' code squeeze-and-excit
 behind the strided convolution.
 """
 
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypedDict, Unpack
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from torch.nn import functional
 
 from public.backbones.features import Backbone
 from public.backbones.levels import Step, levels_by_stride
+from public.backbones.options import given
+from public.config.options import NetworkOptions
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.initialisation import kaiming_fan_out_
@@ -106,11 +109,13 @@ class GhostBottleneck(nn.Module):
         return self.ghost2(self.se(out)) + self.shortcut(x)  # [B, channels, H/s, W/s]
 
 
-class GhostNetOptions(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class GhostNetOptions(NetworkOptions):
     """What can be set on every GhostNet."""
 
-    dropout: float
-    """Share of the last hidden features that are dropped before the classifier; default 0.2."""
+    kind: ClassVar[str] = "ghostnet"
+    dropout: float | None = None
+    """Share of the last hidden features that are dropped before the classifier. None: 0.2."""
 
 
 class GhostNet(Backbone):
@@ -154,11 +159,11 @@ class GhostNet(Backbone):
         return self.classifier(self.dropout(x))
 
 
-def ghostnet_100(num_classes: int = 1000, **options: Unpack[GhostNetOptions]) -> GhostNet:
+def ghostnet_100(num_classes: int = 1000, options: GhostNetOptions | None = None) -> GhostNet:
     """5.183 M parameters, 0.141 GMACs at 224."""
-    return GhostNet(1.0, num_classes=num_classes, **options)
+    return GhostNet(1.0, num_classes=num_classes, **given(options))
 
 
-def ghostnet_130(num_classes: int = 1000, **options: Unpack[GhostNetOptions]) -> GhostNet:
+def ghostnet_130(num_classes: int = 1000, options: GhostNetOptions | None = None) -> GhostNet:
     """7.359 M parameters, 0.227 GMACs at 224."""
-    return GhostNet(1.3, num_classes=num_classes, **options)
+    return GhostNet(1.3, num_classes=num_classes, **given(options))

@@ -9,11 +9,10 @@ Deviations from the paper: none known. Deviations from timm's layer: the positio
 layer, as behind the 3x3 that it replaces.
 """
 
-from typing import Unpack
-
 from torch import Tensor, nn
 
-from public.backbones.residual_network import ResidualNetwork, ResidualOptions
+from public.backbones.options import given
+from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import Bottleneck, residual_layers
 
 _KEYS, _HEADS, _SCOPE = 16, 4, 23
@@ -63,10 +62,10 @@ class LambdaResNet(ResidualNetwork):
     """A 7x7 stem with stride 4, four layers of lambda blocks, a linear classifier. Levels c1 (the stem's) to c5."""
 
 
-def lambda_resnet50(num_classes: int = 1000, **options: Unpack[ResidualOptions]) -> LambdaResNet:
+def lambda_resnet50(num_classes: int = 1000, options: ResNetOptions | None = None) -> LambdaResNet:
     """14.996 M parameters, 6.545 GMACs at 224. `zero_init_residual` is True by default."""
     # A layer multiplies its input with itself. In evaluation mode, before the norms know any statistics, 16 of them
     # one after another would leave the range of float32.
-    options.setdefault("zero_init_residual", True)
+    values = {"zero_init_residual": True} | given(options)
     layers = residual_layers(LambdaBottleneck, (3, 4, 6, 3), 64)
-    return LambdaResNet(layers, num_classes=num_classes, **options)
+    return LambdaResNet(layers, num_classes=num_classes, **values)

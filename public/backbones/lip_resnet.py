@@ -9,12 +9,13 @@ average but keeps the weights within float16.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from public.backbones.residual_network import ResidualNetwork, ResidualOptions
+from public.backbones.options import given
+from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import Bottleneck, ResidualBlock, conv, residual_layers
 
 _SENSITIVITY, _LOGIT_WIDTH = 12.0, 128
@@ -142,8 +143,8 @@ class LipResNet(ResidualNetwork):
     Images must have more than 16 pixels on a side: the logits are normalised over the map, which takes two places.
     """
 
-    def __init__(self, depths: Sequence[int], *, num_classes: int = 1000, **options: Unpack[ResidualOptions]) -> None:
-        """Takes the number of blocks in each of four layers, and the options."""
+    def __init__(self, depths: Sequence[int], *, num_classes: int = 1000, **options: Any) -> None:
+        """Takes the number of blocks in each of four layers, and `ResidualNetwork`'s options."""
         layers = residual_layers(_block, depths, 64)
         super().__init__(layers, pool=SimplifiedPooling(64), num_classes=num_classes, **options)
         for module in self.modules():
@@ -151,6 +152,6 @@ class LipResNet(ResidualNetwork):
                 nn.init.zeros_(module.conv.weight)  # logits all alike: at first a plain mean
 
 
-def lip_resnet50(num_classes: int = 1000, **options: Unpack[ResidualOptions]) -> LipResNet:
+def lip_resnet50(num_classes: int = 1000, options: ResNetOptions | None = None) -> LipResNet:
     """23.864 M parameters, 5.3 GMACs at 224."""
-    return LipResNet((3, 4, 6, 3), num_classes=num_classes, **options)
+    return LipResNet((3, 4, 6, 3), num_classes=num_classes, **given(options))

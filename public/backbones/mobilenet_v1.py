@@ -7,13 +7,16 @@ stride 1, as the paper's figures of 7x7 maps need, not the 2 that its table prin
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
+from public.backbones.options import given
+from public.config.options import NetworkOptions
 from public.layers.depthwise import DepthwiseConv2d
 from public.layers.initialisation import kaiming_fan_out_
 
@@ -35,11 +38,13 @@ def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
     return nn.Sequential(layers)
 
 
-class MobileNetV1Options(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV1Options(NetworkOptions):
     """What can be set on MobileNet."""
 
-    dropout: float
-    """Share of the pooled features that are dropped before the classifier; default 0."""
+    kind: ClassVar[str] = "mobilenet_v1"
+    dropout: float | None = None
+    """Share of the pooled features that are dropped before the classifier. None: 0."""
 
 
 class MobileNetV1(Backbone):
@@ -70,6 +75,6 @@ class MobileNetV1(Backbone):
         return self.classifier(self.dropout(x))
 
 
-def mobilenet_v1(num_classes: int = 1000, **options: Unpack[MobileNetV1Options]) -> MobileNetV1:
+def mobilenet_v1(num_classes: int = 1000, options: MobileNetV1Options | None = None) -> MobileNetV1:
     """4.232 M parameters, 0.569 GMACs at 224."""
-    return MobileNetV1(num_classes=num_classes, **options)
+    return MobileNetV1(num_classes=num_classes, **given(options))

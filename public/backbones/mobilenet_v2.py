@@ -6,13 +6,16 @@ Referee: torchvision's `mobilenet_v2` (key names, initialisation, logits) with i
 Deviations from the paper: none in the network.
 """
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
+from public.backbones.options import given
+from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.initialisation import kaiming_fan_out_
 
@@ -64,11 +67,13 @@ def _blocks() -> list[nn.Module]:
     return blocks
 
 
-class MobileNetV2Options(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV2Options(NetworkOptions):
     """What can be set on MobileNetV2."""
 
-    dropout: float
-    """Share of the pooled features that are dropped before the classifier; default 0.2."""
+    kind: ClassVar[str] = "mobilenet_v2"
+    dropout: float | None = None
+    """Share of the pooled features that are dropped before the classifier. None: 0.2."""
 
 
 class MobileNetV2(Backbone):
@@ -108,6 +113,6 @@ def _paths(start: int, end: int) -> tuple[str, ...]:
     return tuple(f"features.{index}" for index in range(start, end))
 
 
-def mobilenet_v2(num_classes: int = 1000, **options: Unpack[MobileNetV2Options]) -> MobileNetV2:
+def mobilenet_v2(num_classes: int = 1000, options: MobileNetV2Options | None = None) -> MobileNetV2:
     """3.505 M parameters, 0.301 GMACs at 224."""
-    return MobileNetV2(num_classes=num_classes, **options)
+    return MobileNetV2(num_classes=num_classes, **given(options))

@@ -9,14 +9,16 @@ Deviations from ModelZoo: the small network's last layer but one has the paper's
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypedDict, Unpack
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone
 from public.backbones.levels import Step, levels_by_stride
+from public.backbones.options import DropPathOptions, given, require_epsilon
 from public.layers.batch_norm import set_batch_norms_
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
@@ -97,15 +99,19 @@ class InvertedResidual(nn.Module):
         return x + self.drop_path(self.block(x)) if self.has_shortcut else self.block(x)
 
 
-class MobileNetV3Options(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV3Options(DropPathOptions):
     """What can be set on every MobileNetV3."""
 
-    dropout: float
-    """Share of the last hidden features that are dropped before the classifier; default 0.2."""
-    drop_path: float
-    """Share of the training images that skip the last block; it grows linearly with depth. Default 0."""
-    norm_eps: float
-    """Epsilon of the batch norms; default 1e-3."""
+    kind: ClassVar[str] = "mobilenet_v3"
+    dropout: float | None = None
+    """Share of the last hidden features that are dropped before the classifier. None: 0.2."""
+    norm_eps: float | None = None
+    """Epsilon of the batch norms. None: 1e-3."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_epsilon(self.norm_eps)
 
 
 class MobileNetV3(Backbone):
@@ -151,11 +157,11 @@ class MobileNetV3(Backbone):
         return self.classifier(x)
 
 
-def mobilenet_v3_large(num_classes: int = 1000, **options: Unpack[MobileNetV3Options]) -> MobileNetV3:
+def mobilenet_v3_large(num_classes: int = 1000, options: MobileNetV3Options | None = None) -> MobileNetV3:
     """5.483 M parameters, 0.217 GMACs at 224."""
-    return MobileNetV3(_LARGE, 1280, num_classes=num_classes, **options)
+    return MobileNetV3(_LARGE, 1280, num_classes=num_classes, **given(options))
 
 
-def mobilenet_v3_small(num_classes: int = 1000, **options: Unpack[MobileNetV3Options]) -> MobileNetV3:
+def mobilenet_v3_small(num_classes: int = 1000, options: MobileNetV3Options | None = None) -> MobileNetV3:
     """2.543 M parameters, 0.057 GMACs at 224."""
-    return MobileNetV3(_SMALL, 1024, num_classes=num_classes, **options)
+    return MobileNetV3(_SMALL, 1024, num_classes=num_classes, **given(options))

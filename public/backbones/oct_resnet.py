@@ -11,13 +11,13 @@ A pair is (high, low): [B, C - L, H, W] and [B, L, ceil(H/2), ceil(W/2)], L a sh
 """
 
 from collections.abc import Sequence
-from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from public.backbones.residual_network import ResidualNetwork, ResidualOptions
+from public.backbones.options import given
+from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import ResidualBlock, ResidualLayer, conv
 
 Pair = tuple[Tensor, Tensor | None]
@@ -163,11 +163,11 @@ class OctResNet(ResidualNetwork):
     """A 7x7 stem with stride 4, four octave layers, a linear classifier. Levels c1 (the stem's) to c5."""
 
 
-def oct_resnet50_alpha0125(num_classes: int = 1000, **options: Unpack[ResidualOptions]) -> OctResNet:
+def oct_resnet50_alpha0125(num_classes: int = 1000, options: ResNetOptions | None = None) -> OctResNet:
     """An eighth of the channels low: 25.557 M parameters, 3.565 GMACs at 224."""
-    return OctResNet(_octave_layers((3, 4, 6, 3), 0.125), num_classes=num_classes, **options)
+    return OctResNet(_octave_layers((3, 4, 6, 3), 0.125), num_classes=num_classes, **given(options))
 
 
-def oct_resnet50_alpha0250(num_classes: int = 1000, **options: Unpack[ResidualOptions]) -> OctResNet:
+def oct_resnet50_alpha0250(num_classes: int = 1000, options: ResNetOptions | None = None) -> OctResNet:
     """A quarter of the channels low: 25.557 M parameters, 3.104 GMACs at 224."""
-    return OctResNet(_octave_layers((3, 4, 6, 3), 0.25), num_classes=num_classes, **options)
+    return OctResNet(_octave_layers((3, 4, 6, 3), 0.25), num_classes=num_classes, **given(options))

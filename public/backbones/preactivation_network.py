@@ -5,22 +5,24 @@ Key names are those of timm's ResNetV2.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TypedDict
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
+from public.backbones.options import DropPathOptions
 from public.layers.drop_path import linear_drop_path_
 from public.layers.initialisation import kaiming_fan_out_
 from public.layers.preactivation import ActivationMaker, BlockMaker, NormMaker, PreactivationBlock
 
 
-class PreactivationOptions(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class PreactivationOptions(DropPathOptions):
     """What can be set on every pre-activation ResNet."""
 
-    drop_path: float
-    """Share of the training images that skip the last block; it grows linearly with depth. Default 0."""
+    kind: ClassVar[str] = "preactivation_resnet"
 
 
 class PreactivationNetwork(Backbone):
@@ -34,7 +36,7 @@ class PreactivationNetwork(Backbone):
         norm: what comes before each activation, by its number of channels.
         activation: what follows each norm.
         num_classes: number of logits.
-        drop_path: see `PreactivationOptions`.
+        drop_path: see `DropPathOptions`.
     """
 
     classifier_prefix = "head.fc."

@@ -8,14 +8,16 @@ Deviations from the paper: none known.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypedDict, Unpack
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone
 from public.backbones.levels import Step, levels_by_stride
+from public.backbones.options import DropPathOptions, given
 from public.layers.batch_norm import set_batch_norms_
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.drop_path import drop_path_layer, linear_drop_path_
@@ -89,13 +91,13 @@ class InvertedResidual(nn.Module):
         return x + self.drop_path(branch) if self.has_shortcut else branch
 
 
-class ProxylessNASOptions(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class ProxylessNASOptions(DropPathOptions):
     """What can be set on every ProxylessNAS network."""
 
-    dropout: float
-    """Share of the pooled features that are dropped before the classifier; default 0."""
-    drop_path: float
-    """Share of the training images that skip the last block; it grows linearly with depth. Default 0."""
+    kind: ClassVar[str] = "proxylessnas"
+    dropout: float | None = None
+    """Share of the pooled features that are dropped before the classifier. None: 0."""
 
 
 class ProxylessNAS(Backbone):
@@ -144,16 +146,16 @@ class ProxylessNAS(Backbone):
         return self.classifier(x)
 
 
-def proxylessnas_gpu(num_classes: int = 1000, **options: Unpack[ProxylessNASOptions]) -> ProxylessNAS:
+def proxylessnas_gpu(num_classes: int = 1000, options: ProxylessNASOptions | None = None) -> ProxylessNAS:
     """7.120 M parameters, 0.465 GMACs at 224."""
-    return ProxylessNAS(_GPU, 40, 1728, num_classes=num_classes, **options)
+    return ProxylessNAS(_GPU, 40, 1728, num_classes=num_classes, **given(options))
 
 
-def proxylessnas_cpu(num_classes: int = 1000, **options: Unpack[ProxylessNASOptions]) -> ProxylessNAS:
+def proxylessnas_cpu(num_classes: int = 1000, options: ProxylessNASOptions | None = None) -> ProxylessNAS:
     """4.362 M parameters, 0.439 GMACs at 224."""
-    return ProxylessNAS(_CPU, 40, 1432, num_classes=num_classes, **options)
+    return ProxylessNAS(_CPU, 40, 1432, num_classes=num_classes, **given(options))
 
 
-def proxylessnas_mobile(num_classes: int = 1000, **options: Unpack[ProxylessNASOptions]) -> ProxylessNAS:
+def proxylessnas_mobile(num_classes: int = 1000, options: ProxylessNASOptions | None = None) -> ProxylessNAS:
     """4.081 M parameters, 0.320 GMACs at 224."""
-    return ProxylessNAS(_MOBILE, 32, 1280, num_classes=num_classes, **options)
+    return ProxylessNAS(_MOBILE, 32, 1280, num_classes=num_classes, **given(options))

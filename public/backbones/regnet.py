@@ -13,14 +13,16 @@ squeezes to a quarter of the block's *input*, not of its own width.
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple, TypedDict, Unpack
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
+from public.backbones.options import DropPathOptions, given
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.drop_path import drop_path_layer, linear_drop_path_
@@ -101,11 +103,11 @@ class Block(nn.Module):
         return self.activation(shortcut + self.drop_path(self.f(x)))
 
 
-class RegNetOptions(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class RegNetOptions(DropPathOptions):
     """What can be set on every RegNet."""
 
-    drop_path: float
-    """Share of the training images that skip the last block; it grows linearly with depth. Default 0."""
+    kind: ClassVar[str] = "regnet"
 
 
 class RegNet(Backbone):
@@ -147,163 +149,163 @@ class RegNet(Backbone):
         return self.fc(x)
 
 
-def regnet_x_200mf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_200mf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """2.685 M parameters, 0.199 GMACs at 224."""
     stages = design(13, 24, 36.44, 2.49, 8)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_400mf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_400mf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """5.158 M parameters, 0.398 GMACs at 224."""
     stages = design(22, 24, 24.48, 2.54, 16)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_400mf_tv(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_400mf_tv(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """torchvision's `regnet_x_400mf`: 5.496 M parameters, 0.414 GMACs at 224."""
     stages = design(22, 24, 24.48, 2.54, 16, to_multiple)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_600mf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_600mf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """6.196 M parameters, 0.601 GMACs at 224."""
     stages = design(16, 48, 36.97, 2.24, 24)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_800mf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_800mf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """7.260 M parameters, 0.800 GMACs at 224."""
     stages = design(16, 56, 35.73, 2.28, 16)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_1_6gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_1_6gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """9.190 M parameters, 1.603 GMACs at 224."""
     stages = design(18, 80, 34.01, 2.25, 24)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_3_2gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_3_2gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """15.297 M parameters, 3.177 GMACs at 224."""
     stages = design(25, 88, 26.31, 2.25, 48)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_4gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_4gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """22.118 M parameters, 3.964 GMACs at 224."""
     stages = design(23, 96, 38.65, 2.43, 40)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_6_4gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_6_4gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """26.209 M parameters, 6.460 GMACs at 224."""
     stages = design(17, 184, 60.83, 2.07, 56)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_8gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_8gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """39.573 M parameters, 7.995 GMACs at 224."""
     stages = design(23, 80, 49.56, 2.88, 120)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_12gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_12gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """46.106 M parameters, 12.087 GMACs at 224."""
     stages = design(19, 168, 73.36, 2.37, 112)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_16gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_16gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """54.279 M parameters, 15.941 GMACs at 224."""
     stages = design(22, 216, 55.59, 2.1, 128)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_x_32gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_x_32gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """107.812 M parameters, 31.736 GMACs at 224."""
     stages = design(23, 320, 69.86, 2.0, 168)
-    return RegNet(stages, num_classes=num_classes, **options)
+    return RegNet(stages, num_classes=num_classes, **given(options))
 
 
-def regnet_y_200mf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_200mf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """3.163 M parameters, 0.200 GMACs at 224."""
     stages = design(13, 24, 36.44, 2.49, 8)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_400mf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_400mf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """4.344 M parameters, 0.402 GMACs at 224."""
     stages = design(16, 48, 27.89, 2.09, 8)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_600mf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_600mf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """6.055 M parameters, 0.601 GMACs at 224."""
     stages = design(15, 48, 32.54, 2.32, 16)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_800mf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_800mf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """6.263 M parameters, 0.797 GMACs at 224."""
     stages = design(14, 56, 38.84, 2.4, 16)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_800mf_tv(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_800mf_tv(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """torchvision's `regnet_y_800mf`: 6.433 M parameters, 0.834 GMACs at 224."""
     stages = design(14, 56, 38.84, 2.4, 16, to_multiple)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_1_6gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_1_6gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """11.202 M parameters, 1.612 GMACs at 224."""
     stages = design(27, 48, 20.71, 2.65, 24)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_3_2gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_3_2gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """19.436 M parameters, 3.176 GMACs at 224."""
     stages = design(21, 80, 42.63, 2.66, 24)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_4gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_4gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """20.647 M parameters, 3.973 GMACs at 224."""
     stages = design(22, 96, 31.41, 2.24, 64)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_6_4gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_6_4gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """30.583 M parameters, 6.355 GMACs at 224."""
     stages = design(25, 112, 33.22, 2.27, 72)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_8gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_8gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """39.180 M parameters, 7.963 GMACs at 224."""
     stages = design(17, 192, 76.82, 2.19, 56)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_8gf_tv(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_8gf_tv(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """torchvision's `regnet_y_8gf`: 39.381 M parameters, 8.473 GMACs at 224."""
     stages = design(17, 192, 76.82, 2.19, 56, to_multiple)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_12gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_12gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """51.823 M parameters, 12.092 GMACs at 224."""
     stages = design(19, 168, 73.36, 2.37, 112)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_16gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_16gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """83.590 M parameters, 15.912 GMACs at 224."""
     stages = design(18, 200, 106.23, 2.48, 112)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))
 
 
-def regnet_y_32gf(num_classes: int = 1000, **options: Unpack[RegNetOptions]) -> RegNet:
+def regnet_y_32gf(num_classes: int = 1000, options: RegNetOptions | None = None) -> RegNet:
     """145.047 M parameters, 32.280 GMACs at 224."""
     stages = design(20, 232, 115.89, 2.53, 232)
-    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **options)
+    return RegNet(stages, squeeze_excite=True, num_classes=num_classes, **given(options))

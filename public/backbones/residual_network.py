@@ -4,24 +4,26 @@ A family gives it layers, and where it has them its own stem or pooling; key nam
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
+from public.backbones.options import DropPathOptions
 from public.layers.drop_path import linear_drop_path_
 from public.layers.initialisation import kaiming_fan_out_
 from public.layers.residual import ResidualLayer, zero_last_norms_
 
 
-class ResidualOptions(TypedDict, total=False):
-    """What can be set on every ResNet."""
+@dataclass(frozen=True, kw_only=True)
+class ResNetOptions(DropPathOptions):
+    """What can be set on every network of residual blocks: ResNet and what was made of it, for ImageNet and CIFAR."""
 
-    zero_init_residual: bool
-    """Start every block as its shortcut (zero gamma); default False."""
-    drop_path: float
-    """Share of the training images that skip the last block; it grows linearly with depth. Default 0."""
+    kind: ClassVar[str] = "resnet"
+    zero_init_residual: bool | None = None
+    """Whether every block starts as its shortcut (zero gamma). None: not so, but in lambda_resnet50."""
 
 
 class ResidualNetwork(Backbone):
@@ -34,8 +36,8 @@ class ResidualNetwork(Backbone):
         strides: of each layer's map.
         stem: images [B, 3, H, W] -> [B, width, ceil(H/2), ceil(W/2)]; None: a 7x7 convolution.
         pool: [B, width, H, W] -> [B, width, ceil(H/2), ceil(W/2)]; None: the maximum of 3x3.
-        zero_init_residual: see `ResidualOptions`.
-        drop_path: see `ResidualOptions`.
+        zero_init_residual: see `ResNetOptions`.
+        drop_path: see `DropPathOptions`.
     """
 
     classifier_prefix = "fc."

@@ -9,11 +9,11 @@ Deviation from ModelZoo.pytorch: that has a 7x7 stem, strides in the 3x3 and a p
 """
 
 from collections.abc import Sequence
-from typing import Unpack
 
 from torch import Tensor, nn
 
-from public.backbones.residual_network import ResidualNetwork, ResidualOptions
+from public.backbones.options import given
+from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import ResidualBlock, conv, residual_layers
 
 _RADIX = 2
@@ -97,7 +97,7 @@ class ResNeSt(ResidualNetwork):
     """A stem with stride 4, four layers of split attention, a linear classifier. Levels c1 (the stem's) to c5."""
 
 
-def resnest50(num_classes: int = 1000, **options: Unpack[ResidualOptions]) -> ResNeSt:
+def resnest50(num_classes: int = 1000, options: ResNetOptions | None = None) -> ResNeSt:
     """27.483 M parameters, 5.371 GMACs at 224."""
     layers = residual_layers(SplitAttentionBottleneck, (3, 4, 6, 3), 64)
-    return ResNeSt(layers, stem=_deep_stem(), num_classes=num_classes, **options)
+    return ResNeSt(layers, stem=_deep_stem(), num_classes=num_classes, **given(options))

@@ -8,36 +8,36 @@ Deviations from ModelZoo.pytorch: that normalises twice there, and its 101 and 1
 """
 
 from functools import partial
-from typing import Unpack
 
 from torch import nn
 
+from public.backbones.options import given
 from public.backbones.preactivation_network import PreactivationNetwork, PreactivationOptions
 from public.layers.preactivation import PreactivationBasicBlock, PreactivationBottleneck
 
 _network = partial(PreactivationNetwork, norm=nn.BatchNorm2d, activation=partial(nn.ReLU, inplace=True))
 
 
-def resnet18_v2(num_classes: int = 1000, **options: Unpack[PreactivationOptions]) -> PreactivationNetwork:
+def resnet18_v2(num_classes: int = 1000, options: PreactivationOptions | None = None) -> PreactivationNetwork:
     """11.688 M parameters, 1.814 GMACs at 224."""
-    return _network(PreactivationBasicBlock, (2, 2, 2, 2), num_classes=num_classes, **options)
+    return _network(PreactivationBasicBlock, (2, 2, 2, 2), num_classes=num_classes, **given(options))
 
 
-def resnet34_v2(num_classes: int = 1000, **options: Unpack[PreactivationOptions]) -> PreactivationNetwork:
+def resnet34_v2(num_classes: int = 1000, options: PreactivationOptions | None = None) -> PreactivationNetwork:
     """21.796 M parameters, 3.664 GMACs at 224."""
-    return _network(PreactivationBasicBlock, (3, 4, 6, 3), num_classes=num_classes, **options)
+    return _network(PreactivationBasicBlock, (3, 4, 6, 3), num_classes=num_classes, **given(options))
 
 
-def resnet50_v2(num_classes: int = 1000, **options: Unpack[PreactivationOptions]) -> PreactivationNetwork:
+def resnet50_v2(num_classes: int = 1000, options: PreactivationOptions | None = None) -> PreactivationNetwork:
     """25.549 M parameters, 4.089 GMACs at 224."""
-    return _network(PreactivationBottleneck, (3, 4, 6, 3), num_classes=num_classes, **options)
+    return _network(PreactivationBottleneck, (3, 4, 6, 3), num_classes=num_classes, **given(options))
 
 
-def resnet101_v2(num_classes: int = 1000, **options: Unpack[PreactivationOptions]) -> PreactivationNetwork:
+def resnet101_v2(num_classes: int = 1000, options: PreactivationOptions | None = None) -> PreactivationNetwork:
     """44.541 M parameters, 7.801 GMACs at 224."""
-    return _network(PreactivationBottleneck, (3, 4, 23, 3), num_classes=num_classes, **options)
+    return _network(PreactivationBottleneck, (3, 4, 23, 3), num_classes=num_classes, **given(options))
 
 
-def resnet152_v2(num_classes: int = 1000, **options: Unpack[PreactivationOptions]) -> PreactivationNetwork:
+def resnet152_v2(num_classes: int = 1000, options: PreactivationOptions | None = None) -> PreactivationNetwork:
     """60.185 M parameters, 11.514 GMACs at 224."""
-    return _network(PreactivationBottleneck, (3, 8, 36, 3), num_classes=num_classes, **options)
+    return _network(PreactivationBottleneck, (3, 8, 36, 3), num_classes=num_classes, **given(options))

@@ -12,14 +12,18 @@ Deviations from timm and 2020: eSE is in every block, as the paper says. timm ha
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypedDict, Unpack
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from public.backbones.features import Backbone, Level
+from public.backbones.options import given
+from public.config.checks import require_one_of
+from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.depthwise import DepthwiseConv2d
 from public.layers.initialisation import kaiming_fan_out_
@@ -91,11 +95,18 @@ def _pool() -> nn.Module:
     return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2, ceil_mode=True))
 
 
-class VoVNetOptions(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class VoVNetOptions(NetworkOptions):
     """What can be set on every VoVNet."""
 
-    ese_blocks: Literal["all", "last"]
-    """In which blocks of a stage channel attention is: all (default), or as in timm the last."""
+    kind: ClassVar[str] = "vovnet"
+    ese_blocks: Literal["all", "last"] | None = None
+    """In which blocks of a stage channel attention is: all, or as in timm the last. None: all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ese_blocks is not None:
+            require_one_of("network_options.ese_blocks", self.ese_blocks, ("all", "last"))
 
 
 class VoVNet(Backbone):
@@ -115,8 +126,6 @@ class VoVNet(Backbone):
     ) -> None:
         """Takes the blocks of each stage, the 3x3s in each block, the variant and the options."""
         super().__init__()
-        if ese_blocks not in ("all", "last"):
-            raise ValueError(f"ese_blocks={ese_blocks!r} must be 'all' or 'last'.")
         conv = depthwise_conv if depthwise else full_conv
         widths, outputs = (_SLIM_WIDTHS, _SLIM_CHANNELS) if slim else (_WIDTHS, _CHANNELS)
         channels = _STEM_CHANNELS if depthwise else 2 * _STEM_CHANNELS
@@ -146,36 +155,36 @@ class VoVNet(Backbone):
         return self.head(x)
 
 
-def vovnet19_slim_dw_se(num_classes: int = 1000, **options: Unpack[VoVNetOptions]) -> VoVNet:
+def vovnet19_slim_dw_se(num_classes: int = 1000, options: VoVNetOptions | None = None) -> VoVNet:
     """1.898 M parameters, 0.398 GMACs at 224."""
-    return VoVNet((1, 1, 1, 1), 3, slim=True, depthwise=True, num_classes=num_classes, **options)
+    return VoVNet((1, 1, 1, 1), 3, slim=True, depthwise=True, num_classes=num_classes, **given(options))
 
 
-def vovnet19_dw_se(num_classes: int = 1000, **options: Unpack[VoVNetOptions]) -> VoVNet:
+def vovnet19_dw_se(num_classes: int = 1000, options: VoVNetOptions | None = None) -> VoVNet:
     """6.543 M parameters, 1.333 GMACs at 224."""
-    return VoVNet((1, 1, 1, 1), 3, depthwise=True, num_classes=num_classes, **options)
+    return VoVNet((1, 1, 1, 1), 3, depthwise=True, num_classes=num_classes, **given(options))
 
 
-def vovnet19_slim_se(num_classes: int = 1000, **options: Unpack[VoVNetOptions]) -> VoVNet:
+def vovnet19_slim_se(num_classes: int = 1000, options: VoVNetOptions | None = None) -> VoVNet:
     """3.166 M parameters, 1.680 GMACs at 224."""
-    return VoVNet((1, 1, 1, 1), 3, slim=True, num_classes=num_classes, **options)
+    return VoVNet((1, 1, 1, 1), 3, slim=True, num_classes=num_classes, **given(options))
 
 
-def vovnet19_se(num_classes: int = 1000, **options: Unpack[VoVNetOptions]) -> VoVNet:
+def vovnet19_se(num_classes: int = 1000, options: VoVNetOptions | None = None) -> VoVNet:
     """11.205 M parameters, 4.122 GMACs at 224."""
-    return VoVNet((1, 1, 1, 1), 3, num_classes=num_classes, **options)
+    return VoVNet((1, 1, 1, 1), 3, num_classes=num_classes, **given(options))
 
 
-def vovnet39_se(num_classes: int = 1000, **options: Unpack[VoVNetOptions]) -> VoVNet:
+def vovnet39_se(num_classes: int = 1000, options: VoVNetOptions | None = None) -> VoVNet:
     """26.209 M parameters, 7.076 GMACs at 224."""
-    return VoVNet((1, 1, 2, 2), 5, num_classes=num_classes, **options)
+    return VoVNet((1, 1, 2, 2), 5, num_classes=num_classes, **given(options))
 
 
-def vovnet57_se(num_classes: int = 1000, **options: Unpack[VoVNetOptions]) -> VoVNet:
+def vovnet57_se(num_classes: int = 1000, options: VoVNetOptions | None = None) -> VoVNet:
     """42.480 M parameters, 8.936 GMACs at 224."""
-    return VoVNet((1, 1, 4, 3), 5, num_classes=num_classes, **options)
+    return VoVNet((1, 1, 4, 3), 5, num_classes=num_classes, **given(options))
 
 
-def vovnet99_se(num_classes: int = 1000, **options: Unpack[VoVNetOptions]) -> VoVNet:
+def vovnet99_se(num_classes: int = 1000, options: VoVNetOptions | None = None) -> VoVNet:
     """70.549 M parameters, 16.496 GMACs at 224."""
-    return VoVNet((1, 3, 9, 3), 5, num_classes=num_classes, **options)
+    return VoVNet((1, 3, 9, 3), 5, num_classes=num_classes, **given(options))

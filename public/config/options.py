@@ -7,11 +7,16 @@ default and its check, and an experiment's --help shows those of its own kind al
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
-from public.config.checks import require, require_at_least
+from public.config.checks import require, require_at_least, require_one_of
 
 OptionsT = TypeVar("OptionsT", bound="Options")
+
+Activation = Literal["relu", "relu6", "leaky_relu", "prelu", "elu", "gelu", "swish", "hard_swish", "mish"]
+"""The keys of `public.layers.activations.ACTIVATIONS`."""
+Norm = Literal["switch"]
+"""Norms that can take the place of batch norm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +89,15 @@ class NetworkOptions(Options):
     kind: ClassVar[str] = "any network"
     dropout: float | None = None
     """Share of the pooled features that are dropped before the classifier."""
-    activation: str | None = None
-    """A key of `public.layers.activations.ACTIVATIONS` (swish, mish, ...) in the place of each of the network's own;
-    gates of attention stay."""
-    norm: str | None = None
+    activation: Activation | None = None
+    """What takes the place of each of the network's own activations; gates of attention stay."""
+    norm: Norm | None = None
     """switch: SwitchNorm in the place of every batch norm."""
 
     def __post_init__(self) -> None:
         value = self.dropout
         require(value is None or 0 <= value < 1, f"network_options.dropout={value} must lie within [0, 1).")
-        require(self.norm in (None, "switch"), f"network_options.norm={self.norm!r} must be switch, or None.")
+        if self.activation is not None:
+            require_one_of("network_options.activation", self.activation, get_args(Activation))
+        if self.norm is not None:
+            require_one_of("network_options.norm", self.norm, get_args(Norm))
