@@ -34,9 +34,8 @@ SIZE = Scaled(1, of=1)
 """The data's `input_size` itself."""
 
 
-@dataclass(frozen=True, init=False, repr=False)
 class Call:
-    """A transform to be made: a class and the keyword arguments of its constructor.
+    """A transform to be made: a class and the keyword arguments of its constructor. It is never changed.
 
     An argument may be a number, a text, a bool, None, an enumeration's member, a torch dtype, a `Scaled`, another Call,
     or a tuple of these (a list becomes one).
@@ -44,6 +43,8 @@ class Call:
     Raises:
         ValueError: not a class, or it does not take these arguments.
     """
+
+    __slots__ = ("keywords", "type")
 
     type: type[Any]
     keywords: tuple[tuple[str, Any], ...]
@@ -58,8 +59,24 @@ class Call:
         object.__setattr__(self, "type", type_)
         object.__setattr__(self, "keywords", tuple((name, _frozen(keywords[name])) for name in sorted(keywords)))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self!r} is not changed: make another.")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Call) and (self.type, self.keywords) == (other.type, other.keywords)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.keywords))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (self.type, dict(self.keywords))
+
     def __repr__(self) -> str:
         return f"Call({', '.join([self.type.__name__, *(f'{name}={value!r}' for name, value in self.keywords)])})"
+
+    def __call__(self, input_size: int) -> Any:
+        """As `build`."""
+        return self.build(input_size)
 
     def build(self, input_size: int) -> Any:
         """The transform, for an input of so many pixels. Raises ValueError where its class refuses an argument."""
@@ -69,6 +86,10 @@ class Call:
 def build_all(calls: Iterable[Call], input_size: int) -> tuple[Any, ...]:
     """The transforms of a config, in their order."""
     return tuple(call.build(input_size) for call in calls)
+
+
+def _made_again(type_: type[Any], keywords: dict[str, Any]) -> Call:
+    return Call(type_, **keywords)
 
 
 def _frozen(value: Any) -> Any:

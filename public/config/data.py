@@ -1,7 +1,8 @@
 """What every data set's options have, whatever its format and task."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -9,8 +10,11 @@ from public.config.calls import Call
 from public.config.checks import require, require_side
 from public.config.options import Options
 
-# Transforms are written in config.py and not on the command line.
-Calls = Annotated[tuple[Call, ...], tyro.conf.Suppress]
+# Transforms are written in config.py and not on the command line, whose parser would take a Call apart.
+if TYPE_CHECKING:
+    Calls = tuple[Call, ...]
+else:
+    Calls = Annotated[tuple[Callable[..., Any], ...], tyro.conf.Suppress]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
