@@ -21,5 +21,5 @@ def evonorm_resnet50(num_classes: int = 1000, options: PreactivationOptions | No
         norm=EvoNormB0,
         activation=nn.Identity,
         num_classes=num_classes,
-        **options,
+        **given(options),
     )
