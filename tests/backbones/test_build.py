@@ -153,7 +153,7 @@ def test_settings_out_of_range_are_refused(name: str, option: dict[str, Any], me
 
 
 def test_a_family_is_not_called_with_what_is_done_afterwards() -> None:
-    """Its function would not know what to do with it: `build_from_options` does, and the catalogue's builder refuses."""
+    """Its function could do nothing with it: `build_from_options` does, and the catalogue's builder refuses."""
     with pytest.raises(TypeError, match="activation"):
         resnet18(options=ResNetOptions(activation="swish"))
     with pytest.raises(
