@@ -24,8 +24,9 @@ are not decayed either. As there, no stochastic depth; --network-options.drop-pa
 
 from torchvision.transforms import v2
 
+from public.backbones.efficientnet import EfficientNetOptions
 from public.config.calls import SIZE, Call, Scaled
-from public.config.classification import ClassificationConfig, NetworkConfig
+from public.config.classification import ClassificationConfig
 from public.config.run import RuntimeConfig
 from public.datasets.imagenet import ImageFolderData
 from public.optim.options import CosineOptions, SGDOptions
@@ -49,7 +50,7 @@ CONFIGS = {
         epochs=100,
         batch_size=256,
         parallel="data_parallel",
-        network_options=NetworkConfig(drop_path=0.0),
+        network_options=EfficientNetOptions(drop_path=0.0),
         data=ImageFolderData(
             folder="ILSVRC2012",
             input_size=size,

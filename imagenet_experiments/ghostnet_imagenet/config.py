@@ -19,8 +19,9 @@ from dataclasses import replace
 
 from torchvision.transforms import v2
 
+from public.backbones.ghostnet import GhostNetOptions
 from public.config.calls import SIZE, Call, Scaled
-from public.config.classification import ClassificationConfig, NetworkConfig
+from public.config.classification import ClassificationConfig
 from public.config.run import RuntimeConfig
 from public.datasets.imagenet import ImageFolderData
 from public.optim.options import CosineOptions, SGDOptions
@@ -32,7 +33,7 @@ GHOSTNET_130 = ClassificationConfig(
     epochs=360,
     batch_size=3200,
     label_smoothing=0.1,
-    network_options=NetworkConfig(dropout=0.2),
+    network_options=GhostNetOptions(dropout=0.2),
     data=ImageFolderData(
         folder="ILSVRC2012",
         input_size=224,

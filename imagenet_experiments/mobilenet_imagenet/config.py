@@ -24,7 +24,8 @@ from dataclasses import replace
 from torchvision.transforms import v2
 
 from public.config.calls import SIZE, Call, Scaled
-from public.config.classification import ClassificationConfig, NetworkConfig
+from public.config.classification import ClassificationConfig
+from public.config.options import NetworkOptions
 from public.config.run import RuntimeConfig
 from public.datasets.imagenet import ImageFolderData
 from public.optim.options import CosineOptions, SGDOptions
@@ -35,7 +36,7 @@ MOBILENET_V2 = ClassificationConfig(
     network="mobilenet_v2",
     epochs=150,
     batch_size=2048,
-    network_options=NetworkConfig(dropout=0.0),
+    network_options=NetworkOptions(dropout=0.0),
     data=ImageFolderData(
         folder="ILSVRC2012",
         input_size=224,
@@ -57,7 +58,7 @@ MOBILENET_V3 = replace(
     network="mobilenet_v3_large",
     epochs=360,
     label_smoothing=0.1,
-    network_options=NetworkConfig(dropout=0.2),
+    network_options=NetworkOptions(dropout=0.2),
     optimizer=replace(MOBILENET_V2.optimizer, lr=2.6, decay_norm_and_bias=False),
 )
 

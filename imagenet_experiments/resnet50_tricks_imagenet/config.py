@@ -51,8 +51,10 @@ from typing import Any
 
 from torchvision.transforms import v2
 
+from public.backbones.residual_network import ResNetOptions
 from public.config.calls import SIZE, Call, Scaled
-from public.config.classification import ClassificationConfig, MixingConfig, NetworkConfig
+from public.config.classification import ClassificationConfig, MixingConfig
+from public.config.options import NetworkOptions
 from public.config.run import RuntimeConfig
 from public.datasets.imagenet import ImageFolderData
 from public.optim.options import CosineOptions, SGDOptions
@@ -104,16 +106,16 @@ TRICKS: dict[str, dict[str, Any]] = {
     "trivial_augment": {"data": replace(DATA, train_transforms=(CROP, FLIP, Call(v2.TrivialAugmentWide)))},
     "repeated_augmentation": {"data": replace(DATA, repeated_augmentation=2)},
     "progressive_size": {"start_size": 128},
-    "dropout": {"network_options": NetworkConfig(dropout=0.3)},
-    "stochastic_depth": {"network_options": NetworkConfig(drop_path=0.1)},
+    "dropout": {"network_options": NetworkOptions(dropout=0.3)},
+    "stochastic_depth": {"network_options": ResNetOptions(drop_path=0.1)},
     "drop_block": {"drop_block": 0.1},
     "lookahead": {"optimizer": replace(OPTIMIZER, lookahead_steps=5, lookahead_alpha=0.5)},
     "gradient_centralization": {"optimizer": replace(OPTIMIZER, gradient_centralization=True)},
     "ema": {"ema_decay": 0.9999},
-    "zero_gamma": {"network_options": NetworkConfig(zero_init_residual=True)},
-    "relu6": {"network_options": NetworkConfig(activation="relu6")},
-    "swish": {"network_options": NetworkConfig(activation="swish")},
-    "switch_norm": {"network_options": NetworkConfig(norm="switch")},
+    "zero_gamma": {"network_options": ResNetOptions(zero_init_residual=True)},
+    "relu6": {"network_options": NetworkOptions(activation="relu6")},
+    "swish": {"network_options": NetworkOptions(activation="swish")},
+    "switch_norm": {"network_options": NetworkOptions(norm="switch")},
     "pre_activation": {"network": "resnet50_v2"},
     "oct_conv": {"network": "oct_resnet50_alpha0125"},
     "lip_pooling": {"network": "lip_resnet50"},

@@ -8,6 +8,7 @@ that has one more norm between the stem's convolution and its pooling.
 
 from torch import nn
 
+from public.backbones.options import given
 from public.backbones.preactivation_network import PreactivationNetwork, PreactivationOptions
 from public.layers.evo_norm import EvoNormB0
 from public.layers.preactivation import PreactivationBottleneck
@@ -21,5 +22,5 @@ def evonorm_resnet50(num_classes: int = 1000, options: PreactivationOptions | No
         norm=EvoNormB0,
         activation=nn.Identity,
         num_classes=num_classes,
-        **options,
+        **given(options),
     )

@@ -29,7 +29,7 @@ class ResNet(ResidualNetwork):
         num_classes: int = 1000,
         **options: Any,
     ) -> None:
-        """Takes the kind of block, the number in each of four layers, the stem's width and `ResidualNetwork`'s options."""
+        """Takes the kind of block, the number in each of four layers, the stem's width, and `ResidualNetwork`'s."""
         super().__init__(residual_layers(block, depths, width), width=width, num_classes=num_classes, **options)
 
 
@@ -70,23 +70,23 @@ def resnet152(num_classes: int = 1000, options: ResNetOptions | None = None) -> 
 
 def resnext50_32x4d(num_classes: int = 1000, options: ResNetOptions | None = None) -> ResNet:
     """3x3s in 32 groups of 4 channels: 25.029 M parameters, 4.230 GMACs at 224."""
-    return ResNet(
-        partial(Bottleneck, groups=32, group_width=4), (3, 4, 6, 3), num_classes=num_classes, **given(options)
-    )
+    block = partial(Bottleneck, groups=32, group_width=4)
+    return ResNet(block, (3, 4, 6, 3), num_classes=num_classes, **given(options))
 
 
 def resnext101_32x8d(num_classes: int = 1000, options: ResNetOptions | None = None) -> ResNet:
     """3x3s in 32 groups of 8 channels: 88.791 M parameters, 16.414 GMACs at 224."""
-    return ResNet(
-        partial(Bottleneck, groups=32, group_width=8), (3, 4, 23, 3), num_classes=num_classes, **given(options)
-    )
+    block = partial(Bottleneck, groups=32, group_width=8)
+    return ResNet(block, (3, 4, 23, 3), num_classes=num_classes, **given(options))
 
 
 def wide_resnet50_2(num_classes: int = 1000, options: ResNetOptions | None = None) -> ResNet:
     """3x3s with twice the channels: 68.883 M parameters, 11.398 GMACs at 224."""
-    return ResNet(partial(Bottleneck, group_width=128), (3, 4, 6, 3), num_classes=num_classes, **given(options))
+    block = partial(Bottleneck, group_width=128)
+    return ResNet(block, (3, 4, 6, 3), num_classes=num_classes, **given(options))
 
 
 def wide_resnet101_2(num_classes: int = 1000, options: ResNetOptions | None = None) -> ResNet:
     """3x3s with twice the channels: 126.887 M parameters, 22.753 GMACs at 224."""
-    return ResNet(partial(Bottleneck, group_width=128), (3, 4, 23, 3), num_classes=num_classes, **given(options))
+    block = partial(Bottleneck, group_width=128)
+    return ResNet(block, (3, 4, 23, 3), num_classes=num_classes, **given(options))

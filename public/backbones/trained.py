@@ -1,4 +1,4 @@
-"""A trained classifier with all that it takes to use it: a checkpoint of ours knows its network, transforms and classes.
+"""A trained classifier with all it takes to use it: a checkpoint of ours knows its network, transforms and classes.
 
 classify = load_classifier("best.pth")
 probabilities = classify("cat.jpg")         # float32 [C], in the order of classify.class_names

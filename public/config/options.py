@@ -1,8 +1,8 @@
 """Options: the settings of one thing, a frozen dataclass in the folder of what reads them. A config is made of these.
 
-A thing that comes in kinds (detectors, optimizers, schedules, networks, data sets) has a base class here, which a config's
-field names, and a subclass for each kind beside the code that reads it: a setting stands there once, with its unit, its
-default and its check, and an experiment's --help shows those of its own kind alone.
+A thing that comes in kinds (detectors, optimizers, schedules, networks, data sets) has a base class here, which a
+config's field names, and a subclass for each kind beside the code that reads it: a setting stands there once, with its
+unit, its default and its check, and an experiment's --help shows those of its own kind alone.
 """
 
 from collections.abc import Callable, Sequence

@@ -7,9 +7,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from public.backbones.build import build_network
-from public.backbones.catalog import _FAMILIES
-from public.config.classification import NetworkConfig
+from public.backbones.build import build_from_options, build_network
+from public.backbones.catalog import _FAMILIES, build_backbone, options_of
+from public.backbones.mobilenet_v2 import MobileNetV2Options
+from public.backbones.residual_network import ResNetOptions
+from public.backbones.resnet import resnet18
+from public.config.options import NetworkOptions
 from public.layers.switch_norm import SwitchNorm2d
 
 FIRST_OF_FAMILY = [names[0] for names in _FAMILIES.values()]
@@ -83,8 +86,8 @@ def test_dropout_before_the_classifier_by_hand() -> None:
 
 def test_all_options_at_once() -> None:
     """What a config gives, on a network that takes everything: finite gradients for every parameter."""
-    options = NetworkConfig(dropout=0.2, drop_path=0.2, zero_init_residual=True, activation="mish", norm="switch")
-    network = build_network("resnet18", 3, **options.options())
+    options = ResNetOptions(dropout=0.2, drop_path=0.2, zero_init_residual=True, activation="mish", norm="switch")
+    network = build_from_options("resnet18", 3, options)
     network(torch.rand(4, 3, 64, 64)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
@@ -93,5 +96,67 @@ def test_what_a_family_does_not_have_is_refused() -> None:
     """By the catalogue, with what there is; and EvoNorm has neither norm nor activation to replace."""
     with pytest.raises(ValueError, match="mobilenet_v2 has no option 'zero_init_residual'; it takes: "):
         build_network("mobilenet_v2", zero_init_residual=True)
+    with pytest.raises(
+        ValueError, match=r"resnet18 has no option 'depth'; it takes: dropout, activation, norm, drop_path"
+    ):
+        build_network("resnet18", depth=3)
     with pytest.raises(ValueError, match=r"activation='relu6': \w+ has no activation"):
         build_network("evonorm_resnet50", activation="relu6")
+
+
+@pytest.mark.parametrize("name", FIRST_OF_FAMILY)
+def test_every_family_takes_its_own_options_and_those_of_all(name: str) -> None:
+    """The same dropout either way, and none of another family's options."""
+    own, other = options_of(name), MobileNetV2Options if name != "mobilenet_v2" else ResNetOptions
+    with torch.device("meta"):
+        for options in (own(dropout=0.75), NetworkOptions(dropout=0.75)):
+            network = build_from_options(name, 2, options)
+            hooks = [hook for module in network.modules() for hook in module._forward_pre_hooks.values()]
+            rates = [module.p for module in network.modules() if isinstance(module, nn.Dropout)]
+            assert rates == [0.75] if rates else len(hooks) == 1
+            assert operations_of(network) & {"native_dropout", "bernoulli_"}
+    message = (
+        rf"^network_options={other.__name__}\(\.\.\.\) are {other.kind}'s, and network='{name}' takes {own.__name__}\.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        build_from_options(name, 2, other())
+
+
+def test_what_is_not_given_is_the_networks_own() -> None:
+    """Rates of dropout: 0.2 in MobileNetV2; LambdaResNet's blocks start as their shortcuts unless told otherwise."""
+    with torch.device("meta"):
+        network = build_from_options("mobilenet_v2", 2, MobileNetV2Options())
+    assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.2]
+    for options, expected in ((ResNetOptions(), False), (ResNetOptions(zero_init_residual=False), True)):
+        weight = build_from_options("lambda_resnet50", 2, options).get_parameter("layer1.0.bn3.weight")
+        assert bool(weight.any()) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("resnet18", {"drop_path": 1.0}, r"network_options\.drop_path=1\.0 must lie within \[0, 1\)\."),
+        ("resnet18", {"dropout": -0.5}, r"network_options\.dropout=-0\.5 must lie within \[0, 1\)\."),
+        (
+            "resnet18",
+            {"activation": "tanh"},
+            r"network_options\.activation='tanh' must be one of relu, relu6, .*mish\.",
+        ),
+        ("resnet18", {"norm": "group"}, r"network_options\.norm='group' must be one of switch\."),
+        ("darknet19", {"negative_slope": -0.1}, r"network_options\.negative_slope=-0\.1 must be 0 or more\."),
+        ("efficientnet_b0", {"norm_eps": 0.0}, r"network_options\.norm_eps=0\.0 must be greater than 0\."),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_network(name, **option)
+
+
+def test_a_family_is_not_called_with_what_is_done_afterwards() -> None:
+    """Its function could do nothing with it: `build_from_options` does, and the catalogue's builder refuses."""
+    with pytest.raises(TypeError, match="activation"):
+        resnet18(options=ResNetOptions(activation="swish"))
+    with pytest.raises(
+        ValueError, match=r"resnet18 has no option 'activation'; it takes: drop_path, zero_init_residual\."
+    ):
+        build_backbone("resnet18", activation="swish")

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
 import torch
@@ -11,14 +12,34 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from public.backbones.cards import CARDS, Card
-from public.backbones.catalog import build_backbone, build_features, list_backbones, table
+from public.backbones.catalog import (
+    _FAMILIES,
+    NETWORK_KIND,
+    build_backbone,
+    build_features,
+    list_backbones,
+    options_of,
+    table,
+)
 from public.backbones.features import Backbone
+from public.backbones.options import given, own_settings
 from public.datasets.locations import REPOSITORY
 from public.weights.loading import load_weights
 
 NAMES = list_backbones()
 GIANTS = [name for name in NAMES if CARDS[name].parameters > 50e6]
 """Swept without numbers only, on the meta device: each family has smaller ones."""
+SMALLEST = [min(names, key=lambda name: CARDS[name].parameters) for names in _FAMILIES.values()]
+OTHER_CODE = [
+    "resnet50_half",
+    "resnet50_v2",
+    "resnet50cifar",
+    "regnet_y_200mf",
+    "darknet19",
+    "darknet53",
+    "vovnet19_slim_se",
+]
+"""Members of a family whose blocks or classes are not those of its smallest."""
 IN_TORCHVISION = {
     name: model
     for name in NAMES
@@ -30,8 +51,10 @@ IN_TORCHVISION = {
 def test_the_sweeps_cover_the_catalogue() -> None:
     """A card for every network, in the order of the catalogue."""
     assert list(CARDS) == NAMES
-    assert len(NAMES) == len(set(NAMES)) == 82
-    assert len(GIANTS) == 13
+    assert len(NAMES) == sum(map(len, _FAMILIES.values()))  # a name in two families would count once
+    assert GIANTS
+    assert set(SMALLEST).isdisjoint(GIANTS)
+    assert set(OTHER_CODE) <= set(NAMES) - {*SMALLEST, *GIANTS}
     assert len(IN_TORCHVISION) >= 10
 
 
@@ -92,26 +115,35 @@ def _check_levels(card: Card, network: Backbone, images: torch.Tensor) -> None:
         before = [x]
 
 
-@pytest.mark.parametrize("name", GIANTS)
-def test_levels_of_giants(name: str) -> None:
-    _check_levels(CARDS[name], _build_on_meta(name), torch.zeros(2, 3, 75, 101, device="meta"))
+def test_levels_of_an_odd_canvas(on_meta: tuple[Card, Backbone]) -> None:
+    card, network = on_meta
+    _check_levels(card, network.eval(), torch.zeros(2, 3, 75, 101, device="meta"))
 
 
-@pytest.fixture(scope="module", params=[name for name in NAMES if name not in GIANTS])
-def name(request: pytest.FixtureRequest) -> str:
-    """Of each other network."""
-    return request.param
+def test_the_classifier_is_where_it_says(on_meta: tuple[Card, Backbone]) -> None:
+    card, network = on_meta
+    shapes = [value.shape for key, value in network.state_dict().items() if key.startswith(network.classifier_prefix)]
+    assert [shape[0] for shape in shapes] == [card.num_classes, card.num_classes]  # weight, bias
 
 
-@pytest.fixture(scope="module")
-def network(name: str) -> Backbone:
-    """Each of these once, with 7 classes, for all tests that run it; one at a time in memory."""
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in GIANTS])
+def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+    """The one sweep with numbers over all networks that are no giants."""
     torch.manual_seed(0)
-    return build_backbone(name, num_classes=7)
+    network = build_backbone(name, num_classes=7).train()
+    loss = nn.functional.cross_entropy(network(torch.randn(4, 3, 17, 23)), torch.tensor([0, 6, 3, 1]))
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    assert len(gradients) > 15
+    bad = [name for name, gradient in gradients.items() if gradient is None or not gradient.isfinite().all()]
+    assert not bad
 
 
-def test_levels_of_an_odd_canvas(name: str, network: Backbone) -> None:
-    _check_levels(CARDS[name], network.eval(), torch.randn(2, 3, 35, 27))
+@pytest.fixture(scope="module", params=SMALLEST + OTHER_CODE)
+def network(request: pytest.FixtureRequest) -> Backbone:
+    """One of all that share their code, with 7 classes, for the tests that run it; one at a time in memory."""
+    torch.manual_seed(0)
+    return build_backbone(request.param, num_classes=7)
 
 
 def test_logits(network: Backbone) -> None:
@@ -122,27 +154,11 @@ def test_logits(network: Backbone) -> None:
     assert logits.isfinite().all()
 
 
-def test_every_parameter_gets_a_finite_gradient(network: Backbone) -> None:
-    network.train().zero_grad()
-    loss = nn.functional.cross_entropy(network(torch.randn(4, 3, 17, 23)), torch.tensor([0, 6, 3, 1]))
-    loss.backward()
-    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
-    assert len(gradients) > 15
-    bad = [name for name, gradient in gradients.items() if gradient is None or not gradient.isfinite().all()]
-    assert not bad
-    network.zero_grad(set_to_none=True)
-
-
 def test_bf16(network: Backbone) -> None:
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits = network.eval()(torch.randn(2, 3, 33, 27))
     assert logits.dtype == torch.bfloat16
     assert logits.isfinite().all()
-
-
-def test_the_classifier_is_where_it_says(network: Backbone) -> None:
-    keys = [key for key in network.state_dict() if key.startswith(network.classifier_prefix)]
-    assert [network.state_dict()[key].shape[0] for key in keys] == [7, 7]  # weight, bias
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
@@ -174,11 +190,29 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 
 def test_unknown_options_are_refused_with_those_allowed() -> None:
     with pytest.raises(
-        ValueError, match=r"resnet18 has no option 'zero_init'; it takes: zero_init_residual, drop_path\."
+        ValueError, match=r"resnet18 has no option 'zero_init'; it takes: drop_path, zero_init_residual\."
     ):
         build_backbone("resnet18", zero_init=True)
     with pytest.raises(ValueError, match=r"mobilenet_v2 has no option 'depth'; it takes: dropout\."):
         build_features("mobilenet_v2", ["c3"], depth=3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_state_what_the_constructor_takes(name: str) -> None:
+    """Each of a family's own settings is a keyword of its network's class, and None, the network's own, by default."""
+    kind = options_of(name)
+    with torch.device("meta"):
+        makers = type(build_backbone(name)).__mro__
+    taken = {parameter for maker in makers if "__init__" in vars(maker) for parameter in signature(maker).parameters}
+    assert set(own_settings(kind)) <= taken
+    assert given(kind()) == {}
+    assert NETWORK_KIND.type_of(name) is kind
+
+
+def test_kinds_of_options_have_names_of_their_own() -> None:
+    kinds = {options_of(name) for name in NAMES}
+    assert len({kind.kind for kind in kinds}) == len(kinds) > 1
+    assert list(NETWORK_KIND.names) == NAMES
 
 
 def test_impossible_numbers_of_classes_are_refused() -> None:
@@ -214,7 +248,7 @@ for family in _FAMILIES:
     del sys.modules[family]
 print(len(families))
 """
-    assert int(_run(script)) >= 10
+    assert int(_run(script)) == len(_FAMILIES)
 
 
 def test_the_table_needs_no_torch() -> None:
@@ -222,7 +256,7 @@ def test_the_table_needs_no_torch() -> None:
     script = """
 import sys
 from public.backbones import catalog
-catalog.list_backbones(), catalog.table()
+catalog.list_backbones(), catalog.table(), catalog.NETWORK_KIND.names
 print("torch" in sys.modules)
 """
     assert _run(script) == "False"

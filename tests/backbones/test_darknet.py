@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from public.backbones import darknet
+from public.backbones.darknet import DarkNetOptions
 from public.backbones.features import Backbone
 from public.weights.key_maps_mobile import darknet_2020
 from public.weights.loading import load_weights
@@ -70,7 +71,7 @@ def test_counts_of_darknet53() -> None:
 
 def test_logits_are_timms() -> None:
     """With timm's slope."""
-    ours, referee = darknet.darknet53(negative_slope=0.01), timm.create_model("darknet53")
+    ours, referee = darknet.darknet53(options=DarkNetOptions(negative_slope=0.01)), timm.create_model("darknet53")
     assert largest_difference(ours, referee, [(64, 64), (49, 75)]) < 1e-6
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from public.backbones import efficientnet
+from public.backbones.efficientnet import EfficientNetOptions
 from public.weights.loading import load_weights
 from tests.backbones.referee import largest_difference
 
@@ -24,7 +25,7 @@ def test_logits_are_torchvisions(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b3"])
 def test_logits_are_timms(name: str) -> None:
-    ours = getattr(efficientnet, name)(dropout=0.0, drop_path=0.0)
+    ours = getattr(efficientnet, name)(options=EfficientNetOptions(dropout=0.0, drop_path=0.0))
     assert largest_difference(ours, timm.create_model(name), SIZES) < 1e-6
 
 
@@ -57,7 +58,7 @@ def test_timms_files_fit(name: str) -> None:
 
 
 def test_options_reach_the_network() -> None:
-    network = efficientnet.efficientnet_b5(drop_path=0.0, dropout=0.1, norm_eps=1e-5)
+    network = efficientnet.efficientnet_b5(options=EfficientNetOptions(drop_path=0.0, dropout=0.1, norm_eps=1e-5))
     assert set(_norms(network)) == {(1e-5, 0.01)}
     assert _rates(network) == [0.0] * (len(_rates(network)) - 1) + [0.1]
 

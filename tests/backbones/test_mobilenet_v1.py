@@ -5,7 +5,7 @@ from itertools import pairwise
 import timm
 import torch
 
-from public.backbones.mobilenet_v1 import mobilenet_v1
+from public.backbones.mobilenet_v1 import MobileNetV1Options, mobilenet_v1
 from tests.backbones.referee import largest_difference
 
 
@@ -24,6 +24,6 @@ def test_parameters_by_hand() -> None:
 
 
 def test_dropout_is_an_option() -> None:
-    network = mobilenet_v1(10, dropout=0.5).train()
+    network = mobilenet_v1(10, MobileNetV1Options(dropout=0.5)).train()
     images = torch.randn(2, 3, 33, 33)
     assert not torch.equal(network(images), network(images))

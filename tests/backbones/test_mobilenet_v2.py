@@ -4,8 +4,10 @@ import pytest
 import torch
 import torchvision
 
-from public.backbones.mobilenet_v2 import mobilenet_v2
+from public.backbones.mobilenet_v2 import MobileNetV2Options, mobilenet_v2
 from tests.backbones.referee import largest_difference, randomise_norms
+
+WITHOUT_DROPOUT = MobileNetV2Options(dropout=0.0)
 
 
 def test_logits_are_torchvisions() -> None:
@@ -17,7 +19,7 @@ def test_logits_are_timms() -> None:
     """Without dropout: timm draws its mask at another place."""
     timm = pytest.importorskip("timm")
     referee = timm.create_model("mobilenetv2_100", drop_rate=0.0)
-    assert largest_difference(mobilenet_v2(dropout=0.0), referee, [(64, 64), (49, 75)]) < 1e-5
+    assert largest_difference(mobilenet_v2(options=WITHOUT_DROPOUT), referee, [(64, 64), (49, 75)]) < 1e-5
 
 
 def test_initialisation_is_torchvisions() -> None:
@@ -32,7 +34,7 @@ def test_initialisation_is_torchvisions() -> None:
 
 
 def test_dropout_is_an_option() -> None:
-    network = mobilenet_v2(10, dropout=0.0).train()
+    network = mobilenet_v2(10, WITHOUT_DROPOUT).train()
     randomise_norms(network)
     images = torch.randn(2, 3, 33, 33)
     assert torch.equal(network(images), network(images))

@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from public.backbones import mobilenet_v3
+from public.backbones.mobilenet_v3 import MobileNetV3Options
 from tests.backbones.referee import largest_difference
 
 NAMES = ["mobilenet_v3_large", "mobilenet_v3_small"]
@@ -24,7 +25,7 @@ def test_logits_are_torchvisions(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_are_timms(name: str) -> None:
     """Without dropout, whose mask timm draws elsewhere, with timm's epsilon; its first classifier is a convolution."""
-    ours = getattr(mobilenet_v3, name)(dropout=0.0, norm_eps=1e-5)
+    ours = getattr(mobilenet_v3, name)(options=MobileNetV3Options(dropout=0.0, norm_eps=1e-5))
     referee = timm.create_model(name.replace("mobilenet_v3", "mobilenetv3") + "_100")
     assert largest_difference(ours, referee, SIZES) < 1e-6
 
@@ -48,6 +49,6 @@ def test_norms_are_torchvisions() -> None:
 
 def test_drop_path_grows_linearly() -> None:
     """11 blocks at a rate of 0.22: 0.02, 0.04, ..., 0.22."""
-    network = mobilenet_v3.mobilenet_v3_small(drop_path=0.22)
+    network = mobilenet_v3.mobilenet_v3_small(options=MobileNetV3Options(drop_path=0.22))
     rates = [layer.p for layer in network.modules() if isinstance(layer, StochasticDepth)]
     assert rates == pytest.approx([0.02 * block for block in range(1, 12)])

@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 
 from public.backbones import resnet
+from public.backbones.residual_network import ResNetOptions
 from public.layers.residual import BasicBlock, Bottleneck
 from tests.backbones.referee import largest_difference
 
@@ -55,7 +56,7 @@ def test_initialisation_is_torchvisions() -> None:
 
 def test_zero_init_residual_starts_every_block_as_its_shortcut() -> None:
     """relu(0 * norm(x) + x) = x for x >= 0, in blocks without a projection."""
-    network = resnet.resnet18(zero_init_residual=True)
+    network = resnet.resnet18(options=ResNetOptions(zero_init_residual=True))
     x = torch.rand(2, 64, 9, 7)
     assert torch.equal(network.layer1(x), x)
     zeroed = [block for block in network.modules() if isinstance(block, BasicBlock) and block.bn2.weight.any()]
@@ -63,7 +64,7 @@ def test_zero_init_residual_starts_every_block_as_its_shortcut() -> None:
 
 
 def test_zero_init_residual_of_a_bottleneck_is_its_third_norm() -> None:
-    network = resnet.resnet50(zero_init_residual=True)
+    network = resnet.resnet50(options=ResNetOptions(zero_init_residual=True))
     blocks = [module for module in network.modules() if isinstance(module, Bottleneck)]
     assert len(blocks) == 3 + 4 + 6 + 3
     assert not any(block.bn3.weight.any() for block in blocks)

@@ -29,14 +29,14 @@ def test_logits_are_timms(name: str, timms: str) -> None:
 
 
 def test_logits_are_timms_with_attention_in_the_last_blocks() -> None:
-    ours, referee = vovnet.vovnet39_se(**LAST), timm.create_model("ese_vovnet39b")
+    ours, referee = vovnet.vovnet39_se(options=LAST), timm.create_model("ese_vovnet39b")
     assert largest_difference(ours, referee, SIZES) < 1e-6
 
 
 @pytest.mark.parametrize("depth", [57, 99])
 def test_timms_files_fit(depth: int) -> None:
     with torch.device("meta"):
-        ours, referee = getattr(vovnet, f"vovnet{depth}_se")(**LAST), timm.create_model(f"ese_vovnet{depth}b")
+        ours, referee = getattr(vovnet, f"vovnet{depth}_se")(options=LAST), timm.create_model(f"ese_vovnet{depth}b")
     assert not load_weights(ours, referee.state_dict()).missing
 
 
@@ -44,7 +44,7 @@ def test_timms_files_fit(depth: int) -> None:
 def test_attention_is_in_every_block(name: str, num_blocks: int) -> None:
     """Blocks by stage: 1 + 1 + 2 + 2, 1 + 1 + 4 + 3, 1 + 3 + 9 + 3."""
     with torch.device("meta"):
-        network, as_in_timm = getattr(vovnet, name)(), getattr(vovnet, name)(**LAST)
+        network, as_in_timm = getattr(vovnet, name)(), getattr(vovnet, name)(options=LAST)
     assert sum(isinstance(module, EffectiveSqueezeExcite) for module in network.modules()) == num_blocks
     assert sum(isinstance(module, EffectiveSqueezeExcite) for module in as_in_timm.modules()) == 4
 
@@ -78,8 +78,8 @@ def test_pooling_keeps_the_last_row_of_an_odd_side() -> None:
 
 
 def test_unknown_places_of_attention_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"ese_blocks='first' must be 'all' or 'last'\."):
-        vovnet.vovnet19_se(ese_blocks="first")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"network_options\.ese_blocks='first' must be one of all, last\."):
+        VoVNetOptions(ese_blocks="first")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(

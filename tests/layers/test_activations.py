@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from public.backbones.catalog import build_backbone
-from public.config.classification import NetworkConfig
+from public.config.options import NetworkOptions
 from public.layers.activations import ACTIVATIONS, replace_activations
 
 
@@ -32,8 +32,8 @@ def test_each_by_hand(name: str, expected: list[float]) -> None:
 
 
 def test_the_config_offers_them_all() -> None:
-    """The names of NetworkConfig.activation are the table's."""
-    literal, none = get_args(get_type_hints(NetworkConfig)["activation"])
+    """The names of NetworkOptions.activation are the table's."""
+    literal, none = get_args(get_type_hints(NetworkOptions)["activation"])
     assert none is type(None)
     assert literal == Literal[tuple(ACTIVATIONS)]
 
