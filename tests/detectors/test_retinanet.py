@@ -165,7 +165,7 @@ def test_backbones_without_the_levels_are_refused(backbone: str) -> None:
         ("anchors", "corner", "anchors='corner' must be one of centered, torchvision"),
         ("anchor_sizes", (32, 64), r"anchor_sizes=\(32, 64\) must be 3 numbers"),
         ("anchor_sizes", (32, 64, 0), "greater than 0"),
-        ("positive_iou", 0.3, "negative_iou=0.4 and positive_iou=0.3 must rise"),
+        ("positive_iou", 0.3, "negative_iou=0.4 and detector.positive_iou=0.3 must rise"),
         ("negative_iou", 0.0, "negative_iou=0.0"),
         ("box_weights", (1, 1, 1), "box_weights"),
         ("box_loss", "ciou", "box_loss='ciou' must be one of smooth_l1, l1, giou"),
@@ -188,14 +188,14 @@ def test_compiles_with_the_losses_left_out() -> None:
     torch.manual_seed(0)
     detector, batch = RetinaNet(3, RetinaNetOptions(**SMALL)), batch_of(HARD["the same"], (96, 96))
     maps = [torch.randn(2, 32, *size) for size in map_sizes((96, 96), STRIDES[:3])]
-    head = torch.compile(detector.head, backend="eager", fullgraph=True)
+    head, targets = torch.compile(detector.head, backend="eager", fullgraph=True), detector.targets(batch)
 
     def step() -> dict[str, Tensor]:
-        logits, codes = head(maps)
-        return losses_of(detector, RetinaNetOutputs(logits, codes, (96, 96)), batch)
+        logits, deltas = head(maps)
+        return detector.loss(RetinaNetOutputs(logits, deltas, (96, 96)), targets)
 
-    logits, codes = detector.head(maps)
-    expected = losses_of(detector, RetinaNetOutputs(logits, codes, (96, 96)), batch)
+    logits, deltas = detector.head(maps)
+    expected = detector.loss(RetinaNetOutputs(logits, deltas, (96, 96)), targets)
     for name, loss in torch.compile(step, backend="eager")().items():
         torch.testing.assert_close(loss, expected[name])
 
