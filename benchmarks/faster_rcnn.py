@@ -19,7 +19,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.detection_losses import torchvision_targets
-from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_from_options
 from public.detectors.detector import Detections, ImageDetector

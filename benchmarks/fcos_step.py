@@ -24,7 +24,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.detection_losses import torchvision_targets
-from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import PADDING, DetectionBatch
 from public.detectors.catalog import build_from_options
 from public.detectors.detector import ImageDetector

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import tyro
 
-from public.config.checks import require
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
 from public.config.command_line import choose_row, fail
 from public.config.detection import DetectionConfig, DetectionDataConfig
 from public.config.experiment import load_configs
 from public.config.record import class_summary, to_record
+from public.config.checks import require
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.detection import build_eval_data

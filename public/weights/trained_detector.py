@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import torch
 
-from public.config.checks import require
 from public.config.names import first_line
+from public.config.checks import require
 from public.datasets.batches import PADDING, DetectionBatch
 from public.datasets.detection_loaders import LoadedImage, collate
 from public.datasets.imagenet import decode_pixels
