@@ -20,13 +20,14 @@ from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_f
 from torchvision.models.detection.image_list import ImageList
 
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
-from public.datasets.batches import PADDING, DetectionBatch
+from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
 from public.detectors.catalog import build_from_options
 from public.detectors.fcos.network import FCOSOutputs
 from public.detectors.fcos.options import FCOSOptions
 from public.detectors.retinanet.network import RetinaNetOutputs
 from public.detectors.retinanet.options import RetinaNetOptions
+from public.geometry.labels import PADDING
 from public.geometry.points import map_sizes
 from public.runtime.device import synchronize
 

@@ -25,10 +25,11 @@ from torchvision.ops import FeaturePyramidNetwork
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.detection_losses import torchvision_targets
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
-from public.datasets.batches import PADDING, DetectionBatch
+from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_from_options
 from public.detectors.detector import ImageDetector
 from public.detectors.fcos.options import FCOSOptions
+from public.geometry.labels import PADDING
 from public.optim.optimizers import build_optimizer
 from public.optim.options import AdamWOptions
 from public.runtime.device import autocast, choose_precision, memory_format, synchronize

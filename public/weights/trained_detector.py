@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import torch
 
-from public.config.names import first_line
 from public.config.checks import require
-from public.datasets.batches import PADDING, DetectionBatch
+from public.config.names import first_line
+from public.datasets.batches import DetectionBatch
 from public.datasets.detection_loaders import LoadedImage, collate
 from public.datasets.imagenet import decode_pixels
 from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
+from public.geometry.labels import PADDING
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.device import choose_device, choose_precision
 from public.transforms.detection import DetectionSample, DetectionTransform
