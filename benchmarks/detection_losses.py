@@ -4,8 +4,7 @@
 
 The networks themselves do not run: both sides get the same random outputs, each in the layout in which its own heads
 give them (torchvision's joined and copied already, which is not counted), the same anchors and the same objects, and
-both come to the same losses, which is checked. Ours computes the targets twice, as the recipe does: once for the
-normalisers, once for the losses.
+both come to the same losses, which is checked. Ours computes the targets once, as the recipe does.
 """
 
 import time
@@ -21,13 +20,14 @@ from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_f
 from torchvision.models.detection.image_list import ImageList
 
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
-from public.datasets.batches import PADDING, DetectionBatch
+from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
-from public.detectors.catalog import build_detector
-from public.detectors.fcos.network import TORCHVISION as FCOS_OPTIONS
+from public.detectors.catalog import build_from_options
 from public.detectors.fcos.network import FCOSOutputs
-from public.detectors.retinanet.network import TORCHVISION as RETINANET_OPTIONS
+from public.detectors.fcos.options import FCOSOptions
 from public.detectors.retinanet.network import RetinaNetOutputs
+from public.detectors.retinanet.options import RetinaNetOptions
+from public.geometry.labels import PADDING
 from public.geometry.points import map_sizes
 from public.runtime.device import synchronize
 
@@ -114,7 +114,7 @@ def retinanet(options: Options, batch: DetectionBatch, targets: Any, device: tor
     """What computes our losses, and what computes torchvision's."""
     logits = random_maps(9 * NUM_CLASSES, options, device, mean=-5.0)
     codes = random_maps(9 * 4, options, device, mean=0.0)
-    detector = build_detector("retinanet", NUM_CLASSES, backbone="resnet18", **RETINANET_OPTIONS)
+    detector = build_from_options(NUM_CLASSES, RetinaNetOptions.torchvision(backbone="resnet18"))
     referee: Any = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
     head_outputs = {"cls_logits": joined(logits, NUM_CLASSES), "bbox_regression": joined(codes, 4)}
     canvas_size = (options.canvas, options.canvas)
@@ -123,7 +123,7 @@ def retinanet(options: Options, batch: DetectionBatch, targets: Any, device: tor
     def ours() -> dict[str, Tensor]:
         views = [tuple(x.unflatten(1, (9, -1)).permute(0, 3, 4, 1, 2) for x in maps) for maps in leaves]
         outputs = RetinaNetOutputs(views[0], views[1], canvas_size)
-        return detector.loss(outputs, batch, detector.normalisers(batch).clamp(min=1))
+        return detector.loss(outputs, detector.targets(batch))
 
     def theirs() -> dict[str, Tensor]:
         anchors = referee.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
@@ -136,7 +136,7 @@ def fcos(options: Options, batch: DetectionBatch, targets: Any, device: torch.de
     """What computes our losses, and what computes torchvision's."""
     logits = random_maps(NUM_CLASSES, options, device, mean=-5.0)
     boxes = [x.abs() for x in random_maps(5, options, device, mean=4.0)]
-    detector = build_detector("fcos", NUM_CLASSES, backbone="resnet18", **FCOS_OPTIONS)
+    detector = build_from_options(NUM_CLASSES, FCOSOptions.torchvision(backbone="resnet18"))
     referee: Any = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
     head_outputs = {
         "cls_logits": joined(logits, NUM_CLASSES),
@@ -149,7 +149,7 @@ def fcos(options: Options, batch: DetectionBatch, targets: Any, device: torch.de
 
     def ours() -> dict[str, Tensor]:
         outputs = FCOSOutputs(tuple(leaves[0]), tuple(leaves[1]), canvas_size)
-        return detector.loss(outputs, batch, detector.normalisers(batch).clamp(min=1))
+        return detector.loss(outputs, detector.targets(batch))
 
     def theirs() -> dict[str, Tensor]:
         anchors = referee.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)

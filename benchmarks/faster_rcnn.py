@@ -19,11 +19,11 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.detection_losses import torchvision_targets
-from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
-from public.detectors.catalog import build_detector
+from public.detectors.catalog import build_from_options
 from public.detectors.detector import Detections, ImageDetector
-from public.detectors.faster_rcnn.network import TORCHVISION
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.optim.optimizers import build_optimizer
 from public.optim.options import SGDOptions
 from public.runtime.device import autocast, choose_precision, memory_format, synchronize
@@ -115,13 +115,13 @@ def build_ours(
     batch: DetectionBatch, device: torch.device, dtype: torch.dtype, weights: dict[str, Tensor], channels_last: bool
 ) -> Side:
     """Our network with torchvision's weights."""
-    detector = build_detector("faster_rcnn", NUM_CLASSES, backbone="resnet50", **TORCHVISION)
+    detector = build_from_options(NUM_CLASSES, FasterRCNNOptions.torchvision())
     load_weights(detector, weights)
     whole = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype, channels_last=channels_last)
     whole.to(device=device, memory_format=memory_format(channels_last))  # pyright: ignore[reportCallIssue]
     return Side(
         network=detector,
-        losses=lambda: detector.loss(whole.outputs(batch.images), batch, detector.normalisers(batch)),
+        losses=lambda: detector.loss(whole.outputs(batch.images), detector.targets(batch)),
         detections=lambda: whole(batch.images, batch.sizes),
     )
 

@@ -24,11 +24,12 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.detection_losses import torchvision_targets
-from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
-from public.datasets.batches import PADDING, DetectionBatch
-from public.detectors.catalog import build_detector
+from public.config.data import IMAGENET_MEAN, IMAGENET_STD
+from public.datasets.batches import DetectionBatch
+from public.detectors.catalog import build_from_options
 from public.detectors.detector import ImageDetector
-from public.detectors.fcos.network import TORCHVISION
+from public.detectors.fcos.options import FCOSOptions
+from public.geometry.labels import PADDING
 from public.optim.optimizers import build_optimizer
 from public.optim.options import AdamWOptions
 from public.runtime.device import autocast, choose_precision, memory_format, synchronize
@@ -117,13 +118,13 @@ def build_ours(
     batch: DetectionBatch, device: torch.device, weights: dict[str, Tensor], channels_last: bool
 ) -> tuple[nn.Module, Losses]:
     """Our network with torchvision's weights, and what computes its losses."""
-    options: dict[str, Any] = {"backbone": "mobilenet_v2", "channels": CHANNELS, "levels": ("p3", "p4", "p5")}
-    detector = build_detector("fcos", NUM_CLASSES, **options, **TORCHVISION)
+    options = FCOSOptions.torchvision(backbone="mobilenet_v2", channels=CHANNELS, levels=("p3", "p4", "p5"))
+    detector = build_from_options(NUM_CLASSES, options)
     load_weights(detector, {key.replace("body.", "body.features."): value for key, value in weights.items()})
     dtype = choose_precision("auto", device)
     whole = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype, channels_last=channels_last)
     whole.to(device=device, memory_format=memory_format(channels_last))  # pyright: ignore[reportCallIssue]
-    return detector, lambda: detector.loss(whole.outputs(batch.images), batch)
+    return detector, lambda: detector.loss(whole.outputs(batch.images), detector.targets(batch))
 
 
 class Loop:

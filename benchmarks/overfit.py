@@ -11,17 +11,23 @@ pyramid, with random weights; the others have a MobileNetV2.
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import tyro
 
 from benchmarks.compare import append_result, benchmark_device, find_data
-from public.config.detection import DetectionConfig, DetectorConfig
+from public.config.calls import SIZE, Call
+from public.config.detection import DetectionConfig
+from public.config.options import DetectorOptions
 from public.config.run import RuntimeConfig
 from public.datasets.coco import CocoData, read_coco
+from public.detectors.centernet.options import CenterNetOptions
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+from public.detectors.fcos.options import FCOSOptions
+from public.detectors.retinanet.options import RetinaNetOptions
 from public.optim.options import AdamWOptions, CosineOptions
 from public.recipes.detection import train
 from public.runtime.distributed import World
@@ -35,7 +41,7 @@ CLAIMED = 0.9
 class Lesson(NamedTuple):
     """What a detector learns, and how long."""
 
-    detector: DetectorConfig
+    detector: DetectorOptions
     """How it is built."""
     images: int = 16
     """Photos."""
@@ -45,8 +51,13 @@ class Lesson(NamedTuple):
     """Photos of a step."""
 
 
-PYRAMID = DetectorConfig(backbone="mobilenet_v2", levels=("p3", "p4", "p5"), channels=96, num_convs=2)
-DETNET = DetectorConfig(
+PYRAMID: dict[str, Any] = {
+    "backbone": "mobilenet_v2",
+    "levels": ("p3", "p4", "p5"),
+    "channels": 96,
+    "num_convs": 2,
+}
+DETNET = FasterRCNNOptions(
     backbone="detnet59",
     pyramid="detnet",
     channels=96,
@@ -58,10 +69,10 @@ DETNET = DetectorConfig(
     head_channels=256,
 )
 LESSONS: dict[Name, Lesson] = {
-    "retinanet": Lesson(replace(PYRAMID, anchor_sizes=(24.0, 64.0, 160.0))),
-    "fcos": Lesson(PYRAMID),
+    "retinanet": Lesson(RetinaNetOptions(**PYRAMID, anchor_sizes=(24.0, 64.0, 160.0))),
+    "fcos": Lesson(FCOSOptions(**PYRAMID)),
     # It has no more than one positive an object.
-    "centernet": Lesson(DetectorConfig(backbone="mobilenet_v2", upsample_channels=(128, 96, 64)), epochs=300),
+    "centernet": Lesson(CenterNetOptions(backbone="mobilenet_v2", upsample_channels=(128, 96, 64)), epochs=300),
     "faster_rcnn": Lesson(DETNET, images=8, epochs=200, batch_size=4),
 }
 
@@ -121,11 +132,10 @@ def _all_visible(boxes: np.ndarray, labels: np.ndarray, longest_side: int, optio
 def config_of(name: Name, folder: Path, options: Options) -> DetectionConfig:
     """The run of one detector."""
     lesson = LESSONS[name]
-    resize = (SquareResize(size=options.canvas),)
+    resize = (Call(SquareResize, size=SIZE),)
     epochs = options.epochs or lesson.epochs
     return DetectionConfig(
         name=name,
-        network=name,
         backbone_weights=options.backbone_weights,
         epochs=epochs,
         batch_size=lesson.batch_size,
@@ -136,7 +146,7 @@ def config_of(name: Name, folder: Path, options: Options) -> DetectionConfig:
         detector=lesson.detector,
         data=CocoData(
             folder=str(folder.resolve()),
-            input_size=(options.canvas, options.canvas),
+            input_size=options.canvas,
             train_splits=("train2017",),
             val_splits=("val2017",),
             train_transforms=resize,

@@ -77,6 +77,23 @@ def test_imports_point_to_earlier_folders(path: Path) -> None:
             assert ORDER.index(rest[0]) <= place, f"{name} lies behind {path.relative_to(PACKAGE)}"
 
 
+def test_no_detector_imports_a_siblings_inside() -> None:
+    """What detectors share lies beside their folders; of another's folder one may take a public class, to build on."""
+    folder = PACKAGE / "detectors"
+    kinds = [path.name for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert len(kinds) >= 5
+    for path in FILES:
+        if path.is_relative_to(folder) and path.parent != folder:
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                for name in imported_by(node):
+                    parts = name.split(".")
+                    if parts[:2] == ["public", "detectors"] and parts[2] in kinds and parts[2] != path.parent.name:
+                        assert isinstance(node, ast.ImportFrom), f"{path}: {name} as a module"
+                        assert all(alias.name[0].isupper() and not alias.name.isupper() for alias in node.names), (
+                            f"{path} imports {[alias.name for alias in node.names]} of {node.module}"
+                        )
+
+
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_no_import_of_ours_hides_in_a_function(path: Path) -> None:
     """An import in a function is a cycle put off; other packages may be slow enough to wait for."""

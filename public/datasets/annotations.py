@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from public.datasets.batches import IGNORED
+from public.geometry.labels import IGNORED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,12 +20,6 @@ class ClassificationBatch(NamedTuple):
     """int64 [B], 0-based."""
 
 
-IGNORED = -2
-"""Label of a region (a COCO crowd, a difficult VOC object) that is neither an object to learn nor background."""
-PADDING = -1
-"""Label of the rows that fill a batch's boxes up to the same number."""
-
-
 class ImageSizes(NamedTuple):
     """What leads from boxes on the canvas back to the image they came from: original = canvas * original / content."""
 
@@ -43,7 +37,8 @@ class DetectionBatch(NamedTuple):
     boxes: torch.Tensor
     """float32 [B, M, 4], x1 y1 x2 y2 in pixels of the canvas: pixel i covers [i, i + 1)."""
     labels: torch.Tensor
-    """int64 [B, M], 0-based; PADDING where an image has fewer than M, IGNORED for a region to leave alone."""
+    """int64 [B, M], 0-based; of `public.geometry.labels` PADDING where an image has fewer than M, IGNORED for a region
+    to leave alone."""
     content_sizes: torch.Tensor
     """int64 [B, 2], see `ImageSizes`."""
     original_sizes: torch.Tensor

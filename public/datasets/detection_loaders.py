@@ -18,10 +18,11 @@ from torch.utils.data import Dataset, default_collate
 
 from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.batches import PADDING, DataError, DetectionBatch, steps_per_epoch
+from public.datasets.batches import DataError, DetectionBatch, steps_per_epoch
 from public.datasets.decoding import decode_pixels
 from public.datasets.imagenet import UnreadableImage
 from public.datasets.loaders import Share, ShareOfEpoch, WithSteps, checked, read_ahead
+from public.geometry.labels import PADDING
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.detection import FILL, DetectionSample, DetectionTransform
 

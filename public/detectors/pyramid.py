@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from public.backbones.catalog import build_backbone
-from public.config.checks import require
 from public.detectors.options import Pyramid, plain_levels
 from public.layers.frozen_batch_norm import freeze_batch_norm, set_batch_norm_eps
 
@@ -114,10 +113,10 @@ class PyramidBackbone(nn.Module):
         pyramid: the standard one, or DetNet's, which knows no P7.
         frozen_stages: levels of the backbone, from the stem on, that do not train.
         frozen_batch_norm: whether the backbone's batch norms keep statistics and weights.
-        batch_norm_eps: what they add to a variance; None: as they are.
+        batch_norm_eps: what they add to a variance, 0 or more; None: as they are.
 
     Raises:
-        ValueError: no such backbone or levels, or a negative `batch_norm_eps`.
+        ValueError: no such backbone or levels.
     """
 
     strides: tuple[int, ...]
@@ -136,10 +135,6 @@ class PyramidBackbone(nn.Module):
         batch_norm_eps: float | None = None,
     ) -> None:
         super().__init__()
-        require(
-            batch_norm_eps is None or batch_norm_eps >= 0,
-            f"detector.batch_norm_eps={batch_norm_eps} must be 0 or more.",
-        )
         assert extra == "pool" or pyramid == "standard", (extra, pyramid)
         own = plain_levels(levels, ("p6",) if extra == "pool" else ("p6", "p7"))
         network = build_backbone(backbone)

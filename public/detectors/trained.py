@@ -15,11 +15,12 @@ from public.config.calls import build_all
 from public.config.checks import require
 from public.config.detection import DetectionConfig
 from public.config.experiment import Experiment
-from public.datasets.batches import PADDING, DetectionBatch
+from public.datasets.batches import DetectionBatch
 from public.datasets.decoding import read_pixels
 from public.datasets.detection_loaders import LoadedImage, collate
 from public.detectors.catalog import build_from_options
 from public.detectors.detector import Detector, ImageDetector
+from public.geometry.labels import PADDING
 from public.runtime.device import choose_device, choose_precision, memory_format
 from public.transforms.detection import DetectionSample, DetectionTransform
 from public.weights.loading import load_weights

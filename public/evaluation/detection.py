@@ -8,11 +8,12 @@ import torch
 
 from public.config.names import nearest_names
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.batches import PADDING, DetectionBatch, ImageSizes
+from public.datasets.batches import DetectionBatch, ImageSizes
 from public.detectors.detector import Detections
 from public.evaluation.coco import METRICS, CocoEvaluator
 from public.evaluation.predictions import DetectionResult, Predictions, gather_predictions
 from public.evaluation.voc import VocEvaluator
+from public.geometry.labels import PADDING
 from public.runtime.distributed import World
 
 

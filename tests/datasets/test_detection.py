@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from public.detectors.retinanet.options import RetinaNetOptions
 
 from public.config.calls import SIZE, Call
 from public.config.detection import DetectionConfig, DetectionDataConfig
 from public.config.run import RuntimeConfig
 from public.datasets import detection
-from public.datasets.batches import IGNORED, PADDING, DataError
+from public.datasets.batches import DataError
 from public.datasets.detection import build_eval_data, build_train_data
 from public.datasets.detection_loaders import DetectionTrainLoader, GroupedShareOfEpoch
 from public.datasets.loaders import ShareOfEpoch
+from public.detectors.retinanet.options import RetinaNetOptions
+from public.geometry.labels import IGNORED, PADDING
 from public.optim.options import ConstantOptions, SGDOptions
 from public.runtime.distributed import World
 from public.transforms.detection import RandomHorizontalFlip, SquareResize

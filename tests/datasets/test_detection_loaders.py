@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.batches import IGNORED, PADDING, DataError, DetectionBatch
+from public.datasets.batches import DataError, DetectionBatch
 from public.datasets.detection_loaders import (
     DetectionDataset,
     DetectionEvalLoader,
@@ -29,6 +29,7 @@ from public.datasets.detection_loaders import (
     grouped_order,
 )
 from public.datasets.imagenet import UnreadableImage
+from public.geometry.labels import IGNORED, PADDING
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.batch import BatchRandomHorizontalFlip
 from public.transforms.detection import (

@@ -70,15 +70,15 @@ def test_losses_against_a_plain_loop() -> None:
         for number, (head, iou, weights) in enumerate(zip(detector._heads, IOUS, WEIGHTS, strict=True)):
             matches = Matcher(iou, iou)(box_iou(gt_boxes.float(), boxes))
             labels = torch.where(matches >= 0, gt_labels[matches.clamp(min=0)] + 1, 0)
-            logits, codes = head(outputs.maps, Regions(boxes, torch.full((len(boxes),), image)))
+            logits, deltas = head(outputs.maps, Regions(boxes, torch.full((len(boxes),), image)))
             positive = matches >= 0
             assert 0 < positive.sum() < len(boxes)
             wanted = BoxCoder(weights).encode_single(gt_boxes[matches[positive]].float(), boxes[positive])
-            box = functional.smooth_l1_loss(codes[positive, 0], wanted, beta=1 / 9, reduction="sum") / len(boxes)
+            box = functional.smooth_l1_loss(deltas[positive, 0], wanted, beta=1 / 9, reduction="sum") / len(boxes)
             share = LOSS_WEIGHTS[number] / 2  # of two images
             expected[f"classification_{number + 1}"] += share * functional.cross_entropy(logits, labels)
             expected[f"box_{number + 1}"] += share * box
-            boxes = clip_boxes_to_image(BoxCoder(weights).decode_single(codes[:, 0].detach(), boxes), (64, 64))
+            boxes = clip_boxes_to_image(BoxCoder(weights).decode_single(deltas[:, 0].detach(), boxes), (64, 64))
     for name, wanted in expected.items():
         torch.testing.assert_close(losses[name], wanted, rtol=1e-4, atol=1e-6)
 
@@ -99,9 +99,9 @@ def test_scores_are_the_mean_and_boxes_the_last() -> None:
     boxes, scores = proposals.boxes[0, proposals.anchors[0] != PADDING], torch.zeros(1, 4)
     images = torch.zeros(len(boxes), dtype=torch.int64)
     for head, weights in zip(detector._heads, WEIGHTS, strict=True):
-        logits, codes = head(outputs.maps, Regions(boxes, images))
+        logits, deltas = head(outputs.maps, Regions(boxes, images))
         scores = scores + logits.softmax(dim=1) / 3
-        boxes = clip_boxes_to_image(BoxCoder(weights).decode_single(codes[:, 0], boxes), (64, 64))
+        boxes = clip_boxes_to_image(BoxCoder(weights).decode_single(deltas[:, 0], boxes), (64, 64))
     rows, labels = torch.nonzero(scores[:, 1:] > 0.3, as_tuple=True)
     order = scores[rows, labels + 1].argsort(descending=True)
     count = len(order)

@@ -58,8 +58,8 @@ def part(batch: Any, i: int) -> Any:
     """One image of a batch or of outputs."""
     if isinstance(batch, DetectionBatch):
         return DetectionBatch(*(x[i : i + 1] for x in batch))
-    maps, objectness, codes = (tuple(x[i : i + 1] for x in maps) for maps in batch[:3])
-    return FasterRCNNOutputs(maps, objectness, codes, batch.canvas_size)
+    maps, objectness, deltas = (tuple(x[i : i + 1] for x in maps) for maps in batch[:3])
+    return FasterRCNNOutputs(maps, objectness, deltas, batch.canvas_size)
 
 
 # ---- the network ----------------------------------------------------------------------------------------------------
@@ -278,8 +278,8 @@ def test_anchors_by_hand() -> None:
 
 
 def proposals_of(detector: FasterRCNN, outputs: FasterRCNNOutputs, sizes: ImageSizes, training: bool) -> Proposals:
-    _, objectness, codes, canvas_size = outputs
-    return detector.rpn.propose(objectness, codes, canvas_size, sizes.content, training=training)
+    _, objectness, deltas, canvas_size = outputs
+    return detector.rpn.propose(objectness, deltas, canvas_size, sizes.content, training=training)
 
 
 def test_as_many_proposals_as_asked() -> None:
@@ -351,9 +351,9 @@ def test_what_is_cut_out_is_torchvisions() -> None:
     for layer in head.box_head.values():
         x = layer(x).relu()
     regions = Regions(torch.cat(boxes), torch.tensor([0] * 40 + [1] * 30))
-    logits, codes = head(maps, regions)
+    logits, deltas = head(maps, regions)
     torch.testing.assert_close(logits, head.box_predictor["cls_score"](x))
-    torch.testing.assert_close(codes.flatten(1), head.box_predictor["bbox_pred"](x))
+    torch.testing.assert_close(deltas.flatten(1), head.box_predictor["bbox_pred"](x))
     mixed = torch.randperm(70)
     again, _ = head(maps, Regions(regions.boxes[mixed], regions.images[mixed]))
     torch.testing.assert_close(again, logits[mixed])
@@ -374,10 +374,10 @@ def test_aligned_regions_are_where_they_are() -> None:
 
 def test_no_regions_at_all() -> None:
     head, maps = build_head({2: 4, 3: 8}), [torch.randn(1, 8, 16, 16, requires_grad=True) for _ in range(2)]
-    logits, codes = head(maps, Regions(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
+    logits, deltas = head(maps, Regions(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
     assert logits.shape == (0, 4)
-    assert codes.shape == (0, 4, 4)
-    (logits.sum() + codes.sum()).backward()
+    assert deltas.shape == (0, 4, 4)
+    (logits.sum() + deltas.sum()).backward()
     assert all(p.grad is not None for p in head.parameters())
 
 
@@ -423,10 +423,10 @@ def test_targets_against_torchvision() -> None:
 def test_losses_by_hand() -> None:
     """A network that says 0 everywhere: log 2 for each anchor, log 4 for each region of 1 + 3 classes.
 
-    The object is the square anchor of 32 pixels around (34, 34), moved right by 2 pixels of its 32: the code 2 / 32, of
-    which the loss is (1/16)^2 / (2 / 9) below 1/9. It overlaps one anchor by 0.88, that of the next cell, 4 pixels
-    further right, equally: two positives of 256, the second with the code -2 / 32. Regions: only the object itself
-    overlaps it by 0.95 and more, code 0; the two anchors do so by 0.88.
+    The object is the square anchor of 32 pixels around (34, 34), moved right by 2 pixels of its 32: the delta 2 / 32,
+    of which the loss is (1/16)^2 / (2 / 9) below 1/9. It overlaps one anchor by 0.88, that of the next cell, 4 pixels
+    further right, equally: two positives of 256, the second with the delta -2 / 32. Regions: only the object itself
+    overlaps it by 0.95 and more, delta 0; the two anchors do so by 0.88.
     """
     detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL)), batch_of([[((20, 18, 52, 50), 1)]], (64, 64))
     for module in (detector.rpn, detector.roi_heads):
@@ -444,8 +444,8 @@ def test_losses_by_hand() -> None:
     assert len(positive) > 5
     centers, sides = (positive[:, :2] + positive[:, 2:]) / 2, positive[:, 2:] - positive[:, :2]
     shifts = (torch.tensor([36.0, 34]) - centers) / sides * 10
-    codes = torch.cat([shifts, torch.log(32 / sides) * 5], dim=1).abs()
-    expected = torch.where(codes < 1 / 9, codes**2 * 4.5, codes - 1 / 18).sum() / exist.sum()
+    deltas = torch.cat([shifts, torch.log(32 / sides) * 5], dim=1).abs()
+    expected = torch.where(deltas < 1 / 9, deltas**2 * 4.5, deltas - 1 / 18).sum() / exist.sum()
     torch.testing.assert_close(losses["box"], expected)
 
 
@@ -508,8 +508,8 @@ def outputs_without_proposals(detector: FasterRCNN, batch: DetectionBatch) -> Fa
     """Every box shrunk to nothing, to 1e-42 of its anchor's sides."""
     outputs = detector(images_of(batch))
     shrunk = [x.clone() for x in outputs.box_deltas]
-    for codes in shrunk:
-        codes[..., 2:] = -100.0
+    for deltas in shrunk:
+        deltas[..., 2:] = -100.0
     return outputs._replace(box_deltas=tuple(shrunk))
 
 
@@ -600,15 +600,15 @@ def perturb(referee: Any, seed: int) -> None:
             nn.init.normal_(parameter, std=0.1 if name.endswith("bias") else 0.03, generator=generator)
     images, _ = referee.eval().transform(noise())
     features = referee.backbone(images.tensors)
-    objectness, codes = (torch.cat([x.flatten() for x in maps]) for maps in referee.rpn.head(list(features.values())))
+    objectness, deltas = (torch.cat([x.flatten() for x in maps]) for maps in referee.rpn.head(list(features.values())))
     scale(referee.rpn.head.cls_logits, objectness, 2.0)
-    scale(referee.rpn.head.bbox_pred, codes, 0.3)
+    scale(referee.rpn.head.bbox_pred, deltas, 0.3)
     proposals, _ = referee.rpn(images, features)
     hidden = referee.roi_heads.box_head(referee.roi_heads.box_roi_pool(features, proposals, images.image_sizes))
     predictor = referee.roi_heads.box_predictor
-    logits, codes = predictor(hidden)
+    logits, deltas = predictor(hidden)
     scale(predictor.cls_score, logits, 2.0)
-    scale(predictor.bbox_pred, codes, 1.0)
+    scale(predictor.bbox_pred, deltas, 1.0)
 
 
 def scale(layer: Any, outputs: Tensor, spread: float) -> None:
@@ -667,10 +667,10 @@ def test_raw_outputs_and_proposals_are_torchvisions(pair: Pair, pictures: list[T
 def torchvisions_proposals(referee: Any, images: Any, features: dict[str, Tensor]) -> list[Tensor]:
     """Without its losses, which its training mode would compute."""
     rpn = referee.rpn
-    objectness, codes = rpn.head(list(features.values()))
+    objectness, deltas = rpn.head(list(features.values()))
     anchors = rpn.anchor_generator(images, list(features.values()))
     counts = [x[0].numel() for x in objectness]
-    logits, deltas = concat_box_prediction_layers(objectness, codes)
+    logits, deltas = concat_box_prediction_layers(objectness, deltas)
     boxes = rpn.box_coder.decode(deltas, anchors).view(len(anchors), -1, 4)
     return rpn.filter_proposals(boxes, logits, images.image_sizes, counts)[0]
 
@@ -685,8 +685,8 @@ def test_class_logits_and_box_deltas_are_torchvisions(pair: Pair, pictures: list
         heads = referee.roi_heads
         expected = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes)))
         numbers = torch.cat([torch.full((len(boxes),), i) for i, boxes in enumerate(proposals)])
-        logits, codes = ours.roi_heads(ours(images.tensors).maps, Regions(torch.cat(proposals), numbers))
-    for actual, wanted in zip((logits, codes.flatten(1)), expected, strict=True):
+        logits, deltas = ours.roi_heads(ours(images.tensors).maps, Regions(torch.cat(proposals), numbers))
+    for actual, wanted in zip((logits, deltas.flatten(1)), expected, strict=True):
         assert (actual - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 

@@ -63,14 +63,14 @@ def outputs_of(batch: DetectionBatch, num_classes: int, scale: float = 0.0, prio
     """Outputs of three levels, normally distributed around the prior's logit, or all equal."""
     height, width = batch.images.shape[-2:]
     bias = math.log(prior / (1 - prior))
-    logits, codes = (
+    logits, deltas = (
         tuple(
             (torch.randn(len(batch.images), *size, 9, k) * scale + mean).requires_grad_()
             for size in map_sizes((height, width), STRIDES[:3])
         )
         for k, mean in ((num_classes, bias), (4, 0.0))
     )
-    return RetinaNetOutputs(logits, codes, (height, width))
+    return RetinaNetOutputs(logits, deltas, (height, width))
 
 
 # ---- the network ----------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_every_backbone(backbone: str) -> None:
     assert detector.eval().decode(outputs, batch.sizes).boxes.shape == (2, 100, 4)
 
 
-def test_the_sweep_covers_the_catalogue() -> None:
+def test_the_sweep_covers_the_catalog() -> None:
     """Every family that has the levels; of its networks only giants are left out."""
     assert {_FAMILY_OF[name] for name in BACKBONES} == {_FAMILY_OF[name] for name in WITH_LEVELS}
     assert all(CARDS[name].parameters >= 50e6 for name in set(WITH_LEVELS) - set(BACKBONES))
@@ -165,7 +165,7 @@ def test_backbones_without_the_levels_are_refused(backbone: str) -> None:
         ("anchors", "corner", "anchors='corner' must be one of centered, torchvision"),
         ("anchor_sizes", (32, 64), r"anchor_sizes=\(32, 64\) must be 3 numbers"),
         ("anchor_sizes", (32, 64, 0), "greater than 0"),
-        ("positive_iou", 0.3, "negative_iou=0.4 and positive_iou=0.3 must rise"),
+        ("positive_iou", 0.3, "negative_iou=0.4 and detector.positive_iou=0.3 must rise"),
         ("negative_iou", 0.0, "negative_iou=0.0"),
         ("box_weights", (1, 1, 1), "box_weights"),
         ("box_loss", "ciou", "box_loss='ciou' must be one of smooth_l1, l1, giou"),
@@ -188,14 +188,14 @@ def test_compiles_with_the_losses_left_out() -> None:
     torch.manual_seed(0)
     detector, batch = RetinaNet(3, RetinaNetOptions(**SMALL)), batch_of(HARD["the same"], (96, 96))
     maps = [torch.randn(2, 32, *size) for size in map_sizes((96, 96), STRIDES[:3])]
-    head = torch.compile(detector.head, backend="eager", fullgraph=True)
+    head, targets = torch.compile(detector.head, backend="eager", fullgraph=True), detector.targets(batch)
 
     def step() -> dict[str, Tensor]:
-        logits, codes = head(maps)
-        return losses_of(detector, RetinaNetOutputs(logits, codes, (96, 96)), batch)
+        logits, deltas = head(maps)
+        return detector.loss(RetinaNetOutputs(logits, deltas, (96, 96)), targets)
 
-    logits, codes = detector.head(maps)
-    expected = losses_of(detector, RetinaNetOutputs(logits, codes, (96, 96)), batch)
+    logits, deltas = detector.head(maps)
+    expected = detector.loss(RetinaNetOutputs(logits, deltas, (96, 96)), targets)
     for name, loss in torch.compile(step, backend="eager")().items():
         torch.testing.assert_close(loss, expected[name])
 
@@ -372,8 +372,8 @@ def of_images(batch: Any, i: int) -> Any:
     """One image of a batch or of outputs."""
     if isinstance(batch, DetectionBatch):
         return DetectionBatch(*(x[i : i + 1] for x in batch))
-    logits, codes, canvas_size = batch
-    return RetinaNetOutputs(tuple(x[i : i + 1] for x in logits), tuple(x[i : i + 1] for x in codes), canvas_size)
+    logits, deltas, canvas_size = batch
+    return RetinaNetOutputs(tuple(x[i : i + 1] for x in logits), tuple(x[i : i + 1] for x in deltas), canvas_size)
 
 
 @pytest.mark.parametrize("normalize", ["batch", "image"])
@@ -432,11 +432,11 @@ def slow_decode(detector: RetinaNet, outputs: RetinaNetOutputs, sizes: ImageSize
         height, width = sizes.content[image].tolist()
         all_anchors = detector.anchors(outputs.canvas_size, CPU)
         pairs, first = [], 0
-        for logits, codes in zip(outputs.class_logits, outputs.box_deltas, strict=True):
-            scores, codes = logits[image].flatten(0, 2).sigmoid(), codes[image].flatten(0, 2)
+        for logits, deltas in zip(outputs.class_logits, outputs.box_deltas, strict=True):
+            scores, deltas = logits[image].flatten(0, 2).sigmoid(), deltas[image].flatten(0, 2)
             anchors = all_anchors[first : first + len(scores)]
             first += len(scores)
-            boxes = decode_boxes(codes, anchors, detector.options.box_weights)
+            boxes = decode_boxes(deltas, anchors, detector.options.box_weights)
             boxes = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
             of_level = [
                 (scores[i, label].item(), label, boxes[i].tolist())
@@ -464,10 +464,10 @@ def test_decode_against_plain_loops(channels_last: bool) -> None:
     for logits in outputs.class_logits:
         logits[2] = -5.0  # an image without detections
     if not channels_last:  # as a convolution gives them
-        logits, codes = (
+        logits, deltas = (
             tuple(x.permute(0, 3, 4, 1, 2).contiguous().permute(0, 3, 4, 1, 2) for x in maps) for maps in outputs[:2]
         )
-        outputs = RetinaNetOutputs(logits, codes, outputs.canvas_size)
+        outputs = RetinaNetOutputs(logits, deltas, outputs.canvas_size)
     content = torch.tensor([[64, 96], [50, 90], [64, 96]])
     sizes = ImageSizes(content, content * torch.tensor([2, 3]))
     detections, expected = detector.decode(outputs, sizes), slow_decode(detector, outputs, sizes)
@@ -493,11 +493,11 @@ def test_decode_inverts_the_targets() -> None:
         joined[0][place, label] = 5.0
         joined[1][place] = encode_boxes(torch.tensor([box]), anchors[place][None], detector.options.box_weights)[0]
     counts = [x.shape[1:4].numel() for x in outputs.class_logits]
-    logits, codes = (
+    logits, deltas = (
         tuple(part.view(x.shape) for part, x in zip(whole.split(counts), like, strict=True))
         for whole, like in zip(joined, outputs[:2], strict=True)
     )
-    detections = detector.decode(RetinaNetOutputs(logits, codes, (64, 96)), batch.sizes)
+    detections = detector.decode(RetinaNetOutputs(logits, deltas, (64, 96)), batch.sizes)
     assert (detections.labels >= 0).sum() == 3
     found = sorted(zip(detections.labels[0, :3].tolist(), detections.boxes[0, :3].tolist(), strict=True))
     for (label, box), (wanted_box, wanted) in zip(found, sorted(objects, key=lambda x: x[1]), strict=True):

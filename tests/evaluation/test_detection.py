@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.batches import PADDING, DetectionBatch, ImageSizes
+from public.datasets.batches import DetectionBatch, ImageSizes
 from public.datasets.coco import read_coco
 from public.datasets.voc import read_voc
 from public.detectors.detector import Detections
@@ -28,6 +28,7 @@ from public.evaluation.predictions import (
     write_voc_files,
 )
 from public.evaluation.voc import VocEvaluator
+from public.geometry.labels import PADDING
 from public.runtime import run_folder
 from public.runtime.distributed import World
 from tests.datasets.written import voc_object, write_image, write_voc

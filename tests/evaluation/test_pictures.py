@@ -12,7 +12,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.batches import IGNORED
 from public.datasets.coco import read_coco
 from public.evaluation.pictures import (
     PANEL,
@@ -24,6 +23,7 @@ from public.evaluation.pictures import (
     grid_entries,
 )
 from public.evaluation.predictions import Curves, DetectionResult, Predictions
+from public.geometry.labels import IGNORED
 from public.runtime import run_folder
 
 NAMES = ["cat", "a class with a very long name", "WBC"]

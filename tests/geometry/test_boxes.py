@@ -1,4 +1,4 @@
-"""Overlaps and codes of boxes against torchvision and numbers worked out by hand."""
+"""Overlaps and deltas of boxes against torchvision and numbers worked out by hand."""
 
 import math
 
@@ -62,23 +62,23 @@ def test_codes_by_hand() -> None:
     """From an anchor of 10 x 20 around (5, 10) to a box of 20 x 10 around (10, 5): half a width right, 1/4 up."""
     anchors, boxes = torch.tensor([[0.0, 0, 10, 20]]), torch.tensor([[0.0, 0, 20, 10]])
     log2 = math.log(2)
-    codes = encode_boxes(boxes, anchors, (10.0, 10.0, 5.0, 5.0))
-    torch.testing.assert_close(codes, torch.tensor([[5.0, -2.5, 5 * log2, -5 * log2]]))
+    deltas = encode_boxes(boxes, anchors, (10.0, 10.0, 5.0, 5.0))
+    torch.testing.assert_close(deltas, torch.tensor([[5.0, -2.5, 5 * log2, -5 * log2]]))
     torch.testing.assert_close(encode_boxes(anchors, anchors, (1.0, 1.0, 1.0, 1.0)), torch.zeros(1, 4))
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)])
 def test_codes_are_torchvisions_and_can_be_undone(weights: tuple[float, float, float, float]) -> None:
     boxes, anchors, coder = random_boxes(200, 2), random_boxes(200, 3), BoxCoder(weights)
-    codes = encode_boxes(boxes, anchors, weights)
-    torch.testing.assert_close(codes, coder.encode_single(boxes, anchors), rtol=1e-5, atol=1e-5)
-    wild = codes + torch.randn(200, 4, generator=torch.Generator().manual_seed(4)) * 3
+    deltas = encode_boxes(boxes, anchors, weights)
+    torch.testing.assert_close(deltas, coder.encode_single(boxes, anchors), rtol=1e-5, atol=1e-5)
+    wild = deltas + torch.randn(200, 4, generator=torch.Generator().manual_seed(4)) * 3
     torch.testing.assert_close(
         decode_boxes(wild, anchors, weights), coder.decode_single(wild, anchors), rtol=1e-5, atol=1e-3
     )
-    moderate = (codes[:, 2:] / codes.new_tensor(weights[2:]) < LARGEST_LOG_RATIO).all(dim=1)
+    moderate = (deltas[:, 2:] / deltas.new_tensor(weights[2:]) < LARGEST_LOG_RATIO).all(dim=1)
     assert moderate.sum() > 150
-    torch.testing.assert_close(decode_boxes(codes, anchors, weights)[moderate], boxes[moderate], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(decode_boxes(deltas, anchors, weights)[moderate], boxes[moderate], rtol=1e-4, atol=1e-3)
 
 
 def test_sides_are_bounded() -> None:

@@ -11,9 +11,10 @@ from torch import nn
 
 from public.config.classification import ClassificationConfig
 from public.config.record import to_record
-from public.datasets.batches import PADDING, ImageSizes
+from public.datasets.batches import ImageSizes
 from public.detectors.catalog import build_detector
 from public.detectors.detector import Detections
+from public.geometry.labels import PADDING
 from public.runtime.checkpoint import save_checkpoint
 from public.transforms.detection import FILL, DetectionTransform, ShortSideResize, SquareResize
 from tests.recipes.tiny_detection import TINY
