@@ -20,11 +20,10 @@ where the device has it.
 
 from dataclasses import replace
 
-from public.detectors.cascade_rcnn.options import CascadeRCNNOptions
-
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.datasets.voc import VocData
+from public.detectors.cascade_rcnn.options import CascadeRCNNOptions
 from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, ShortSideResize
 

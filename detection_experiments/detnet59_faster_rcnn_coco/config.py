@@ -13,11 +13,10 @@ The recipe is that of ../resnet50_faster_rcnn_coco, so that the two backbones co
 of that experiment; from DetNet_Pytorch: all else, see ../detnet59_faster_rcnn_voc for its defects.
 """
 
-from public.detectors.faster_rcnn.options import FasterRCNNOptions
-
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.datasets.coco import CocoData
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, RandomShortSideResize, ShortSideResize
 

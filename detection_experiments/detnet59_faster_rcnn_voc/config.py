@@ -26,11 +26,10 @@ theirs did after 10. Detections count from a score of 0.001 on. Precision is bf1
 
 from dataclasses import replace
 
-from public.detectors.faster_rcnn.options import FasterRCNNOptions
-
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.datasets.voc import VocData
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, ShortSideResize
 

@@ -23,13 +23,12 @@ canvas: 0.75 after 15 epochs, 0.81 after 40.
 
 from dataclasses import replace
 
-from public.detectors.faster_rcnn.options import FasterRCNNOptions
-from public.detectors.fcos.options import FCOSOptions
-
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.config.run import RuntimeConfig
 from public.datasets.voc import VocData
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+from public.detectors.fcos.options import FCOSOptions
 from public.optim.options import AdamWOptions, CosineOptions
 from public.transforms.detection import (
     PhotometricJitter,

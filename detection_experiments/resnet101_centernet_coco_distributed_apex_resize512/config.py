@@ -18,11 +18,10 @@ tensor code on a CPU, nothing is compiled; weight decay leaves out norms and bia
 the image's edges. Precision is bf16 where the device has it.
 """
 
-from public.detectors.centernet.options import CenterNetOptions
-
 from public.config.calls import SIZE, Call
 from public.config.detection import DetectionConfig
 from public.datasets.coco import CocoData
+from public.detectors.centernet.options import CenterNetOptions
 from public.optim.options import AdamWOptions, MultistepOptions
 from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomTranslate, SquareResize
 

@@ -15,11 +15,10 @@ at most 1000, difficult objects ignored, ...). Precision is bf16 where the devic
 
 from dataclasses import replace
 
-from public.detectors.faster_rcnn.options import FasterRCNNOptions
-
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.datasets.voc import VocData
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, ShortSideResize
 

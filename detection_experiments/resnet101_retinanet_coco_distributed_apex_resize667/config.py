@@ -23,11 +23,10 @@ where theirs waited for a plateau of the training loss that 12 epochs never reac
 a detection, suppressed class by class, in float pixels. Precision is bf16 where the device has it.
 """
 
-from public.detectors.retinanet.options import RetinaNetOptions
-
 from public.config.calls import SIZE, Call
 from public.config.detection import DetectionConfig
 from public.datasets.coco import CocoData
+from public.detectors.retinanet.options import RetinaNetOptions
 from public.optim.options import AdamWOptions, ConstantOptions
 from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomTranslate, SquareResize
 

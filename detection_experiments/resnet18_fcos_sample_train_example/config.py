@@ -14,12 +14,11 @@ Deviations from the paper (https://arxiv.org/abs/1904.01355): three levels, two 
 tower; a focal loss that weighs the classes of the objects more (alpha 0.6, gamma 1), because 800 steps are few.
 """
 
-from public.detectors.fcos.options import FCOSOptions
-
 from public.config.calls import SIZE, Call
 from public.config.detection import DetectionConfig
 from public.config.run import RuntimeConfig
 from public.datasets.coco import CocoData
+from public.detectors.fcos.options import FCOSOptions
 from public.optim.options import AdamWOptions, CosineOptions
 from public.transforms.detection import RandomHorizontalFlip, SquareResize
 

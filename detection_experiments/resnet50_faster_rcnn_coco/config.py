@@ -11,11 +11,10 @@ an image; images without objects take part, as background; anchors lie around th
 lie at the corners. Precision is bf16 where the device has it.
 """
 
-from public.detectors.faster_rcnn.options import FasterRCNNOptions
-
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.datasets.coco import CocoData
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, RandomShortSideResize, ShortSideResize
 

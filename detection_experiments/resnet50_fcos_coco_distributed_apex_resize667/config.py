@@ -23,11 +23,10 @@ never reached; every class over the threshold is a detection, suppressed class b
 bf16 where the device has it.
 """
 
-from public.detectors.fcos.options import FCOSOptions
-
 from public.config.calls import SIZE, Call
 from public.config.detection import DetectionConfig
 from public.datasets.coco import CocoData
+from public.detectors.fcos.options import FCOSOptions
 from public.optim.options import AdamWOptions, ConstantOptions
 from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomTranslate, SquareResize
 

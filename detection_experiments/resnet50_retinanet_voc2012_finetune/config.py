@@ -26,11 +26,10 @@ a batch. Precision is bf16 where the device has it.
 
 from dataclasses import replace
 
-from public.detectors.retinanet.options import RetinaNetOptions
-
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.datasets.voc import VocData
+from public.detectors.retinanet.options import RetinaNetOptions
 from public.optim.options import MultistepOptions, SGDOptions
 from public.transforms.detection import RandomHorizontalFlip, ShortSideResize
 

@@ -22,11 +22,10 @@ detection, suppressed class by class, in float pixels. Difficult objects are ign
 the devkit does, where theirs counted detections of them as wrong. Precision is bf16 where the device has it.
 """
 
-from public.detectors.retinanet.options import RetinaNetOptions
-
 from public.config.calls import SIZE, Call
 from public.config.detection import DetectionConfig
 from public.datasets.voc import VocData
+from public.detectors.retinanet.options import RetinaNetOptions
 from public.optim.options import AdamWOptions, ConstantOptions
 from public.transforms.detection import RandomCrop, RandomHorizontalFlip, RandomTranslate, SquareResize
 

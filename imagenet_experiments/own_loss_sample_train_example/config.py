@@ -5,8 +5,8 @@
     DATA_ROOT=data/sample python train.py
     DATA_ROOT=data/sample ./test.sh
 
-`loss.py` has the focal loss of Lin et al. 2017, https://arxiv.org/abs/1708.02002, over classes, as a task that replaces the
-recipe's cross-entropy; train.py hands it to `main`. `transforms.py` has the transform. A checkpoint names both as
+`loss.py` has the focal loss of Lin et al. 2017, https://arxiv.org/abs/1708.02002, over classes, as a task in the place
+of the recipe's cross-entropy; train.py hands it to `main`. `transforms.py` has the transform. A checkpoint names both,
 experiment:loss.FocalTask and experiment:transforms.RandomInvert, and ./test.sh looks them up in this folder; without it
 (`--experiment FOLDER`) they are refused by name, for nothing that a file names is imported.
 

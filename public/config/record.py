@@ -1,7 +1,7 @@
 """A config as plain data, and back: what config.json and every checkpoint hold.
 
-A record is a dict of plain values (dicts, lists, numbers, texts, None). Everything that was made from a class is recorded
-as its type and keywords, and `from_record` makes an equal object of it. A type is one of
+A record is a dict of plain values (dicts, lists, numbers, texts, None). Everything that was made from a class is
+recorded as its type and keywords, and `from_record` makes an equal object of it. A type is one of
 
     public.<module>.<Name>          options and config sections of this package
     public.transforms.<module>.<Name>, torchvision.transforms.v2.<Name>    transforms, within a Call
@@ -108,7 +108,7 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-# ---- from objects to plain values -------------------------------------------------------------------------------------
+# ---- from objects to plain values ------------------------------------------------------------------------------------
 
 
 def _recorded(value: Any, where: str, experiment: Experiment | None) -> Any:
@@ -162,7 +162,7 @@ def recorded_type(type_: type[Any], where: str, experiment: Experiment | None) -
     return name
 
 
-# ---- and back ---------------------------------------------------------------------------------------------------------
+# ---- and back --------------------------------------------------------------------------------------------------------
 
 
 def _restored(value: Any, experiment: Experiment | None) -> Any:

@@ -76,7 +76,7 @@ def renamed_option(option: str) -> str | None:
     return None if new is None else new.replace("_", "-")
 
 
-# ---- format 1 ---------------------------------------------------------------------------------------------------------
+# ---- format 1 --------------------------------------------------------------------------------------------------------
 
 
 def _from_format_1(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _data(section: Mapping[str, Any], size: int, modules: Sequence[str] = _TRANS
     return own if section["dataset"] == "cifar100" else own | {"input_size": size}
 
 
-# ---- a transform's repr -----------------------------------------------------------------------------------------------
+# ---- a transform's repr ----------------------------------------------------------------------------------------------
 
 
 def _call(text: str, size: int, modules: Sequence[str]) -> dict[str, Any]:

@@ -16,13 +16,13 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def exchanging_gradients(task: nn.Module, is_last_part: bool) -> AbstractContextManager[None]:
-    """Around one part's forward and backward pass: gradients are exchanged between processes in the last part's alone."""
+    """Around a part's forward and backward pass: gradients are exchanged between processes in the last part's alone."""
     waits = not is_last_part and hasattr(task, "no_sync")
     return task.no_sync() if waits else contextlib.nullcontext()  # pyright: ignore[reportCallIssue]
 
 
 def means(losses: Mapping[str, Tensor], num_parts: int) -> dict[str, Tensor]:
-    """Each loss as its share of the mean over a process's parts. Under nn.DataParallel it is a vector, a mean per GPU."""
+    """Each loss as its share of the mean over a process's parts. Of nn.DataParallel it is a vector, a mean per GPU."""
     return {name: loss.mean() * (1 / num_parts) for name, loss in losses.items()}
 
 

@@ -16,7 +16,7 @@ Prepare = Callable[[list[ClassificationBatch], int], list[Sequence[Tensor]]]
 
 
 def preparation(config: ClassificationConfig, network: Backbone, steps_per_epoch: int) -> Prepare:
-    """What is done to the parts of a batch before each step: it sets DropBlock's rate, shrinks the images and mixes them.
+    """What is done to a batch before each step: it sets DropBlock's rate, shrinks the images and mixes them.
 
     All of it is a pure function of (config, step): a resumed run has nothing to take up.
 

@@ -1,7 +1,7 @@
 """The loop of every run: an epoch as it happens, from a batch to the checkpoint.
 
-`public/recipes/run.py` puts together what it works on; `task` is what differs between recipes (`task.py`): how a batch is
-prepared, its losses, and how the network is evaluated.
+`start.py` puts together what it works on, a `Run`; the run's task is what differs between recipes (`task.py`): how a
+batch is prepared, its losses, and how the network is evaluated.
 """
 
 import logging

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from public.detectors.fcos.options import FCOSOptions
 
 from public.config import detection
 from public.config.classification import IMAGENET_MEAN
@@ -18,6 +17,7 @@ from public.config.detection import METRICS, DetectionConfig, DetectionDataConfi
 from public.config.record import to_record
 from public.datasets.coco import read_coco
 from public.detectors.catalog import build_detector, list_detectors
+from public.detectors.fcos.options import FCOSOptions
 from public.evaluation.detection import metrics_evaluator
 from public.evaluation.predictions import Predictions
 from public.optim.options import AdamWOptions, ConstantOptions

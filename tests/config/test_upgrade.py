@@ -54,7 +54,10 @@ DETECTION = OLD["detection_experiments/resnet18_fcos_sample_train_example/resnet
     ("transform", "expected"),
     [
         (v2.Resize(232), Call(v2.Resize, size=Scaled(232, of=224))),
-        (v2.Resize((224, 200), v2.InterpolationMode.BICUBIC), Call(v2.Resize, size=(SIZE, Scaled(200, of=224)), interpolation=v2.InterpolationMode.BICUBIC)),
+        (
+            v2.Resize((224, 200), v2.InterpolationMode.BICUBIC),
+            Call(v2.Resize, size=(SIZE, Scaled(200, of=224)), interpolation=v2.InterpolationMode.BICUBIC),
+        ),
         (v2.RandomResizedCrop(224, scale=(0.2, 1.0)), Call(RandomResizedCrop, size=SIZE, scale=(0.2, 1.0))),
         (v2.ColorJitter(hue=0.1), Call(v2.ColorJitter, hue=0.1)),
         (v2.ColorJitter((0.5, 1.2)), Call(v2.ColorJitter, brightness=(0.5, 1.2))),
@@ -65,7 +68,7 @@ DETECTION = OLD["detection_experiments/resnet18_fcos_sample_train_example/resnet
         (EachImage(v2.RandAugment(num_ops=1)), Call(EachImage, transform=Call(v2.RandAugment, num_ops=1))),
     ],
     ids=lambda value: type(value).__name__,
-)  # fmt: skip
+)
 def test_transforms_by_their_repr(transform: Any, expected: Call) -> None:
     """Arguments at their defaults are left out; lengths follow the size that they had."""
     record = CLASSIFICATION | {"data": CLASSIFICATION["data"] | {"train_transforms": [repr(transform)]}}

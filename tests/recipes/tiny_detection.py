@@ -7,13 +7,13 @@ import os
 from dataclasses import replace
 
 import torch
-from public.detectors.faster_rcnn.options import FasterRCNNOptions
-from public.detectors.fcos.options import FCOSOptions
 
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.config.run import RuntimeConfig
 from public.datasets.coco import CocoData
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+from public.detectors.fcos.options import FCOSOptions
 from public.optim.options import AdamWOptions, ConstantOptions
 from public.recipes.detection import main
 from public.transforms.detection import (
