@@ -141,7 +141,7 @@ CASES = {
         processes=2,
     ),
     "images": Case(
-        network=("resnet18", {"dropout": 0.1}),
+        network=("resnet18", {"dropout": 0.1, "drop_path": 0.1, "zero_init_residual": True}),
         data=("imagenet", IMAGES),
         optimizer=("sgd", {"lr": 0.05, "weight_decay": 1e-4, "gradient_centralization": True, "lookahead_steps": 3}),
         schedule=COSINE,
@@ -370,7 +370,7 @@ def new_config(case: Case, run: Mapping[str, Any], runtime: Mapping[str, Any]) -
         module = "public.config.classification"
         return of(module, "ClassificationConfig")(
             network=case.network[0],
-            network_options=of("public.config.options", "NetworkOptions")(**case.network[1]),
+            network_options=of("public.backbones.catalog", "options_of")(case.network[0])(**case.network[1]),
             mixing=of(module, "MixingConfig")(**case.mixing),
             data=data,
             **shared,
