@@ -9,14 +9,15 @@ A mistake ends with exit code 2 and one message that names the nearest correct s
 """
 
 import argparse
+import copy
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, field, fields, make_dataclass, replace
+from dataclasses import MISSING, Field, field, fields, make_dataclass, replace
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
 
-from public.config.names import first_line, nearest_names
+from public.config.names import nearest_names
 from public.config.options import Kind, carried_over
 from public.config.run import RunConfig
 from public.config.upgrade import renamed_option
@@ -66,7 +67,7 @@ def parse_config(
     row, args = choose_row(configs, args)
     description = f"Rows: {', '.join(configs)} (the first is the default). The defaults below are those of {row.name}."
     try:
-        row = with_kinds(_with_epochs_of(row, args), kinds, args)
+        row = _as_kinds(_with_epochs_of(row, args), kinds, args)
         command: Any = tyro.cli(_command_type(row, kinds), args=args, prog=prog, description=description)
     except ValueError as error:  # a config's own cross-check
         fail(str(error))
@@ -88,6 +89,13 @@ def with_kinds(row: Config, kinds: Sequence[Kind], args: Sequence[str] = ()) -> 
     Raises:
         ValueError: there is no such kind, or it does not take what the row gave to the former one.
     """
+    row = _as_kinds(row, kinds, args)
+    return replace(row, **{kind.section: replace(getattr(row, kind.section)) for kind in kinds})  # checks them
+
+
+def _as_kinds(row: Config, kinds: Sequence[Kind], args: Sequence[str]) -> Config:
+    """As `with_kinds`, unchecked: what a kind needs may be on the command line, and is tyro.MISSING till then."""
+    row = copy.copy(row)
     for kind in kinds:
         section, stated = getattr(row, kind.section), _stated(row, kind)
         name = given(kind.option, args) or stated
@@ -95,12 +103,13 @@ def with_kinds(row: Config, kinds: Sequence[Kind], args: Sequence[str] = ()) -> 
             raise ValueError(f"--{kind.option} {name}: there is no such one; {nearest_names(name, kind.names)}.")
         type_ = kind.type_of(name)
         if type(section) is not type_:
-            try:
-                section = carried_over(section, type_)
-            except ValueError as error:
-                raise ValueError(f"--{kind.option} {name}: {first_line(error)}.") from error
-        field_too = {kind.option: name} if _is_field(row, kind) else {}
-        row = replace(row, **{kind.section: section}, **field_too)
+            values = carried_over(section, type_)
+            section = object.__new__(type_)
+            for field_name, value in values.items():
+                object.__setattr__(section, field_name, tyro.MISSING if value is MISSING else value)
+        object.__setattr__(row, kind.section, section)
+        if _is_field(row, kind):
+            object.__setattr__(row, kind.option, name)
     return row
 
 

@@ -38,17 +38,14 @@ def settings(options: Options) -> dict[str, Any]:
     return {name: value for name, (value, default) in values.items() if default is MISSING or value != default}
 
 
-def carried_over(options: Options, kind: type[OptionsT]) -> OptionsT:
-    """Another kind's defaults with those `settings` of the same name that its own kind was given.
+def carried_over(options: Options, kind: type[Options]) -> dict[str, Any]:
+    """The settings of another kind: its defaults, but for what its own kind was given under the same name.
 
-    Raises:
-        ValueError: one of them is out of the new kind's range, or the new kind needs a setting that is not there.
+    A setting without a default is MISSING where the former kind has none of that name.
     """
-    known = {f.name for f in fields(kind)}
-    given = {name: value for name, value in settings(options).items() if name in known}
-    lacking = [f.name for f in fields(kind) if default_of(f) is MISSING and f.name not in given]
-    require(not lacking, f"{kind.kind} needs {', '.join(lacking)}, which {options.kind} does not state.")
-    return kind(**given)
+    known, wanted = settings(options), {f.name: default_of(f) for f in fields(kind)}
+    former = {f.name: getattr(options, f.name) for f in fields(options)}
+    return {name: known.get(name, former.get(name, MISSING) if d is MISSING else d) for name, d in wanted.items()}
 
 
 class Kind(NamedTuple):

@@ -3,25 +3,31 @@
 from dataclasses import fields, replace
 
 import pytest
-from public.config.sections import OptimizerConfig, ScheduleConfig
 
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
-from public.config.command_line import choose_row, fail, parse_config
+from public.backbones.catalog import NETWORK_KIND
+from public.config.classification import ClassificationConfig
+from public.config.command_line import choose_row, fail, parse_config, with_kinds
 from public.config.run import RuntimeConfig
+from public.datasets.cifar100 import Cifar100Data
+from public.datasets.imagenet import ImageFolderData
+from public.optim.options import AdamWOptions, CosineOptions, MultistepOptions, SGDOptions
+from public.recipes.classification import ClassificationTask
 
 Rows = dict[str, ClassificationConfig]
+KINDS = ClassificationTask.kinds
 
 
 @pytest.fixture
 def rows(config: ClassificationConfig) -> Rows:
     """Two rows, the first of which is the default."""
+    config = with_kinds(config, KINDS)  # the network's options of its family's kind, as the parser makes them
     return {"tiny": config, "wide": replace(config, name="wide", network="resnet34cifar", batch_size=32)}
 
 
 def refusal(rows: Rows, line: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What stderr says when the line is refused with exit code 2, without tyro's box."""
     with pytest.raises(SystemExit) as stop:
-        parse_config(rows, line.split(), prog="train.py")
+        parse_config(rows, line.split(), KINDS, prog="train.py")
     assert stop.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -30,13 +36,13 @@ def refusal(rows: Rows, line: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_no_arguments_mean_the_first_row(rows: Rows) -> None:
     """The row comes back as it is written, and the run is not a fresh one."""
-    assert parse_config(rows, []) == (rows["tiny"], False)
+    assert parse_config(rows, [], KINDS) == (rows["tiny"], False)
 
 
 def test_row_and_settings(rows: Rows) -> None:
     """A row's name, then settings of any section; everything else stays the row's."""
     line = "wide --optimizer.lr 0.05 --schedule.milestones 2.5 7 --runtime.num-workers 0 --precision bf16 --fresh"
-    config, fresh = parse_config(rows, line.split())
+    config, fresh = parse_config(rows, line.split(), KINDS)
     assert fresh
     wide = rows["wide"]
     assert config == replace(
@@ -52,7 +58,7 @@ def test_row_and_settings(rows: Rows) -> None:
     ("option", "section", "name", "expected"),
     [
         ("--data.published-archive False", "data", "published_archive", False),
-        ("--optimizer.nesterov True", "optimizer", "nesterov", True),
+        ("--optimizer.nesterov", "optimizer", "nesterov", True),
         ("--optimizer.no-decay-norm-and-bias", "optimizer", "decay_norm_and_bias", False),
         ("--runtime.processes None", "runtime", "processes", None),
         ("--data.mean 0 0.5 1", "data", "mean", (0.0, 0.5, 1.0)),
@@ -60,33 +66,33 @@ def test_row_and_settings(rows: Rows) -> None:
 )
 def test_values_are_typed(rows: Rows, option: str, section: str, name: str, expected: object) -> None:
     """Booleans are booleans, None is None, tuples have their length."""
-    assert getattr(getattr(parse_config(rows, option.split())[0], section), name) == expected
+    assert getattr(getattr(parse_config(rows, option.split(), KINDS)[0], section), name) == expected
 
 
 @pytest.mark.parametrize("flag", ["--compile", "--channels-last", "--sync-batch-norm"])
 def test_flags(rows: Rows, flag: str) -> None:
     """A setting that is off by default is switched on by its name."""
     name = flag.removeprefix("--").replace("-", "_")
-    assert parse_config(rows, [flag])[0] == replace(rows["tiny"], **{name: True})
+    assert parse_config(rows, [flag], KINDS)[0] == replace(rows["tiny"], **{name: True})
 
 
 @pytest.mark.parametrize("option", ["--local-rank=1", "--local_rank=1"])
 def test_the_launchers_local_rank_is_passed_over(rows: Rows, option: str) -> None:
     """torch.distributed.launch puts it before the script's own arguments."""
-    assert parse_config(rows, [option, "wide"]) == (rows["wide"], False)
+    assert parse_config(rows, [option, "wide"], KINDS) == (rows["wide"], False)
 
 
 @pytest.mark.parametrize("line", ["--epochs 25", "--epochs=25", "tiny --epochs 25 --optimizer.lr 0.1"])
 def test_epochs_stretch_milestones_and_warmup(rows: Rows, line: str) -> None:
     """10 -> 25 epochs: milestones 4, 8 become 10, 20 and the warm-up of 1 epoch 2.5."""
-    schedule = parse_config(rows, line.split())[0].schedule
+    schedule = parse_config(rows, line.split(), KINDS)[0].schedule
     assert (schedule.milestones, schedule.warmup_epochs) == ((10.0, 20.0), 2.5)
 
 
 def test_a_schedule_field_given_beside_epochs_is_taken_as_given(rows: Rows) -> None:
     """Only what the command line leaves alone is stretched."""
     line = "--epochs 25 --schedule.milestones 12 --schedule.gamma 0.5"
-    schedule = parse_config(rows, line.split())[0].schedule
+    schedule = parse_config(rows, line.split(), KINDS)[0].schedule
     assert (schedule.milestones, schedule.gamma, schedule.warmup_epochs) == ((12.0,), 0.5, 2.5)
 
 
@@ -107,18 +113,23 @@ def test_unknown_row(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
         ("--batch-size 1.5", ("--batch-size", "'1.5'")),
         ("--epochs x", ("--epochs", "'x'")),
         ("--epochs 0", ("epochs=0 must be 1 or more",)),
-        ("--optimizer.name adam", ("invalid choice 'adam' for argument '--optimizer.name'", "('sgd', 'adamw')")),
+        ("--optimizer.name adam", ("error: --optimizer.name adam: there is no such one; the nearest: adamw",)),
         ("--precision fp8", ("'fp8'", "--precision", "('auto', 'fp32', 'bf16', 'fp16')")),
         ("--data.mean 0 0", ("--data.mean",)),
         ("--accumulation-steps 3", ("batch_size=16 must be divisible by", "1 x 3 = 3")),
         ("--schedule.milestones 4 10", ("[10.0] would never be reached in epochs=10",)),
-        ("--schedule.final-factor 0.1", ("schedule.final_factor=0.1 would have no effect",)),
-        ("--schedule.kind cosine", ("schedule.milestones=(4, 8) would have no effect", "schedule.kind='cosine'")),
-        ("--optimizer.name adamw --optimizer.momentum 0.8", ("optimizer.momentum=0.8 would have no effect",)),
+        ("--schedule.final-factor 0.1", ("--schedule.final-factor",)),
+        ("--schedule.kind step", ("--schedule.kind step: there is no such one; the nearest: multistep",)),
+        ("--optimizer.name adamw --optimizer.momentum 0.8", ("--optimizer.momentum",)),
+        ("--network resnet18cifr", ("--network resnet18cifr: there is no such one; the nearest: resnet18cifar",)),
+        ("--network-options.negative-slope 0.2", ("--network-options.negative-slope",)),
         ("--parallel data_parallel --runtime.processes 2", ("runs one process: runtime.processes=2",)),
-        ("--data.decoder pil", ("data.decoder='pil' has no effect with data.dataset='cifar100'",)),
+        ("--data.decoder pil", ("--data.decoder",)),
+        ("--data.dataset imagnet", ("--data.dataset imagnet: there is no such one; the nearest: imagenet",)),
+        ("--input-size 48", ("error: --input-size is called --data.input-size now",)),
+        ("--canvas_size=3", ("error: --canvas_size is called --data.input-size now",)),
         ("--seed 99999999999999999999", ("seed=99999999999999999999 must lie within 0..9223372036854775807",)),
-        ("--input-size 0", ("input_size=0 must lie within 1..8192 pixels",)),
+        ("--data.input-size 0", ("data.input_size=0 must lie within 1..8192 pixels",)),
         ("--data.mean 0 nan 0", ("data.mean=(0.0, nan, 0.0) must be finite",)),
         ("--optimizer.weight-decay inf", ("optimizer.weight_decay=inf must be finite",)),
         ("--parallel data_parallel --sync-batch-norm", ("sync_batch_norm=True has no effect",)),
@@ -135,19 +146,56 @@ def test_refused_with_exit_code_2(
 
 
 def test_help_shows_every_setting_with_its_text(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
-    """All fields of all sections but the transforms, and the rows; exit code 0."""
+    """All fields of all sections but the transforms, the options that choose kinds, and the rows; exit code 0."""
     with pytest.raises(SystemExit) as stop:
-        parse_config(rows, ["wide", "--help"], prog="train.py")
+        parse_config(rows, ["wide", "--help"], KINDS, prog="train.py")
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    sections = {"data": ClassificationDataConfig, "optimizer": OptimizerConfig}
-    sections |= {"schedule": ScheduleConfig, "runtime": RuntimeConfig}
+    sections = {"data": Cifar100Data, "optimizer": SGDOptions, "schedule": MultistepOptions, "runtime": RuntimeConfig}
     names = [f"--{f.name}" for f in fields(ClassificationConfig) if f.name not in sections]
     names += [f"--{section}.{f.name}" for section, kind in sections.items() for f in fields(kind)]
+    names += [f"--{kind.option}" for kind in KINDS]
     shown = [name for name in names if name.replace("_", "-") in text]
     assert sorted(set(names) - set(shown)) == ["--data.train_transforms", "--data.val_transforms"]
     assert "Rows: tiny, wide (the first is the default). The defaults below are those of wide." in text
     assert "Images per optimizer step, over all processes" in text
+    assert "--optimizer.betas" not in text, "settings of another kind are not shown"
+
+
+@pytest.mark.parametrize("spelled", ["--optimizer.name adamw", "--optimizer.name=adamw"])
+def test_another_kind_brings_its_own_settings(rows: Rows, spelled: str) -> None:
+    """Its defaults, with what the row stated under the same names."""
+    row = replace(rows["tiny"], optimizer=SGDOptions(lr=0.1, weight_decay=5e-4, momentum=0.8, lookahead_steps=5))
+    config, _ = parse_config({"tiny": row}, f"{spelled} --optimizer.betas 0.8 0.99".split(), KINDS)
+    assert config.optimizer == AdamWOptions(lr=0.1, weight_decay=5e-4, lookahead_steps=5, betas=(0.8, 0.99))
+
+
+def test_kinds_of_schedules_and_networks(rows: Rows) -> None:
+    """A cosine keeps the warm-up; a network of another family has that family's options."""
+    line = "--schedule.kind cosine --schedule.final-factor 0.1 --network darknet53 --network-options.negative-slope 0.2"
+    config, _ = parse_config(rows, line.split(), KINDS)
+    assert config.schedule == CosineOptions(warmup_epochs=1, final_factor=0.1)
+    assert config.network == "darknet53"
+    assert type(config.network_options) is NETWORK_KIND.type_of("darknet53")
+    assert config.network_options.negative_slope == 0.2  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_what_another_kind_needs_comes_from_the_command_line(
+    config: ClassificationConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Milestones have no default, and a cosine has none to carry over."""
+    rows = {"tiny": replace(config, schedule=CosineOptions(warmup_epochs=1))}
+    line = "--schedule.kind multistep --schedule.milestones 3 6"
+    schedule = parse_config(rows, line.split(), KINDS)[0].schedule
+    assert schedule == MultistepOptions(warmup_epochs=1, milestones=(3.0, 6.0))
+    assert "--schedule.milestones" in refusal(rows, "--schedule.kind multistep", capsys)
+
+
+def test_another_format_of_data(config: ClassificationConfig) -> None:
+    """Folder, size and transforms carry over, what is CIFAR's own does not."""
+    folders = with_kinds(config, KINDS, ["--data.dataset", "imagenet"])
+    transforms = config.data.train_transforms
+    assert folders.data == ImageFolderData(folder="CIFAR100", input_size=32, train_transforms=transforms)
 
 
 def test_choose_row_leaves_the_settings(rows: Rows) -> None:
@@ -168,6 +216,6 @@ def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
 def test_epochs_without_a_number(config: ClassificationConfig, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Refused like any other option without its value."""
     with pytest.raises(SystemExit) as stop:
-        parse_config({"tiny": config}, line.split(), prog="train.py")
+        parse_config({"tiny": config}, line.split(), KINDS, prog="train.py")
     assert stop.value.code == 2
     assert "--epochs" in capsys.readouterr().err
