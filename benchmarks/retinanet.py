@@ -26,7 +26,7 @@ from benchmarks.detection_losses import to_batch, torchvision_targets
 from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
-from public.datasets.imagenet import decode_opencv
+from public.datasets.decoding import decode_opencv
 from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
 from public.detectors.retinanet.network import TORCHVISION

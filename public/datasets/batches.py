@@ -93,6 +93,25 @@ class EvalLoader(Protocol[Batch_co]):
         ...
 
 
+class EvalData(NamedTuple):
+    """What an evaluation of a classifier reads."""
+
+    loader: EvalLoader[ClassificationBatch]
+    class_names: list[str]
+
+
+class TrainData(NamedTuple):
+    """What a training run of a classifier reads."""
+
+    train: TrainLoader[ClassificationBatch]
+    val: EvalLoader[ClassificationBatch]
+    class_names: list[str]
+    num_images: int
+    """Training images of the whole data set."""
+    category_ids: None = None
+    """Classes have no numbers but their labels."""
+
+
 def common_batches(num_images: int, batch_size: int, num_processes: int) -> int:
     """How many batches every process has at least, where each takes every num_processes-th image."""
     return math.ceil(num_images // num_processes / batch_size)

@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
-from public.datasets.imagenet import ImageFolderDataset, UnreadableImage
+from public.datasets.decoding import UnreadableImage
+from public.datasets.image_folder import ImageFolderDataset
 from public.runtime.interruption import ignore_signals_in_worker
 from public.runtime.seeding import batch_of_step, epoch_order
 

@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 
-from public.config.names import first_line
 from public.config.checks import require
 from public.datasets.batches import PADDING, DetectionBatch
+from public.datasets.decoding import read_pixels
 from public.datasets.detection_loaders import LoadedImage, collate
-from public.datasets.imagenet import decode_pixels
 from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
 from public.runtime.checkpoint import load_checkpoint
@@ -95,20 +93,6 @@ class TrainedDetector:
         batch: DetectionBatch = collate([LoadedImage(sample, size, 0)], canvas_multiple=multiple)
         sizes = {name: getattr(batch, name).to(self.device) for name in ("content_sizes", "original_sizes")}
         return batch._replace(**sizes)
-
-
-def read_pixels(path: Path) -> np.ndarray:
-    """An image file as uint8 [H, W, 3] red green blue, turned upright by its EXIF orientation.
-
-    Raises:
-        OSError: there is no such file (FileNotFoundError), or it is no image; the message names it.
-    """
-    try:
-        return decode_pixels(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no image {path}.") from None
-    except (OSError, cv2.error) as error:
-        raise OSError(f"{path} cannot be read as an image: {first_line(error)}.") from error
 
 
 def _checked_pixels(image: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from public.datasets import packing
-from public.datasets.imagenet import decode_opencv, decode_pil
+from public.datasets.decoding import decode_opencv, decode_pil
 from public.datasets.pack import main
 from public.datasets.packed import PackedImages, Shrinking
 from public.datasets.packing import encoded
