@@ -23,7 +23,7 @@ from torchvision.transforms.v2.functional import resize
 
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
 from benchmarks.detection_losses import to_batch, torchvision_targets
-from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
 from public.datasets.decoding import decode_opencv
