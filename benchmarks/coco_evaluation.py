@@ -26,9 +26,9 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks.compare import alternate, find_data, report
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.coco import read_coco
+from public.datasets.coco import coco_rows, read_coco
+from public.datasets.predictions import Predictions
 from public.evaluation.coco import CocoEvaluator
-from public.evaluation.predictions import Predictions, coco_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,7 @@ def repeat(annotations: DetectionAnnotations, num_images: int, folder: Path) -> 
         labels=annotations.labels[objects],
         ignored=annotations.ignored[objects],
         source=source,
+        coco_file=source,
     )
 
 

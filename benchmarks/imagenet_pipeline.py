@@ -23,8 +23,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from benchmarks.compare import alternate, benchmark_device, find_data, report
-from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
-from public.datasets.imagenet import ImageFolderDataset, ImageList, Images, list_images
+from public.config.data import IMAGENET_MEAN, IMAGENET_STD
+from public.datasets.image_folder import ImageFolderDataset, ImageList, Images, list_images
 from public.datasets.loaders import ImageFolderTrainLoader
 from public.layers.normalize import Normalize
 from public.runtime.device import synchronize

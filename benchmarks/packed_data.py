@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks.compare import Comparison, alternate, benchmark_device, find_data, report
 from benchmarks.imagenet_pipeline import Options as PipelineOptions
 from benchmarks.imagenet_pipeline import OurBatches, PeerBatches, part_of, speed
-from public.datasets.imagenet import ImageList, list_images
+from public.datasets.image_folder import ImageList, list_images
 from public.datasets.packed import PackedImages, Shrinking
 from public.datasets.packing import pack_split
 

@@ -18,10 +18,10 @@ ORDER = (
     "losses",
     "transforms",
     "datasets",
+    "weights",
     "backbones",
     "optim",
     "detectors",
-    "weights",
     "evaluation",
     "recipes",
     "test_scripts",
@@ -124,3 +124,27 @@ def test_experiments_import_their_config_and_public_alone() -> None:
         for name in imports_of(path):
             assert not name.startswith("."), f"{path}: {name}"
             assert not name.split(".")[0].endswith("experiments"), f"{path}: {name}"
+
+
+FORMATS = ("coco", "voc", "imagenet", "cifar100")
+NAMED_BY = (
+    *(f"datasets/{name}.py" for name in FORMATS),
+    *(f"evaluation/{name}.py" for name in ("coco", "voc")),  # the rules, which are called as the formats are
+)
+"""The files that may name a format: each names its own."""
+NOT_YET = ("recipes/", "test_scripts/", "config/upgrade.py")
+"""Until they follow."""
+
+
+def formats_named_in(path: Path) -> list[str]:
+    """Every string that is a format's name and nothing else: compared, a key, within a Literal, an argument."""
+    nodes = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant))
+    return [f"{node.lineno}: {node.value}" for node in nodes if node.value in FORMATS]
+
+
+def test_nothing_else_asks_which_format_it_is() -> None:
+    """What depends on a data set's format stands in its file; everything else asks its row in the table."""
+    places = {path.relative_to(PACKAGE).as_posix(): formats_named_in(path) for path in FILES}
+    assert {name for name in NAMED_BY if places[name]} == set(NAMED_BY), "the sweep finds what is there"
+    found = {name: lines for name, lines in places.items() if lines and not name.startswith((*NAMED_BY, *NOT_YET))}
+    assert found == {}

@@ -49,7 +49,7 @@ SEVERAL_DEVICES = DetectionConfig(
         p6_from="p5",
         box_loss="l1",
         box_weights=(1.0, 1.0, 1.0, 1.0),
-        normalise="image",
+        normalize="image",
     ),
     data=VocData(
         metrics="coco",

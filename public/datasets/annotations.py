@@ -10,14 +10,14 @@ from public.geometry.labels import IGNORED
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionAnnotations:
-    """What training and evaluation know of N images with T objects together; made by `read_coco` and `read_voc`."""
+    """What training and evaluation know of N images with T objects together; made by `scan.clean`."""
 
     folder: Path
     """Of the image files."""
     files: np.ndarray
     """Paths below it as fixed-width bytes [N]."""
     image_ids: np.ndarray
-    """int64 [N]: COCO's ids; VOC has none, there they count from 0."""
+    """int64 [N]: the data set's own; from 0 where it has none."""
     sizes: np.ndarray
     """int64 [N, 2], height and width of each image as annotated."""
     offsets: np.ndarray
@@ -27,15 +27,18 @@ class DetectionAnnotations:
     labels: np.ndarray
     """int64 [T], 0-based."""
     ignored: np.ndarray
-    """bool [T]: a COCO crowd or a difficult VOC object, neither to be learnt nor background."""
+    """bool [T]: neither to be learnt nor background, such as a COCO crowd or a difficult VOC object."""
     class_names: list[str]
     """The name of each label."""
     category_ids: list[int]
-    """The data set's own number of each label: COCO's have gaps, VOC's are 1 to C."""
+    """The data set's own number of each label; 1 to C where it has none."""
     source: Path
-    """COCO: the JSON file; VOC: the root folder. For messages."""
+    """What the split was read from. For messages."""
     left_out: dict[str, int]
     """What of the files' content is not here, and how often: {"boxes without area": 2}; empty for nothing."""
+    coco_file: Path | None = None
+    """The split as a file in COCO's own format, where there is one: COCO's rules take the truth from it, not rounded to
+    float32 and with the areas of the outlines. None: they take it from these arrays."""
 
     @property
     def num_images(self) -> int:

@@ -37,8 +37,8 @@ class DetectionBatch(NamedTuple):
     boxes: torch.Tensor
     """float32 [B, M, 4], x1 y1 x2 y2 in pixels of the canvas: pixel i covers [i, i + 1)."""
     labels: torch.Tensor
-    """int64 [B, M], 0-based; of `public.geometry.labels` PADDING where an image has fewer than M, IGNORED for a region
-    to leave alone."""
+    """int64 [B, M], 0-based; `public.geometry.labels`: PADDING where an image has fewer than M, IGNORED for a region to
+    leave alone."""
     content_sizes: torch.Tensor
     """int64 [B, 2], see `ImageSizes`."""
     original_sizes: torch.Tensor
@@ -91,23 +91,20 @@ class EvalLoader(Protocol[Batch_co]):
 class EvalData(NamedTuple):
     """What an evaluation of a classifier reads."""
 
-    loader: EvalLoader
+    loader: EvalLoader[ClassificationBatch]
     class_names: list[str]
 
 
 class TrainData(NamedTuple):
     """What a training run of a classifier reads."""
 
-    train: TrainLoader
-    val: EvalLoader
+    train: TrainLoader[ClassificationBatch]
+    val: EvalLoader[ClassificationBatch]
     class_names: list[str]
     num_images: int
     """Training images of the whole data set."""
-
-    @property
-    def category_ids(self) -> None:
-        """Detection alone has them."""
-        return None
+    category_ids: None = None
+    """Classes have no numbers but their labels."""
 
 
 def common_batches(num_images: int, batch_size: int, num_processes: int) -> int:

@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,6 +21,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 from public.config.calls import build_all
 from public.config.checks import require
 from public.config.classification import ClassificationConfig, ClassificationData
+from public.config.record import class_summary
 from public.datasets.batches import (
     ClassificationBatch,
     DataError,
@@ -29,6 +30,8 @@ from public.datasets.batches import (
     common_batches,
     steps_per_epoch,
 )
+from public.datasets.checking import SplitReport, class_problems, unusable
+from public.datasets.format import ImageFormat
 from public.datasets.locations import dataset_folder, is_generated_sample, where_to_get
 from public.runtime.distributed import World
 from public.runtime.seeding import batch_of_step, epoch_order, uniforms
@@ -42,37 +45,44 @@ FILE_MD5 = {
     "meta": "7973b15100ade9c7d40fb424638fde48",
 }
 SUBFOLDER = "cifar-100-python"
+
+
 SIDE = 32
-"""Height and width of the images, pixels."""
+"""Height and width of every image, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar100Data(ClassificationData):
-    """CIFAR-100 as published, or any data set of its layout: cifar-100-python/ pickles, held in memory."""
+    """CIFAR-100's python pickles in cifar-100-python/ of `folder`, or any of the same layout.
+
+    Transforms are those of public/transforms/batch.py, of a whole batch; evaluation has none.
+    """
 
     kind: ClassVar[str] = "cifar100"
     input_size: int = SIDE
-    """Height and width of the images, which are used as they are: 32."""
+    """Height and width of the images, which are used as they are."""
     download: bool = False
     """Fetch the published archive (and verify it) if the folder does not hold it."""
     published_archive: bool | None = None
-    """True accepts the published files alone (by checksum), None the generated sample too, False any files of the same
-    layout."""
+    """True accepts the published files alone (by checksum), None the generated sample too, False any files of the
+    same layout."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
             self.input_size == SIDE,
-            f"data.input_size={self.input_size} cannot be chosen: CIFAR-100's images have {SIDE} pixels a side and are "
-            "used as they are.",
+            f"data.input_size={self.input_size} must be {SIDE}: CIFAR-100's images are used as they are.",
         )
         for call in self.train_transforms:
             require(
                 hasattr(call.type, "num_draws"),
-                f"data.train_transforms holds {call!r}, which works on one image; CIFAR-100 takes the whole-batch "
-                "transforms of public/transforms/batch.py.",
+                f"data.train_transforms holds {call}, which works on one image; data.dataset={self.kind!r} takes the "
+                "whole-batch transforms of public/transforms/batch.py.",
             )
-        require(not self.val_transforms, "data.val_transforms has no effect with CIFAR-100: leave it empty.")
+        require(
+            not self.val_transforms,
+            f"data.val_transforms has no effect with data.dataset={self.kind!r}: leave it empty.",
+        )
 
 
 class Cifar100(NamedTuple):
@@ -247,8 +257,15 @@ class CifarEvalLoader:
             yield ClassificationBatch(images, labels)
 
 
-def train_data(config: ClassificationConfig, world: World) -> TrainData:
-    """Both loaders of a run; see `ImageFormat.train`."""
+def _read(data: Cifar100Data, split: str) -> Cifar100:
+    folder = dataset_folder(data.folder)
+    published = data.published_archive
+    if published is None:
+        published = not is_generated_sample(folder)
+    return read_cifar100(folder, split, published_archive=published, download=data.download)
+
+
+def _train_data(config: ClassificationConfig, world: World) -> TrainData:
     data = config.data
     assert isinstance(data, Cifar100Data)
     split = _read(data, "train") if world.is_main else None  # the main process alone may download
@@ -265,12 +282,11 @@ def train_data(config: ClassificationConfig, world: World) -> TrainData:
         where=dataset_folder(data.folder),
         repeats=data.repeated_augmentation or 1,
     )
-    val = eval_data(data, config.local_batch_size(world.size), 0, world)
+    val = _eval_data(data, batch_size=config.local_batch_size(world.size), num_workers=0, world=world)
     return TrainData(train, val.loader, split.class_names, len(split.images))
 
 
-def eval_data(data: Cifar100Data, batch_size: int, num_workers: int, world: World) -> EvalData:
-    """The test split; see `ImageFormat.evaluate`. The images are in memory: there are no workers."""
+def _eval_data(data: Cifar100Data, /, *, batch_size: int, num_workers: int, world: World) -> EvalData:
     split = _read(data, "val")
     loader = CifarEvalLoader(
         split, batch_size=batch_size, rank=world.rank, num_processes=world.size, device=world.device
@@ -278,7 +294,19 @@ def eval_data(data: Cifar100Data, batch_size: int, num_workers: int, world: Worl
     return EvalData(loader, split.class_names)
 
 
-def _read(data: Cifar100Data, split: str) -> Cifar100:
-    folder = dataset_folder(data.folder)
-    published = not is_generated_sample(folder) if data.published_archive is None else data.published_archive
-    return read_cifar100(folder, split, published_archive=published, download=data.download)
+def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
+    """Both splits lie in memory: what training reads is all there is, and it is not fetched here."""
+    assert isinstance(config.data, Cifar100Data)
+    title = str(dataset_folder(config.data.folder))
+    try:
+        here = World(rank=0, size=1, device=torch.device("cpu"))
+        data = _train_data(replace(config, data=replace(config.data, download=False)), here)
+    except DataError as error:
+        yield unusable(title, error)
+        return
+    content = f"{data.num_images} training and {data.val.num_images} validation images"
+    problems = class_problems(config, title, data.class_names, data.class_names)
+    yield SplitReport(title, f"{content}, {class_summary(data.class_names)}", problems)
+
+
+CIFAR100 = ImageFormat(options=Cifar100Data, train_data=_train_data, eval_data=_eval_data, check=_check)

@@ -6,16 +6,42 @@ width and height in pixels, already continuous. Segmentations are not read.
 
 import json
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from public.config.checks import require
+from public.config.detection import DetectionData
 from public.datasets.annotations import DetectionAnnotations
+from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
+from public.datasets.decoding import images_in
+from public.datasets.format import DetectionFormat, Published
 from public.datasets.locations import where_to_get
+from public.datasets.predictions import Predictions
 from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, find_missing
+from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
+
+URL = "http://images.cocodataset.org"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoData(DetectionData):
+    """annotations/instances_<split>.json and images/<split>/ of `folder`, one split each to train and to evaluate on,
+    such as train2017. The annotations name the classes."""
+
+    kind: ClassVar[str] = "coco"
+    default_metrics: ClassVar[str] = "coco"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            len(self.train_splits) == len(self.val_splits) == 1,
+            f"data.dataset={self.kind!r} takes one split each in data.train_splits and data.val_splits.",
+        )
 
 
 class _Field(NamedTuple):
@@ -113,6 +139,7 @@ def scan_coco(folder: Path, split: str) -> RawAnnotations:
         class_names=[entry["name"] for entry in categories],
         category_ids=[entry["id"] for entry in categories],
         source=source,
+        coco_file=source,
         annotation_of=lambda row: f"{source}, {files[row]}",
         problems=problems,
     )
@@ -212,3 +239,90 @@ def _find(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray
     order = np.argsort(among)
     places = order[np.searchsorted(among, values, sorter=order).clip(max=len(among) - 1)]
     return places, among[places] == values
+
+
+# ---- files of results ------------------------------------------------------------------------------------------------
+
+
+def coco_rows(predictions: Predictions, category_ids: list[int]) -> list[dict[str, Any]]:
+    """One dict a detection, as COCO's results files have them: x y width height, the data set's category ids.
+
+    Subtracted in float64, where differences of float32 coordinates of one magnitude are exact: an evaluation of the
+    file gives the numbers that we give.
+    """
+    boxes = predictions.boxes.astype(np.float64)  # [D, 4]
+    boxes[:, 2:] -= boxes[:, :2]
+    categories = np.asarray(category_ids, dtype=np.int64)[predictions.labels]
+    columns = predictions.image_ids.tolist(), categories.tolist(), boxes.tolist(), predictions.scores.tolist()
+    return [
+        {"image_id": image, "category_id": category, "bbox": box, "score": score}
+        for image, category, box, score in zip(*columns, strict=True)
+    ]
+
+
+def write_coco_json(path: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:
+    """Writes the results file that COCO's tools and server read. A full disk is a warning, and no file."""
+    with going_on_when_disk_is_full(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, json.dumps(coco_rows(predictions, annotations.category_ids)) + "\n")
+
+
+# ---- the published data set ------------------------------------------------------------------------------------------
+
+_COCO_ANNOTATIONS = Archive(
+    "annotations/annotations_trainval2017.zip",
+    "f4bbac642086de4f52a3fdda2de5fa2c",
+    tuple((name, name) for name in ("annotations/instances_train2017.json", "annotations/instances_val2017.json")),
+)
+COCO_ARCHIVES: dict[str, Archive] = {
+    "annotations/instances_train2017.json": _COCO_ANNOTATIONS,
+    "annotations/instances_val2017.json": _COCO_ANNOTATIONS,
+    "images/train2017": Archive(
+        "zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", (("train2017", "images/train2017"),)
+    ),
+    "images/val2017": Archive("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", (("val2017", "images/val2017"),)),
+}
+"""What brings each part of a split, by the path that shows that it is there. 0.25, 18 and 0.8 GB."""
+
+
+def download_coco(folder: Path, splits: Sequence[str] = ("train2017", "val2017"), url: str = URL) -> None:
+    """Makes sure that a folder holds splits of COCO 2017.
+
+    Args:
+        folder: takes annotations/ and images/, and the archives.
+        splits: train2017, val2017; what the folder holds already may have any name.
+        url: where zips/ and annotations/ are served.
+
+    Raises:
+        DataError: a split that nobody publishes; an archive could not be fetched, is not the published one, or could
+            not be unpacked.
+    """
+    for split in splits:
+        provide(f"annotations/instances_{split}.json", COCO_ARCHIVES, folder, url)
+        provide(f"images/{split}", COCO_ARCHIVES, folder, url)
+
+
+# ---- the row ---------------------------------------------------------------------------------------------------------
+
+
+def _scan(folder: Path, splits: Sequence[str], data: CocoData) -> RawAnnotations:
+    (split,) = splits
+    return scan_coco(folder, split)
+
+
+def _images(folder: Path, data: CocoData) -> list[Path]:
+    (split,) = data.val_splits
+    return images_in(folder / "images" / split)
+
+
+def _write(folder: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:
+    write_coco_json(folder / "predictions.json", predictions, annotations)
+
+
+COCO = DetectionFormat(
+    options=CocoData,
+    scan=_scan,
+    images=_images,
+    write=_write,
+    published=Published("COCO 2017 (20 GB)", "COCO2017", download_coco),
+)

@@ -1,7 +1,8 @@
-"""Image files to pixels: one way for all readers."""
+"""Image files to pixels: by OpenCV or by PIL, upright or as stored, and what is said of a file that is no image."""
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -11,9 +12,45 @@ from PIL import Image, ImageOps
 from public.config.names import first_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-
+"""Of the files that are taken for images, whatever the case of their letters."""
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError)
 """What reading and decoding an image can raise."""
+
+
+class UnreadableImage(NamedTuple):
+    """Takes the place of a sample whose file cannot be used; the loader turns it into one clear error."""
+
+    path: str
+    reason: str
+    problem: str = "cannot be decoded"
+    remedy: str = "Replace or remove it"
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files that lie in a folder itself, sorted.
+
+    Raises:
+        FileNotFoundError: there are none, or no such folder.
+    """
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file()]
+    if not found:
+        raise FileNotFoundError(f"no image file is in {folder} ({', '.join(EXTENSIONS)}).")
+    return found
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """An image file as uint8 [H, W, 3] red green blue, turned upright by its EXIF orientation.
+
+    Raises:
+        OSError: there is no such file (FileNotFoundError), or it is no image; the message names it.
+    """
+    try:
+        return decode_pixels(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no image {path}.") from None
+    except (OSError, cv2.error) as error:
+        raise OSError(f"{path} cannot be read as an image: {first_line(error)}.") from error
 
 
 def decode_opencv(encoded: bytes) -> torch.Tensor:
@@ -66,15 +103,19 @@ def decode_pil(encoded: bytes) -> Image.Image:
         return upright.convert("RGB")
 
 
-def read_pixels(path: Path) -> np.ndarray:
-    """An image file as uint8 [H, W, 3] red green blue, turned upright by its EXIF orientation.
+def decode_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] red green blue, of the annotated height and width wherever the file can be read so.
+
+    Some tools annotate a photo upright, as its EXIF orientation says, others as its pixels are stored: the annotated
+    size tells which (upright where both have it, as detectron2 and ultralytics read all images). A picture of neither
+    size is given upright; it is for the caller to refuse it.
 
     Raises:
-        OSError: there is no such file (FileNotFoundError), or it is no image; the message names it.
+        OSError: there is no such file, or it is empty or no whole image.
+        cv2.error: it has more pixels than OpenCV reads.
     """
-    try:
-        return decode_pixels(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no image {path}.") from None
-    except (OSError, cv2.error) as error:
-        raise OSError(f"{path} cannot be read as an image: {first_line(error)}.") from error
+    image = decode_pixels(path)
+    if image.shape[1::-1] == size and image.shape[:2] != size:
+        stored = decode_pixels(path, upright=False)
+        return stored if stored.shape[:2] == size else image
+    return image

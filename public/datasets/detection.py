@@ -2,23 +2,24 @@
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from public.config.detection import DetectionConfig, DetectionDataConfig
+from public.config.calls import build_all
+from public.config.detection import DetectionConfig, DetectionData
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations, describe_left_out
 from public.datasets.batches import DataError, DetectionBatch, EvalLoader, TrainLoader
-from public.datasets.coco import read_coco
 from public.datasets.detection_loaders import (
     DetectionDataset,
     DetectionEvalLoader,
     DetectionTrainLoader,
     checked_transforms,
 )
-from public.datasets.download import download_coco, download_voc
+from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
-from public.datasets.voc import read_voc, voc_class_names
+from public.datasets.scan import clean
 from public.runtime.distributed import World
+from public.transforms.detection import DetectionTransform
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,21 @@ class DetectionTrainData(NamedTuple):
     """Of the training split."""
     val_annotations: DetectionAnnotations
 
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each label."""
+        return self.annotations.class_names
+
+    @property
+    def category_ids(self) -> list[int]:
+        """The data set's own number of each label."""
+        return self.annotations.category_ids
+
+    @property
+    def num_images(self) -> int:
+        """Training images of the whole data set."""
+        return self.annotations.num_images
+
 
 def build_train_data(config: DetectionConfig, world: World) -> DetectionTrainData:
     """Both loaders of a run; the main process logs what they will give and what was left out.
@@ -48,8 +64,8 @@ def build_train_data(config: DetectionConfig, world: World) -> DetectionTrainDat
             the transforms make no batches.
     """
     data = config.data
-    transforms = checked_transforms("data.train_transforms", data.train_transforms)
-    checked_transforms("data.val_transforms", data.val_transforms, random=False)  # before the minutes of reading
+    transforms = _transforms(data, training=True)
+    val_transforms = _transforms(data, training=False)  # before the minutes of reading
     _download(data, (*data.train_splits, *data.val_splits), world)
     annotations, val_annotations = (_read(data, splits) for splits in (data.train_splits, data.val_splits))
     _check_classes(config.num_classes, annotations, val_annotations)
@@ -67,39 +83,65 @@ def build_train_data(config: DetectionConfig, world: World) -> DetectionTrainDat
         group_by_aspect=data.group_by_aspect,
     )
     local_batch_size = config.local_batch_size(world.size)
-    val = _eval_loader(data, val_annotations, local_batch_size, config.runtime.num_workers, world)
+    val = _eval_loader(val_annotations, val_transforms, local_batch_size, config.runtime.num_workers, world)
     return DetectionTrainData(train, val, annotations, val_annotations)
 
 
-def build_eval_data(data: DetectionDataConfig, *, batch_size: int, num_workers: int, world: World) -> DetectionEvalData:
-    """The loader of the validation splits alone; `batch_size` is that of one process."""
-    checked_transforms("data.val_transforms", data.val_transforms, random=False)
+def build_eval_data(data: DetectionData, *, batch_size: int, num_workers: int, world: World) -> DetectionEvalData:
+    """The loader of the validation splits alone; `batch_size` is that of one process.
+
+    Raises:
+        DataError: they are missing or damaged, or the transforms make no batches.
+    """
+    transforms = _transforms(data, training=False)
     _download(data, data.val_splits, world)
     annotations = _read(data, data.val_splits)
-    return DetectionEvalData(_eval_loader(data, annotations, batch_size, num_workers, world), annotations)
+    return DetectionEvalData(_eval_loader(annotations, transforms, batch_size, num_workers, world), annotations)
 
 
-def _download(data: DetectionDataConfig, splits: Sequence[str], world: World) -> None:
+def canvas_size(data: DetectionData) -> tuple[int, int]:
+    """Height and width, in pixels, of the canvas of a picture of 640 x 480 (width x height) in evaluation, before a
+    batch pads it: what a detector's multiply-adds are stated for.
+
+    Raises:
+        DataError: the transforms make no batches.
+    """
+    resize: Any = _transforms(data, training=False)[-1]
+    return resize.canvas_size(480, 640)
+
+
+def _transforms(data: DetectionData, *, training: bool) -> list[DetectionTransform]:
+    """The transforms that the data lists, made and checked."""
+    name = "train_transforms" if training else "val_transforms"
+    return checked_transforms(f"data.{name}", build_all(getattr(data, name), data.input_size), random=training)
+
+
+def _download(data: DetectionData, splits: Sequence[str], world: World) -> None:
     """Fetches what is missing, in the main process alone, while the others wait."""
     if not data.download:
         return
+    published, folder = format_of(data).published, dataset_folder(data.folder)
+    if published is None:
+        raise DataError(
+            f"data.download=True: nothing is published in the format {data.kind}. Put the splits in {folder}."
+        )
     if world.is_main:
-        {"coco": download_coco, "voc": download_voc}[data.dataset](dataset_folder(data.folder), splits)
+        published.download(folder, splits)
     world.barrier()
 
 
-def _read(data: DetectionDataConfig, splits: Sequence[str]) -> DetectionAnnotations:
-    folder = dataset_folder(data.folder)
-    if data.dataset == "coco":
-        return read_coco(folder, splits[0])
-    return read_voc(folder, splits, data.class_names or voc_class_names(folder, data.class_file))
+def _read(data: DetectionData, splits: Sequence[str]) -> DetectionAnnotations:
+    return clean(format_of(data).scan(dataset_folder(data.folder), splits, data))
 
 
 def _eval_loader(
-    data: DetectionDataConfig, annotations: DetectionAnnotations, batch_size: int, num_workers: int, world: World
+    annotations: DetectionAnnotations,
+    transforms: Sequence[DetectionTransform],
+    batch_size: int,
+    num_workers: int,
+    world: World,
 ) -> DetectionEvalLoader:
     _report("evaluation", annotations, world)
-    transforms = checked_transforms("data.val_transforms", data.val_transforms, random=False)
     return DetectionEvalLoader(
         DetectionDataset(annotations, transforms, seed=0),
         batch_size=batch_size,

@@ -8,7 +8,6 @@ batch of one.
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import cv2
@@ -19,8 +18,7 @@ from torch.utils.data import Dataset, default_collate
 from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError, DetectionBatch, steps_per_epoch
-from public.datasets.decoding import decode_pixels
-from public.datasets.imagenet import UnreadableImage
+from public.datasets.decoding import UnreadableImage, decode_annotated
 from public.datasets.loaders import Share, ShareOfEpoch, WithSteps, checked, read_ahead
 from public.geometry.labels import PADDING
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
@@ -136,24 +134,6 @@ class DetectionDataset(Dataset[Any]):
             reason = f"it is {image.shape[0]} pixels high and {image.shape[1]} wide, annotated as {height} and {width}"
             return UnreadableImage(str(path), reason, "is not the one that its boxes were drawn on", remedy)
         return image
-
-
-def decode_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] red green blue, of the annotated height and width wherever the file can be read so.
-
-    Some tools annotate a photo upright, as its EXIF orientation says, others as its pixels are stored: the annotated
-    size tells which (upright where both have it, as detectron2 and ultralytics read all images). A picture of neither
-    size is given upright; it is for the caller to refuse it.
-
-    Raises:
-        OSError: there is no such file, or it is empty or no whole image.
-        cv2.error: it has more pixels than OpenCV reads.
-    """
-    image = decode_pixels(path)
-    if image.shape[1::-1] == size and image.shape[:2] != size:
-        stored = decode_pixels(path, upright=False)
-        return stored if stored.shape[:2] == size else image
-    return image
 
 
 def collate(samples: Sequence[LoadedImage | UnreadableImage], *, canvas_multiple: int) -> Any:

@@ -1,40 +1,26 @@
-"""The formats of classification data, one row each: a new one is its file and a line here."""
+"""The formats of classification data sets: one line a format, `<format>.py`, which holds all that depends on it."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
-from public.config.classification import ClassificationConfig, ClassificationData
+from public.config.classification import ClassificationData
 from public.config.options import Kind
-from public.datasets import cifar100, loaders
-from public.datasets.batches import EvalData, TrainData
-from public.datasets.cifar100 import Cifar100Data
-from public.datasets.imagenet import ImageFolderData
-from public.runtime.distributed import World
+from public.datasets.cifar100 import CIFAR100
+from public.datasets.format import ImageFormat
+from public.datasets.imagenet import IMAGENET
+
+IMAGE_FORMATS: dict[str, ImageFormat] = {row.options.kind: row for row in (IMAGENET, CIFAR100)}
+"""By the name that --data.dataset has for it."""
 
 
-class ImageFormat(NamedTuple):
-    """All that depends on a format."""
+def image_format_of(data: ClassificationData) -> ImageFormat:
+    """The row of the format that options are of.
 
-    options: type[ClassificationData]
-    """Its settings; their `kind` is its name."""
-    train: Callable[[ClassificationConfig, World], TrainData]
-    """Both loaders of a run. Raises DataError where the data cannot be used."""
-    evaluate: Callable[[Any, int, int, World], EvalData]
-    """The validation split alone, by its options, the batch size of one process, workers and this process's place."""
-
-
-IMAGE_FORMATS = {
-    one.options.kind: one
-    for one in (
-        ImageFormat(ImageFolderData, loaders.train_data, loaders.eval_data),
-        ImageFormat(Cifar100Data, cifar100.train_data, cifar100.eval_data),
-    )
-}
-
-
-def format_of(data: ClassificationData) -> ImageFormat:
-    """The row of some options."""
-    return IMAGE_FORMATS[data.kind]
+    Raises:
+        ValueError: they are of none in the table.
+    """
+    for row in IMAGE_FORMATS.values():
+        if isinstance(data, row.options):
+            return row
+    raise ValueError(f"{type(data).__name__} is of no format in public/datasets/image_formats.py.")
 
 
 DATA_KIND = Kind("data.dataset", "data", tuple(IMAGE_FORMATS), lambda name: IMAGE_FORMATS[name].options)
+"""Of a classification's data."""

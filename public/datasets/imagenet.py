@@ -1,171 +1,99 @@
 """ImageNet (ILSVRC2012) and any data set of the same shape: train/<class>/ and val/<class>/ folders of image files.
 
-Classes are numbered by their sorted folder names, as torchvision's ImageFolder numbers them. `packed.py` reads the same
-images from one file a split.
+A split may also lie in one packed file: `packed.find_images` tells. Whatever the storage, samples are the same.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal
 
-import numpy as np
-import torch
-from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as F
-
-from public.config.classification import ClassificationData
-from public.config.names import first_line
-from public.datasets.batches import DataError
-from public.datasets.decoding import DECODING_ERRORS, EXTENSIONS, decode_opencv, decode_pil
-from public.datasets.locations import where_to_get
-from public.runtime.seeding import drawing_for
+from public.config.calls import build_all
+from public.config.classification import ClassificationConfig, ClassificationData
+from public.config.record import class_summary
+from public.datasets.batches import DataError, EvalData, EvalLoader, TrainData
+from public.datasets.checking import SplitReport, amount_problems, class_problems, image_problems, unusable
+from public.datasets.format import ImageFormat
+from public.datasets.image_folder import ImageFolderDataset, Images, check_same_classes
+from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
+from public.datasets.locations import dataset_folder
+from public.datasets.packed import find_images
+from public.runtime.distributed import World
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolderData(ClassificationData):
-    """Folders train/<class>/ and val/<class>/ of image files, or the same packed into one file each."""
+    """Files in train/<class>/ and val/<class>/ of `folder`, or train.lmdb and val.lmdb.
+
+    Transforms are torchvision's v2, or ours, of one image.
+    """
 
     kind: ClassVar[str] = "imagenet"
     decoder: Literal["opencv", "pil"] = "opencv"
-    """opencv decodes to tensors, which torch resizes; pil resizes as the published numbers were, slower."""
+    """opencv decodes to tensors; pil resizes as the published numbers were, slower."""
 
 
-class UnreadableImage(NamedTuple):
-    """Takes the place of a sample whose file cannot be used; the loader turns it into one clear error."""
-
-    path: str
-    reason: str
-    problem: str = "cannot be decoded"
-    remedy: str = "Replace or remove it"
+def _samples(data: ImageFolderData, images: Images, *, training: bool, seed: int) -> ImageFolderDataset:
+    transforms = build_all(data.train_transforms if training else data.val_transforms, data.input_size)
+    return ImageFolderDataset(images, transforms, decoder=data.decoder, seed=seed)
 
 
-class Images(Protocol):
-    """The images of one split: files of a folder (`ImageList`) or records of one file (`packed.PackedImages`)."""
-
-    @property
-    def folder(self) -> Path:
-        """The split's folder, or its packed file."""
-        ...
-
-    @property
-    def files(self) -> np.ndarray:
-        """Paths below the split's folder as fixed-width bytes [N]: one block of memory, which workers share."""
-        ...
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int64 [N]."""
-        ...
-
-    @property
-    def class_names(self) -> list[str]:
-        """The classes' folder names, sorted."""
-        ...
-
-    def read(self, index: int) -> bytes:
-        """The encoded image. Raises OSError, with the reason, where it cannot be read."""
-        ...
-
-    def unreadable(self, index: int, reason: str) -> UnreadableImage:
-        """Names an image that cannot be used."""
-        ...
+def _train_data(config: ClassificationConfig, world: World) -> TrainData:
+    data = config.data
+    assert isinstance(data, ImageFolderData)
+    folder = dataset_folder(data.folder)
+    images, val_images = find_images(folder, "train"), find_images(folder, "val")
+    check_same_classes(images, val_images)
+    dataset = _samples(data, images, training=True, seed=config.seed)
+    train = ImageFolderTrainLoader(
+        dataset,
+        batch_size=config.batch_size,
+        num_workers=config.runtime.num_workers,
+        rank=world.rank,
+        num_processes=world.size,
+        pin_memory=world.device.type == "cuda",
+        repeats=data.repeated_augmentation or 1,
+    )
+    val = _eval_loader(data, val_images, config.local_batch_size(world.size), config.runtime.num_workers, world)
+    return TrainData(train, val, images.class_names, len(dataset))
 
 
-class ImageList(NamedTuple):
-    """The files of one split, as `Images`."""
-
-    folder: Path
-    files: np.ndarray
-    labels: np.ndarray
-    class_names: list[str]
-
-    def path(self, index: int) -> Path:
-        """Where an image lies."""
-        return self.folder / os.fsdecode(self.files[index])
-
-    def read(self, index: int) -> bytes:
-        """The file's content."""
-        return self.path(index).read_bytes()
-
-    def unreadable(self, index: int, reason: str) -> UnreadableImage:
-        """Names the file."""
-        return UnreadableImage(str(self.path(index)), reason)
+def _eval_data(data: ImageFolderData, /, *, batch_size: int, num_workers: int, world: World) -> EvalData:
+    images = find_images(dataset_folder(data.folder), "val")
+    return EvalData(_eval_loader(data, images, batch_size, num_workers, world), images.class_names)
 
 
-def list_images(root: Path, split: str) -> ImageList:
-    """Finds the images of a split.
-
-    Raises:
-        DataError: a folder is missing, holds no classes, or a class holds no image.
-    """
-    folder = root / split
-    if not folder.is_dir():
-        raise DataError(f"{folder} is missing; expected {split}/<class>/<image files> in {root}. {where_to_get()}")
-    class_names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    if not class_names:
-        raise DataError(f"{folder} holds no folders; expected one folder of images for each class.")
-    files: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        found = sorted(_image_files(folder / name))
-        if not found:
-            raise DataError(f"the class folder {folder / name} holds no image ({', '.join(EXTENSIONS)}).")
-        files += [f"{name}/{file}" for file in found]
-        labels += [label] * len(found)
-    return ImageList(folder, np.array([os.fsencode(f) for f in files]), np.array(labels, dtype=np.int64), class_names)
-
-
-def _image_files(folder: Path) -> list[str]:
-    """Paths of all images below a class folder, relative to it."""
-    return [
-        os.path.relpath(os.path.join(base, name), folder)
-        for base, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(EXTENSIONS)
-    ]
-
-
-def check_same_classes(train: Images, val: Images) -> None:
-    """Raises DataError unless both splits have the same classes: labels are the numbers of sorted folder names."""
-    if train.class_names == val.class_names:
-        return
-    only_train = sorted(set(train.class_names) - set(val.class_names))
-    only_val = sorted(set(val.class_names) - set(train.class_names))
-    raise DataError(
-        f"{train.folder} and {val.folder} must hold the same class folders; only in train: {only_train[:5]} "
-        f"({len(only_train)}), only in val: {only_val[:5]} ({len(only_val)})."
+def _eval_loader(data: ImageFolderData, images: Images, batch_size: int, num_workers: int, world: World) -> EvalLoader:
+    return ImageFolderEvalLoader(
+        _samples(data, images, training=False, seed=0),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        rank=world.rank,
+        num_processes=world.size,
+        pin_memory=world.device.type == "cuda",
     )
 
 
-class ImageFolderDataset(Dataset[Any]):
-    """Decoded and transformed images of one split.
-
-    Args:
-        images: the files, or the records of a packed file: the samples are the same.
-        transforms: torchvision v2 transforms, applied in order to a uint8 tensor [3, H, W] ('opencv') or to a PIL
-            image ('pil'); the result must be uint8 [3, H', W'] or a PIL image.
-        decoder: 'opencv' or 'pil'. They decode to the same pixels; resizing then rounds a little differently.
-        seed: of the augmentation.
-    """
-
-    def __init__(self, images: Images, transforms: Sequence[Callable[..., Any]], *, decoder: str, seed: int) -> None:
-        self.images, self.transforms, self.seed = images, transforms, seed
-        self.decode = {"opencv": decode_opencv, "pil": decode_pil}[decoder]
-
-    def __len__(self) -> int:
-        return len(self.images.files)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int] | UnreadableImage:
-        """The sample of (epoch, index): uint8 [3, H', W'] and its label; every random draw depends on these alone."""
-        epoch, index = key
+def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
+    """Every image of both splits must decode."""
+    data = config.data
+    assert isinstance(data, ImageFolderData)
+    folder, expected = dataset_folder(data.folder), None
+    for split in ("train", "val"):
+        title = str(folder / split)
         try:
-            image = self.decode(self.images.read(index))
-        except DECODING_ERRORS as error:
-            return self.images.unreadable(index, first_line(error))
-        with drawing_for(self.seed, epoch, index):
-            for transform in self.transforms:
-                image = transform(image)
-        tensor = image if isinstance(image, torch.Tensor) else F.pil_to_tensor(image)
-        return tensor, int(self.images.labels[index])
+            images = find_images(folder, split)
+        except DataError as error:
+            yield unusable(title, error)
+            continue
+        expected = expected or images.class_names
+        decoded = ImageFolderDataset(images, (), decoder=data.decoder, seed=0)
+        problems = [
+            *class_problems(config, title, images.class_names, expected),
+            *image_problems(title, decoded, config.runtime.num_workers),
+        ]
+        if split == "train":
+            problems += amount_problems(config, title, len(images.files), len(images.files))
+        yield SplitReport(title, f"{len(images.files)} images, {class_summary(images.class_names)}", problems)
+
+
+IMAGENET = ImageFormat(options=ImageFolderData, train_data=_train_data, eval_data=_eval_data, check=_check)

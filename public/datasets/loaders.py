@@ -10,20 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from public.config.calls import build_all
-from public.config.classification import ClassificationConfig
-from public.datasets.batches import (
-    ClassificationBatch,
-    DataError,
-    EvalData,
-    TrainData,
-    common_batches,
-    steps_per_epoch,
-)
-from public.datasets.imagenet import ImageFolderData, ImageFolderDataset, Images, UnreadableImage, check_same_classes
-from public.datasets.locations import dataset_folder
-from public.datasets.packed import find_images
-from public.runtime.distributed import World
+from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
+from public.datasets.decoding import UnreadableImage
+from public.datasets.image_folder import ImageFolderDataset
 from public.runtime.interruption import ignore_signals_in_worker
 from public.runtime.seeding import batch_of_step, epoch_order
 
@@ -210,45 +199,3 @@ class ImageFolderEvalLoader:
 
     def __iter__(self) -> Iterator[ClassificationBatch]:
         return checked(self.loader)
-
-
-def train_data(config: ClassificationConfig, world: World) -> TrainData:
-    """Both loaders of a run on folders of images, or on packed ones; see `ImageFormat.train`."""
-    data = config.data
-    assert isinstance(data, ImageFolderData)
-    folder = dataset_folder(data.folder)
-    images, val_images = find_images(folder, "train"), find_images(folder, "val")
-    check_same_classes(images, val_images)
-    transforms = build_all(data.train_transforms, data.input_size)
-    dataset = ImageFolderDataset(images, transforms, decoder=data.decoder, seed=config.seed)
-    train = ImageFolderTrainLoader(
-        dataset,
-        batch_size=config.batch_size,
-        num_workers=config.runtime.num_workers,
-        rank=world.rank,
-        num_processes=world.size,
-        pin_memory=world.device.type == "cuda",
-        repeats=data.repeated_augmentation or 1,
-    )
-    val = _eval_loader(data, val_images, config.local_batch_size(world.size), config.runtime.num_workers, world)
-    return TrainData(train, val, images.class_names, len(dataset))
-
-
-def eval_data(data: ImageFolderData, batch_size: int, num_workers: int, world: World) -> EvalData:
-    """The validation images; see `ImageFormat.evaluate`."""
-    images = find_images(dataset_folder(data.folder), "val")
-    return EvalData(_eval_loader(data, images, batch_size, num_workers, world), images.class_names)
-
-
-def _eval_loader(
-    data: ImageFolderData, images: Images, batch_size: int, num_workers: int, world: World
-) -> ImageFolderEvalLoader:
-    transforms = build_all(data.val_transforms, data.input_size)
-    return ImageFolderEvalLoader(
-        ImageFolderDataset(images, transforms, decoder=data.decoder, seed=0),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        rank=world.rank,
-        num_processes=world.size,
-        pin_memory=world.device.type == "cuda",
-    )

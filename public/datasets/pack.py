@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from public.config.names import first_line
 from public.datasets.batches import DataError
-from public.datasets.imagenet import ImageList, UnreadableImage, check_same_classes, list_images
+from public.datasets.decoding import UnreadableImage
+from public.datasets.image_folder import ImageList, check_same_classes, list_images
 from public.datasets.packed import SUFFIX, PackedImages, Shrinking
 from public.datasets.packing import pack_split
 

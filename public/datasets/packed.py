@@ -14,7 +14,7 @@ error, and a record of another image always does.
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,8 @@ import numpy as np
 
 from public.config.names import first_line
 from public.datasets.batches import DataError
-from public.datasets.imagenet import Images, UnreadableImage, list_images
+from public.datasets.decoding import UnreadableImage
+from public.datasets.image_folder import Images, list_images
 
 SUFFIX = ".lmdb"
 FORMAT = 1  # raise it whenever older code could not read the file
@@ -104,21 +105,38 @@ class PackedImages:
         return UnreadableImage(name, reason, remedy=f"Copy that file again, or pack it again ({_PACK})")
 
 
+class Storage(NamedTuple):
+    """A way in which the images of a split may lie in a data set's folder."""
+
+    suffix: str
+    """It is called there as the split is, with this at the end."""
+    open: Callable[[Path, str], Images]
+    """(the data set's folder, the split) -> its images. Raises DataError."""
+
+
+STORAGES = (
+    Storage("", list_images),
+    Storage(SUFFIX, lambda root, split: PackedImages(root / f"{split}{SUFFIX}")),
+)
+"""The first is what is asked for where a split is not there at all."""
+
+
 def find_images(root: Path, split: str) -> Images:
-    """The images of a split, from its folder or its packed file, whichever `root` holds.
+    """The images of a split, in whichever storage `root` holds it.
 
     Raises:
-        DataError: it holds neither or both, or what it holds cannot be used.
+        DataError: it is there in none or in several, or what is there cannot be used.
     """
-    folder, packed = root / split, root / f"{split}{SUFFIX}"
-    if folder.exists() and packed.exists():
+    there = [storage for storage in STORAGES if (root / f"{split}{storage.suffix}").exists()]
+    if len(there) > 1:
+        names = " and ".join(f"{split}{storage.suffix or '/'}" for storage in there)
         raise DataError(
-            f"{root} holds both {split}/ and {split}{SUFFIX}, which may differ: move one of them elsewhere, or name "
-            "another folder."
+            f"{root} holds both {names}, which may differ: move one of them elsewhere, or name another folder."
         )
-    if not folder.exists() and partial_path(packed).exists():
-        raise DataError(f"{partial_path(packed)} is an unfinished conversion; the same command ({_PACK}) finishes it.")
-    return PackedImages(packed) if packed.exists() else list_images(root, split)
+    partial = partial_path(root / f"{split}{SUFFIX}")
+    if not (root / split).exists() and partial.exists():
+        raise DataError(f"{partial} is an unfinished conversion; the same command ({_PACK}) finishes it.")
+    return (there or STORAGES)[0].open(root, split)
 
 
 def partial_path(path: Path) -> Path:

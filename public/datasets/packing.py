@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from public.config.names import first_line
 from public.datasets.batches import DataError
-from public.datasets.decoding import DECODING_ERRORS, decode_opencv
-from public.datasets.imagenet import ImageList, UnreadableImage
+from public.datasets.decoding import DECODING_ERRORS, UnreadableImage, decode_opencv
+from public.datasets.image_folder import ImageList
 from public.datasets.loaders import read_ahead
 from public.datasets.packed import (
     CONTENTS,

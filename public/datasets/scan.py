@@ -1,6 +1,6 @@
 """What the files of a detection data set hold, and everything that is wrong with it.
 
-A format's reader (`scan_coco`, `scan_voc`) gives its raw arrays and the problems it met. From there two ways lead on:
+A format's reader (`DetectionFormat.scan`) gives its raw arrays and the problems it met. From there two ways lead on:
 training refuses or leaves out (`clean`), `public.datasets.check` lists everything. So both judge by the same code.
 """
 
@@ -102,11 +102,13 @@ class RawAnnotations:
     category_ids: list[int]
     """The data set's own number of each label."""
     source: Path
-    """COCO: the JSON file; VOC: the root folder."""
+    """What the split was read from. For messages."""
     annotation_of: Callable[[int], str]
     """Where the objects of an image are to be put right."""
     problems: list[Problem]
     """What reading met."""
+    coco_file: Path | None = None
+    """See `DetectionAnnotations.coco_file`."""
 
 
 class BoxFlaws(NamedTuple):
@@ -161,6 +163,7 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
         class_names=raw.class_names,
         category_ids=raw.category_ids,
         source=raw.source,
+        coco_file=raw.coco_file,
         left_out={str(kind): int(mask.sum()) for kind, mask in left_out.items() if mask.any()},
     )
 

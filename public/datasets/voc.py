@@ -9,17 +9,27 @@ labelling tool (the two such boxes of the blood-cell set BCCD are points), and i
 
 import reprlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
+from public.config.checks import require
+from public.config.detection import DetectionData
 from public.config.names import nearest_names
 from public.datasets.annotations import DetectionAnnotations
+from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
+from public.datasets.decoding import EXTENSIONS
+from public.datasets.format import DetectionFormat, Published
 from public.datasets.locations import where_to_get
+from public.datasets.predictions import Predictions, rows_of_images
 from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, names_in
+from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
+
+URL = "https://thor.robots.ox.ac.uk/pascal/VOC"  # host.robots.ox.ac.uk, known from older code, leads there
 
 VOC_CLASSES = (
     "aeroplane",
@@ -43,9 +53,34 @@ VOC_CLASSES = (
     "train",
     "tvmonitor",
 )
-EXTENSIONS = (".jpg", ".jpeg", ".png")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAGS = {"": False, "0": False, "1": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocData(DetectionData):
+    """<folder>/{JPEGImages,Annotations,ImageSets/Main} below `folder`; any number of splits, each <folder>/<list> such
+    as VOC2007/trainval."""
+
+    kind: ClassVar[str] = "voc"
+    default_metrics: ClassVar[str] = "voc"
+    class_names: tuple[str, ...] | None = None
+    """The classes in the order of their labels; None: those of `class_file`."""
+    class_file: str | None = None
+    """A text file with one class name a line, a path below `folder` or absolute. None: classes.txt in `folder` where
+    there is one, else Pascal VOC's twenty."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.class_names is None or self.class_file is None,
+            "data.class_names and data.class_file both name the classes: give one of them.",
+        )
+        names = self.class_names
+        require(
+            names is None or 0 < len(names) == len(set(names)),
+            f"data.class_names={names} must name each class once (None: data.class_file names them).",
+        )
 
 
 def voc_class_names(folder: Path, class_file: str | None) -> list[str]:
@@ -169,16 +204,21 @@ def _find_images(
     """Paths of the image files below the folder [N], and bool [N]: which are missing."""
     found: dict[tuple[str, str], str] = {}
     for subfolder in {subfolder for subfolder, _ in listed}:
-        for name in sorted(names_in(folder / subfolder / "JPEGImages"), reverse=True):  # x.jpg before x.png
+        for name in sorted(names_in(folder / subfolder / "JPEGImages"), key=_preference, reverse=True):
             stem, dot, extension = name.rpartition(".")
             if (dot + extension).lower() in EXTENSIONS:
-                found[subfolder, stem] = name
+                found[subfolder, stem] = name  # in the place of one that comes later in that order
     files = [f"{subfolder}/JPEGImages/{found.get((subfolder, stem), stem + '.jpg')}" for subfolder, stem in listed]
     missing = np.array([image not in found for image in listed], dtype=bool)
     for row in np.flatnonzero(missing).tolist():
         text = f"the file is missing (also as {', '.join(EXTENSIONS[1:])}), and a list of the split names it"
         problems.append(Problem(Kind.MISSING_IMAGE, f"{folder}/{files[row]}", text))
     return files, missing
+
+
+def _preference(name: str) -> tuple[bool, str]:
+    """Orders the files that may be meant by one name: x.jpg before x.png, and both before rarer kinds."""
+    return not name.lower().endswith(EXTENSIONS[:3]), name
 
 
 class _Object(NamedTuple):
@@ -248,3 +288,92 @@ def _read_object(element: ElementTree.Element, row: int, labels: dict[str, int])
     except ValueError:
         return Kind.UNREADABLE_ANNOTATION, f"({name}) has no <bndbox> with the numbers {', '.join(_CORNERS)}"
     return _Object(row, labels[name], corners, _FLAGS[difficult])
+
+
+# ---- files of results ------------------------------------------------------------------------------------------------
+
+
+def write_voc_files(folder: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:
+    """Writes the results files that VOC's devkit reads, comp4_det_test_<class>.txt, one for every class.
+
+    A line is the image's name, the score, and the first and last column and row of pixels that belong to the box,
+    counted from 1: x1 + 1, y1 + 1, x2, y2. A full disk is a warning, and no file.
+    """
+    images = rows_of_images(predictions, annotations)
+    stems = [Path(name.decode()).stem for name in annotations.files.tolist()]
+    boxes = predictions.boxes.astype(np.float64) + (1, 1, 0, 0)  # [D, 4]
+    for label, class_name in enumerate(annotations.class_names):
+        chosen = np.flatnonzero(predictions.labels == label)
+        columns = images[chosen].tolist(), predictions.scores[chosen].tolist(), boxes[chosen].tolist()
+        lines = [
+            f"{stems[image]} {score:.9g} {x1:.3f} {y1:.3f} {x2:.3f} {y2:.3f}\n"
+            for image, score, (x1, y1, x2, y2) in zip(*columns, strict=True)
+        ]
+        with going_on_when_disk_is_full("comp4_det_test_*.txt"):
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_text(folder / f"comp4_det_test_{class_name.replace('/', '_')}.txt", "".join(lines))
+
+
+# ---- the published data set ------------------------------------------------------------------------------------------
+
+
+def _archive(year: int, name: str, md5: str) -> Archive:
+    """An archive that holds VOCdevkit/VOC<year>; the lists of images go last, for they make a split."""
+    parts = ("JPEGImages", "Annotations", "ImageSets")
+    moves = tuple((f"VOCdevkit/VOC{year}/{part}", f"VOC{year}/{part}") for part in parts)
+    return Archive(f"voc{year}/{name}", md5, moves)
+
+
+_VOC2007 = _archive(2007, "VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64")
+_VOC2007_TEST = _archive(2007, "VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f")
+_VOC2012 = _archive(2012, "VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd")
+
+VOC_ARCHIVES: dict[str, Archive] = {
+    **{f"VOC2007/ImageSets/Main/{name}.txt": _VOC2007 for name in ("train", "val", "trainval")},
+    "VOC2007/ImageSets/Main/test.txt": _VOC2007_TEST,
+    **{f"VOC2012/ImageSets/Main/{name}.txt": _VOC2012 for name in ("train", "val", "trainval")},
+}
+"""What brings each split, by the list of images that shows that it is there. 0.46, 0.45 and 2 GB."""
+
+
+def download_voc(
+    folder: Path, splits: Sequence[str] = ("VOC2007/trainval", "VOC2007/test", "VOC2012/trainval"), url: str = URL
+) -> None:
+    """Makes sure that a folder holds splits of Pascal VOC.
+
+    Args:
+        folder: takes VOC2007/ and VOC2012/, and the archives.
+        splits: VOC2007/<train, val, trainval or test>, VOC2012/<train, val or trainval>; what the folder holds already
+            may have any name.
+        url: where voc2007/ and voc2012/ are served.
+
+    Raises:
+        DataError: a split that nobody publishes; an archive could not be fetched, is not the published one, or could
+            not be unpacked.
+    """
+    for split in splits:
+        year, _, name = split.rpartition("/")
+        provide(f"{year}/ImageSets/Main/{name}.txt", VOC_ARCHIVES, folder, url)
+
+
+# ---- the row ---------------------------------------------------------------------------------------------------------
+
+
+def _scan(folder: Path, splits: Sequence[str], data: VocData) -> RawAnnotations:
+    return scan_voc(folder, splits, data.class_names or voc_class_names(folder, data.class_file))
+
+
+def _images(folder: Path, data: VocData) -> list[Path]:
+    found = sorted(voc_images(folder, data.val_splits))
+    if not found:
+        raise FileNotFoundError(f"not one image of {', '.join(data.val_splits)} is in {folder}.")
+    return found
+
+
+VOC = DetectionFormat(
+    options=VocData,
+    scan=_scan,
+    images=_images,
+    write=write_voc_files,
+    published=Published("Pascal VOC 2007 and 2012 (3 GB)", "VOCdataset", download_voc),
+)

@@ -5,6 +5,7 @@ import gc
 import json
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
-from public.evaluation.predictions import Curves, DetectionResult, Predictions, coco_rows, mean_or_minus_one
+from public.datasets.coco import coco_rows
+from public.datasets.predictions import Predictions
+from public.evaluation.evaluator import Curves, DetectionResult, Evaluator, mean_or_minus_one
 
 METRICS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
@@ -39,25 +42,26 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-class CocoEvaluator:
+class CocoEvaluator(Evaluator):
     """Evaluates on one split by COCO's rules.
 
-    The ground truth is COCO's own file, not our arrays: its boxes in float64 and unclipped, the areas of the segments,
-    the crowds. For a data set in another layout it is made from the arrays: ignored objects are crowds, and an area is
-    that of the box. It is read at the first evaluation (on the main process, thus) and kept for the next.
-
-    Args:
-        annotations: of the split. All its images count, whether anything was found in them or not.
+    The ground truth is COCO's own file where there is one, not our arrays: its boxes in float64 and unclipped, the
+    areas of the segments, the crowds. For a data set in another format it is made from the arrays: ignored objects are
+    crowds, and an area is that of the box. It is read at the first evaluation (on the main process, thus) and kept for
+    the next.
     """
 
-    def __init__(self, annotations: DetectionAnnotations) -> None:
-        self.annotations = annotations
+    kind = "coco"
+    metrics = METRICS
+    panels = (("AP", ("AP", "AP50", "AP75")), ("AP by size", ("AP_small", "AP_medium", "AP_large")))
+    report_names = ("record_mAP.txt",)
 
     @cached_property
     def ground_truth(self) -> COCO:
         """The library's index of the objects."""
         annotations = self.annotations
-        objects = _read_objects(annotations) if annotations.source.suffix == ".json" else _make_objects(annotations)
+        file = annotations.coco_file
+        objects = _make_objects(annotations) if file is None else _read_objects(annotations, file)
         # Numbered anew, from 1: the library takes the number 0 for "no match", and numbers that come twice for one.
         rows = [{"id": number, **row} for number, row in enumerate(objects, start=1)]
         images = [{"id": number} for number in annotations.image_ids.tolist()]
@@ -87,6 +91,10 @@ class CocoEvaluator:
         places = np.argsort(np.argsort(self.annotations.category_ids))
         return self._result(metrics, evaluation.eval["precision"][:, :, places, 0, -1], evaluation.params.recThrs)
 
+    def reports(self, result: DetectionResult) -> dict[str, str]:
+        """record_mAP.txt, see `format_coco_record`."""
+        return {"record_mAP.txt": format_coco_record(result)}
+
     def _result(self, metrics: dict[str, float], precision: np.ndarray, recall: np.ndarray) -> DetectionResult:
         """The result from precision [T, R, C] at recall [R]."""
         truth, names = self.ground_truth, self.annotations.class_names
@@ -103,6 +111,27 @@ class CocoEvaluator:
         return DetectionResult(metrics, rows, absent, names, curves)
 
 
+def format_coco_record(result: DetectionResult) -> str:
+    """COCO's twelve numbers in the words of its own tools, then the AP at IoU 0.5 of each class that has objects.
+
+    Raises:
+        KeyError: the result is not by COCO's rules.
+    """
+    kinds = {"AP": "Average Precision", "AR": "Average Recall"}
+    lines = ["COCO results:"]
+    for name in METRICS:
+        kind, _, condition = name.partition("_")
+        iou = f"0.{kind[2:]}" if kind[2:] else "0.50:0.95"
+        area = "all" if condition in ("", "1", "10", "100") else condition
+        most = condition if condition.isdigit() else "100"
+        where = f"IoU={iou:<9} | area={area:>6} | maxDets={most:>3}"
+        lines.append(f"{kinds[kind[:2]]:<18} ({kind[:2]}) @[ {where} ] = {result.metrics[name]:.3f}")
+    lines += ["", "mAP(IoU=0.5) for each category:"]
+    width = max((len(row["class"]) for row in result.per_class), default=0)
+    lines += [f"{row['class']:<{width}}: {row['AP50']:.4f}" for row in result.per_class]
+    return "\n".join(lines) + "\n"
+
+
 def _mean(values: np.ndarray) -> float:
     """The mean over what there is: -1 stands for what has no objects."""
     return mean_or_minus_one(values[values > -1])
@@ -115,16 +144,16 @@ def _index(images: list[Any], categories: list[Any], objects: list[Any]) -> COCO
     return index
 
 
-def _read_objects(annotations: DetectionAnnotations) -> list[dict[str, Any]]:
+def _read_objects(annotations: DetectionAnnotations, file: Path) -> list[dict[str, Any]]:
     """The objects of COCO's file, in its order, without their outlines (nine tenths of the memory).
 
     Raises:
         DataError: the file cannot be read any more.
     """
     try:
-        rows = json.loads(annotations.source.read_bytes())["annotations"]
+        rows = json.loads(file.read_bytes())["annotations"]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"the annotations {annotations.source} cannot be read: {first_line(error)}.") from error
+        raise DataError(f"the annotations {file} cannot be read: {first_line(error)}.") from error
     images, categories = set(annotations.image_ids.tolist()), set(annotations.category_ids)
     return [
         {

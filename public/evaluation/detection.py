@@ -1,43 +1,46 @@
 """A detector over a whole split: detections of every process gathered, evaluated once, known to all."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import numpy as np
 import torch
 
+from public.config.checks import require
+from public.config.detection import DetectionConfig
 from public.config.names import nearest_names
-from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DetectionBatch, ImageSizes
+from public.datasets.predictions import Predictions
 from public.detectors.detector import Detections
-from public.evaluation.coco import METRICS, CocoEvaluator
-from public.evaluation.predictions import DetectionResult, Predictions, gather_predictions
+from public.evaluation.coco import CocoEvaluator
+from public.evaluation.evaluator import DetectionResult, Evaluator
 from public.evaluation.voc import VocEvaluator
 from public.geometry.labels import PADDING
 from public.runtime.distributed import World
 
-
-class Evaluator(Protocol):
-    """One data set's rules on one split."""
-
-    def evaluate(self, predictions: Predictions) -> DetectionResult:
-        """What the predictions for all images of the split are worth."""
-        ...
+EVALUATORS: dict[str, type[Evaluator]] = {one.kind: one for one in (CocoEvaluator, VocEvaluator)}
+"""By the name that --data.metrics has for it; each judges a split of any format."""
 
 
-EVALUATORS: dict[str, Callable[[DetectionAnnotations], Evaluator]] = {"coco": CocoEvaluator, "voc": VocEvaluator}
-"""By name; each judges a split of any data set, in whatever layout it lies."""
-
-
-def metrics_evaluator(rules: str) -> Callable[[DetectionAnnotations], Evaluator]:
-    """The rules of "coco" or "voc", to be called with the annotations of a split.
+def evaluator_of(rules: str) -> type[Evaluator]:
+    """The evaluator by these rules, to be called with the annotations of a split.
 
     Raises:
-        ValueError: there are no others.
+        ValueError: there is none.
     """
     if rules not in EVALUATORS:
-        raise ValueError(f"no evaluation is called {rules!r}; {nearest_names(rules, EVALUATORS)}.")
+        raise ValueError(f"data.metrics={rules!r}: no evaluation has these rules; {nearest_names(rules, EVALUATORS)}.")
     return EVALUATORS[rules]
+
+
+def check_metrics(config: DetectionConfig) -> None:
+    """Raises ValueError unless the data's rules are known and give the metric that chooses the best epoch."""
+    data = config.data
+    given = evaluator_of(data.rules).metrics
+    setting = f"dataset={data.kind!r}" if data.metrics is None else f"metrics={data.metrics!r}"
+    require(
+        config.best_metric in given,
+        f"best_metric={config.best_metric!r} is not among the metrics of data.{setting}: {', '.join(given)}.",
+    )
 
 
 @torch.inference_mode()
@@ -76,6 +79,18 @@ def evaluate_detector(
     return result, predictions
 
 
+def gather_predictions(local: Predictions, world: World) -> Predictions:
+    """The predictions of all processes, on every process, sorted by image.
+
+    Within an image they keep their order, and each image belongs to one process: the result is the same, to the last
+    bit, for any number of processes.
+    """
+    parts = world.gather(tuple(local))
+    together = Predictions(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    order = np.argsort(together.image_ids, kind="stable")
+    return Predictions(*(array[order] for array in together))
+
+
 def _flatten(found: list[Detections], image_ids: list[torch.Tensor]) -> Predictions:
     """Detections of batches ([B, D] each) as one list on the CPU, without the padding."""
     if not found:  # more processes than images
@@ -107,25 +122,4 @@ def format_table(result: DetectionResult) -> str:
     if result.absent:
         counts = f"{len(result.absent)} of {len(result.class_names)} classes"
         lines += ["", f"no object of {counts}, in no mean: {', '.join(result.absent)}"]
-    return "\n".join(lines) + "\n"
-
-
-def format_coco_record(result: DetectionResult) -> str:
-    """COCO's twelve numbers in the words of its own tools, then the AP at IoU 0.5 of each class that has objects.
-
-    Raises:
-        KeyError: the result is not by COCO's rules.
-    """
-    kinds = {"AP": "Average Precision", "AR": "Average Recall"}
-    lines = ["COCO results:"]
-    for name in METRICS:
-        kind, _, condition = name.partition("_")
-        iou = f"0.{kind[2:]}" if kind[2:] else "0.50:0.95"
-        area = "all" if condition in ("", "1", "10", "100") else condition
-        most = condition if condition.isdigit() else "100"
-        where = f"IoU={iou:<9} | area={area:>6} | maxDets={most:>3}"
-        lines.append(f"{kinds[kind[:2]]:<18} ({kind[:2]}) @[ {where} ] = {result.metrics[name]:.3f}")
-    lines += ["", "mAP(IoU=0.5) for each category:"]
-    width = max((len(row["class"]) for row in result.per_class), default=0)
-    lines += [f"{row['class']:<{width}}: {row['AP50']:.4f}" for row in result.per_class]
     return "\n".join(lines) + "\n"

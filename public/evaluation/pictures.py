@@ -12,9 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.detection_loaders import decode_annotated
+from public.datasets.decoding import decode_annotated
+from public.datasets.predictions import Predictions, rows_of_images
+from public.evaluation.evaluator import DetectionResult
 from public.evaluation.plots import png_of
-from public.evaluation.predictions import DetectionResult, Predictions, rows_of_images
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_bytes
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from public.datasets.annotations import DetectionAnnotations
-from public.evaluation.predictions import Curves, DetectionResult, Predictions, mean_or_minus_one, rows_of_images
+from public.datasets.predictions import Predictions, rows_of_images
+from public.evaluation.evaluator import Curves, DetectionResult, Evaluator, mean_or_minus_one
 
 IOUS = np.arange(50, 100, 5) / 100
 """The thresholds of mAP50_95; the first one is VOC's own."""
@@ -34,16 +35,16 @@ class Matches(NamedTuple):
     """int64 [D], its row in the annotations; -1 where there is none."""
 
 
-class VocEvaluator:
+class VocEvaluator(Evaluator):
     """Evaluates on one split by VOC's rules.
 
-    Args:
-        annotations: of the split. `ignored` are its difficult objects: they need not be found, and a detection of one
-            is neither right nor wrong.
+    The split's ignored objects are its difficult ones: they need not be found, and a detection of one is neither right
+    nor wrong.
     """
 
-    def __init__(self, annotations: DetectionAnnotations) -> None:
-        self.annotations = annotations
+    kind = "voc"
+    metrics = ("mAP50_11point", "mAP50", "mAP50_95")
+    panels = (("mAP", ("mAP50", "mAP50_11point", "mAP50_95")),)
 
     def evaluate(self, predictions: Predictions) -> DetectionResult:
         """mAP50_11point (VOC2007's measure), mAP50 (area under the curve: since VOC2010), mAP50_95 (ten overlaps).

@@ -26,7 +26,7 @@ from public.detectors.detector import Detector
 from public.detectors.trained import TrainedDetector, assemble_detector
 from public.evaluation.complexity import count
 from public.evaluation.detection import evaluate_detector, evaluator_of, format_table
-from public.evaluation.predictions import DetectionResult
+from public.evaluation.evaluator import DetectionResult
 from public.evaluation.report import write_report
 from public.evaluation.speed import time_inference
 from public.optim.options import ConstantOptions, SGDOptions

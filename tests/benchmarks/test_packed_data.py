@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.packed_data import Options, enlarged_copy
-from public.datasets.imagenet import list_images
+from public.datasets.image_folder import list_images
 
 
 def test_small_images_are_enlarged_and_large_ones_left_alone(image_folder: Path, tmp_path: Path) -> None:

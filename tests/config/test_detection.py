@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from public.evaluation.predictions import Predictions
 
 from public.config import detection
 from public.config.classification import IMAGENET_MEAN
@@ -19,7 +20,6 @@ from public.datasets.coco import read_coco
 from public.detectors.catalog import build_detector, list_detectors
 from public.detectors.fcos.options import FCOSOptions
 from public.evaluation.detection import metrics_evaluator
-from public.evaluation.predictions import Predictions
 from public.optim.options import AdamWOptions, ConstantOptions
 from public.transforms.detection import RandomHorizontalFlip, SquareResize
 from tests.datasets.written import coco_content, write_coco

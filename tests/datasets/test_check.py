@@ -21,49 +21,50 @@ from tests.datasets.written import coco_content, voc_object, write_coco, write_i
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 DETECTION_CONFIG = """
-from public.config.detection import DetectionConfig, DetectionDataConfig, DetectorConfig
+from public.config.calls import SIZE, Call
+from public.config.detection import DetectionConfig
+from public.config.options import DetectorOptions
 from public.config.run import RuntimeConfig
-from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.datasets.formats import FORMATS
+from public.optim.options import ConstantOptions, SGDOptions
 from public.transforms.detection import SquareResize
 
-resize = (SquareResize(size=32),)
+resize = (Call(SquareResize, size=SIZE),)
 row = DetectionConfig(
     name="row",
-    network="retinanet",
-    canvas_size=(32, 32),
     epochs=1,
     batch_size=1,
     best_metric={metric!r},
-    detector=DetectorConfig(backbone="resnet18"),
-    data=DetectionDataConfig(
-        dataset={dataset!r},
+    detector=DetectorOptions(backbone="resnet18"),
+    data=FORMATS[{dataset!r}].options(
         folder={folder!r},
+        input_size=32,
         train_splits=({train!r},),
         val_splits=({val!r},),
         train_transforms=resize,
         val_transforms=resize,
     ),
-    optimizer=OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.0),
-    schedule=ScheduleConfig(kind="constant"),
+    optimizer=SGDOptions(lr=0.1, weight_decay=0.0),
+    schedule=ConstantOptions(),
     runtime=RuntimeConfig(num_workers=0),
 )
 CONFIGS = {{"row": row}}
 """
 
 CLASSIFICATION_CONFIG = """
-from public.config.classification import ClassificationConfig, ClassificationDataConfig
+from public.config.classification import ClassificationConfig
 from public.config.run import RuntimeConfig
-from public.config.sections import OptimizerConfig, ScheduleConfig
+from public.datasets.image_formats import IMAGE_FORMATS
+from public.optim.options import ConstantOptions, SGDOptions
 
 row = ClassificationConfig(
     name="row",
     network="resnet18cifar",
-    input_size=32,
     epochs=1,
     batch_size=4,
-    data=ClassificationDataConfig(dataset={dataset!r}, folder={folder!r}, train_transforms=()),
-    optimizer=OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.0),
-    schedule=ScheduleConfig(kind="constant"),
+    data=IMAGE_FORMATS[{dataset!r}].options(folder={folder!r}, input_size=32, train_transforms=()),
+    optimizer=SGDOptions(lr=0.1, weight_decay=0.0),
+    schedule=ConstantOptions(),
     runtime=RuntimeConfig(num_workers=0),
 )
 CONFIGS = {{"row": row}}

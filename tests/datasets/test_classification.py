@@ -21,9 +21,8 @@ from public.runtime.distributed import World
 @pytest.fixture
 def imagenet(config: ClassificationConfig, image_folder: Path) -> ClassificationConfig:
     """The small row on the tiny image folder: 11 and 7 images of two classes, global batches of 4."""
-    data = ImageFolderData(
-        folder=str(image_folder), input_size=8, train_transforms=(Call(v2.Resize, size=(SIZE, SIZE)),)
-    )
+    resize = (Call(v2.Resize, size=(SIZE, SIZE)),)
+    data = ImageFolderData(folder=str(image_folder), input_size=8, train_transforms=resize)
     runtime = replace(config.runtime, num_workers=0)
     return replace(config, data=data, batch_size=4, accumulation_steps=2, runtime=runtime)
 
@@ -90,18 +89,21 @@ def test_a_missing_data_root(config: ClassificationConfig, world: World, monkeyp
         build_train_data(config, world)
 
 
-def test_transforms_of_the_wrong_kind(config: ClassificationConfig) -> None:
-    """CIFAR's work on a whole batch, its evaluation has none, and its images have one size: said when it is stated."""
-    data = config.data
-    with pytest.raises(ValueError, match=r"train_transforms holds Call\(RandomHorizontalFlip\), which works on one"):
-        replace(data, train_transforms=(Call(v2.RandomHorizontalFlip),))
-    with pytest.raises(ValueError, match=r"data\.val_transforms has no effect with CIFAR-100"):
-        replace(data, val_transforms=data.train_transforms)
-    with pytest.raises(ValueError, match=r"data\.input_size=64 cannot be chosen: CIFAR-100's images have 32 pixels"):
-        replace(data, input_size=64)
+def test_transforms_of_the_wrong_kind(cifar: ClassificationConfig) -> None:
+    """CIFAR's work on a whole batch, and its evaluation has none: said when the options are made."""
+    with pytest.raises(ValueError, match=r"train_transforms holds Call\(RandomHorizontalFlip, p=0\.25\), which wor"):
+        replace(cifar.data, train_transforms=(Call(v2.RandomHorizontalFlip, p=0.25),))
+    with pytest.raises(ValueError, match=r"data\.val_transforms has no effect with data\.dataset='cifar100'"):
+        replace(cifar.data, val_transforms=cifar.data.train_transforms)
 
 
-def test_the_size_reaches_the_images(imagenet: ClassificationConfig, world: World) -> None:
-    """`--data.input-size` is what is trained and evaluated at."""
-    data = build_train_data(replace(imagenet, data=replace(imagenet.data, input_size=12)), world)
-    assert next(data.train.epoch(0)).images.shape == (4, 3, 12, 12)
+def test_transforms_follow_the_input_size(imagenet: ClassificationConfig, world: World) -> None:
+    """They are made when the data is opened."""
+    data = build_train_data(replace(imagenet, data=replace(imagenet.data, input_size=6)), world)
+    assert next(data.train.epoch(0)).images.shape == (4, 3, 6, 6)
+
+
+def test_cifar_images_are_used_as_they_are(cifar: ClassificationConfig) -> None:
+    """One sentence for any other size."""
+    with pytest.raises(ValueError, match=r"^data\.input_size=64 must be 32: CIFAR-100's images are used as they"):
+        replace(cifar.data, input_size=64)

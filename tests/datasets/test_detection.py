@@ -8,36 +8,41 @@ from typing import Any
 
 import pytest
 import torch
+import tyro
 
-from public.config.calls import SIZE, Call
-from public.config.detection import DetectionConfig, DetectionDataConfig
+from public.config.calls import SIZE, Call, Scaled
+from public.config.detection import DetectionConfig, DetectionData
+from public.config.options import DetectorOptions
 from public.config.run import RuntimeConfig
 from public.datasets import detection
 from public.datasets.batches import DataError
-from public.datasets.detection import build_eval_data, build_train_data
+from public.datasets.coco import CocoData
+from public.datasets.detection import build_eval_data, build_train_data, canvas_size
 from public.datasets.detection_loaders import DetectionTrainLoader, GroupedShareOfEpoch
+from public.datasets.formats import FORMATS
 from public.datasets.loaders import ShareOfEpoch
-from public.detectors.retinanet.options import RetinaNetOptions
+from public.datasets.voc import VocData
 from public.geometry.labels import IGNORED, PADDING
 from public.optim.options import ConstantOptions, SGDOptions
 from public.runtime.distributed import World
-from public.transforms.detection import RandomHorizontalFlip, SquareResize
+from public.transforms.detection import RandomHorizontalFlip, ShortSideResize, SquareResize
 from tests.datasets.written import coco_content, voc_object, write_coco, write_voc
 
 BOXES = [(7, 90, 4, 6, 10, 12), (7, 3, 0, 0, 20, 30, 1), (7, 3, 5, 5, 0, 3), (7, 3, 1, 2, 3, 4)]
 """Of image 7: a cat; a crowd of dogs; a dog without area; a dog. Image 2 has none."""
 
 
-def config_of(dataset: Any, folder: Path, train: Sequence[str], val: Sequence[str], **data: Any) -> DetectionConfig:
+def config_of(
+    kind: type[DetectionData], folder: Path, train: Sequence[str], val: Sequence[str], **data: Any
+) -> DetectionConfig:
     """A row with batches of 2 on canvases of 40 x 40."""
     return DetectionConfig(
         name="tiny",
         epochs=1,
         batch_size=2,
-        best_metric="AP" if dataset == "coco" else "mAP50",
-        detector=RetinaNetOptions(backbone="resnet18"),
-        data=DetectionDataConfig(
-            dataset=dataset,
+        best_metric="AP" if kind is CocoData else "mAP50",
+        detector=DetectorOptions(backbone="resnet18"),
+        data=kind(
             folder=str(folder),
             input_size=40,
             train_splits=tuple(train),
@@ -57,7 +62,7 @@ def coco(tmp_path: Path) -> DetectionConfig:
     """Two images of 40 x 30 and 20 x 10 in train2017, the same in val2017; the classes are dog (id 3) and cat (90)."""
     write_coco(tmp_path, coco_content(BOXES), "train2017")
     write_coco(tmp_path, coco_content(BOXES[:1]), "val2017")
-    return config_of("coco", tmp_path, ["train2017"], ["val2017"])
+    return config_of(CocoData, tmp_path, ["train2017"], ["val2017"])
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ def voc(tmp_path: Path) -> DetectionConfig:
     write_voc(tmp_path, {"c": voc_object("door", 1, 1, 40, 30, "1")}, "More/train")
     write_voc(tmp_path, {"d": voc_object("door", 1, 1, 4, 4)}, "Own/val")
     (tmp_path / "classes.txt").write_text("door\nwheel\n")
-    return config_of("voc", tmp_path, ["Own/train", "More/train"], ["Own/val"])
+    return config_of(VocData, tmp_path, ["Own/train", "More/train"], ["Own/val"])
 
 
 def test_coco(coco: DetectionConfig, world: World) -> None:
@@ -101,11 +106,55 @@ def test_voc(voc: DetectionConfig, world: World) -> None:
 
 def test_voc_classes_of_the_config(voc: DetectionConfig, world: World) -> None:
     """Named in the config, or in a file that it names, they come before classes.txt."""
-    named = replace(voc.data, class_names=("wheel", "door"))
+    data = voc.data
+    assert isinstance(data, VocData)
+    named = replace(data, class_names=("wheel", "door"))
     assert build_train_data(replace(voc, data=named), world).annotations.class_names == ["wheel", "door"]
-    (Path(voc.data.folder) / "more.txt").write_text("roof\nwheel\ndoor\n")
-    filed = replace(voc.data, class_file="more.txt")
+    (Path(data.folder) / "more.txt").write_text("roof\nwheel\ndoor\n")
+    filed = replace(data, class_file="more.txt")
     assert build_train_data(replace(voc, data=filed), world).annotations.class_names == ["roof", "wheel", "door"]
+
+
+def test_what_voc_options_refuse(voc: DetectionConfig) -> None:
+    """Classes named twice, in either way, and none at all."""
+    with pytest.raises(ValueError, match=r"^data\.class_names and data\.class_file both name the classes"):
+        replace(voc.data, class_names=("wheel",), class_file="more.txt")
+    for names in ((), ("door", "wheel", "door")):
+        with pytest.raises(ValueError, match=r"^data\.class_names=\(.*\) must name each class once"):
+            replace(voc.data, class_names=names)
+
+
+def test_no_classes_on_the_command_line(voc: DetectionConfig) -> None:
+    """None takes back what a row names; a class cannot be called so by accident."""
+    data = voc.data
+    assert isinstance(data, VocData)
+    named = replace(data, class_names=("wheel", "door"))
+    assert tyro.cli(VocData, args=[], default=named).class_names == ("wheel", "door")
+    assert tyro.cli(VocData, args=["--class-names", "None"], default=named).class_names is None
+    assert tyro.cli(VocData, args=["--class-names", "a", "b"], default=named).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(("train", "val"), [(("a", "b"), ("c",)), (("a",), ("b", "c"))])
+def test_coco_has_one_split_each(coco: DetectionConfig, train: tuple[str, ...], val: tuple[str, ...]) -> None:
+    """One annotation file to train on and one to evaluate on."""
+    with pytest.raises(ValueError, match=r"^data\.dataset='coco' takes one split each in data\.train_splits and data"):
+        replace(coco.data, train_splits=train, val_splits=val)
+
+
+@pytest.mark.parametrize(
+    ("resize", "input_size", "canvas"),
+    [
+        (Call(ShortSideResize, short=SIZE, long_cap=Scaled(1333, of=800)), 800, (800, 1066)),
+        (Call(ShortSideResize, short=SIZE, long_cap=Scaled(1000, of=600)), 600, (600, 800)),
+        (Call(ShortSideResize, short=SIZE, long_cap=Scaled(320, of=240)), 240, (240, 320)),
+        (Call(SquareResize, size=SIZE), 667, (667, 667)),
+    ],
+)
+def test_the_canvas_of_a_usual_picture(
+    coco: DetectionConfig, resize: Call, input_size: int, canvas: tuple[int, int]
+) -> None:
+    """Of 640 x 480 pixels, not yet rounded up to what a batch has: what the experiments stated by hand."""
+    assert canvas_size(replace(coco.data, val_transforms=(resize,), input_size=input_size)) == canvas
 
 
 def test_groups_of_similar_shape(coco: DetectionConfig, world: World) -> None:
@@ -252,14 +301,16 @@ Calls = list[tuple[str, Path, tuple[str, ...]]]
 
 @pytest.fixture
 def downloads(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """What would have been fetched: function, folder, splits."""
+    """What would have been fetched: format, folder, splits."""
     calls: Calls = []
 
     def recorder(name: str) -> Callable[[Path, Sequence[str]], None]:
         return lambda folder, splits: calls.append((name, folder, tuple(splits)))
 
-    for name in ("download_coco", "download_voc"):
-        monkeypatch.setattr(detection, name, recorder(name))
+    for name, row in list(FORMATS.items()):
+        assert row.published is not None
+        published = row.published._replace(download=recorder(name))
+        monkeypatch.setitem(FORMATS, name, replace(row, published=published))
     return calls
 
 
@@ -272,8 +323,8 @@ def test_download_is_asked_for_the_splits(
     build_train_data(replace(coco, data=replace(coco.data, download=True)), world)
     build_eval_data(replace(voc.data, download=True), batch_size=1, num_workers=0, world=world)
     assert downloads == [
-        ("download_coco", Path(coco.data.folder), ("train2017", "val2017")),
-        ("download_voc", Path(voc.data.folder), ("Own/val",)),
+        ("coco", Path(coco.data.folder), ("train2017", "val2017")),
+        ("voc", Path(voc.data.folder), ("Own/val",)),
     ]
 
 
@@ -294,20 +345,25 @@ def test_the_main_process_alone_downloads(
 
 
 @pytest.mark.parametrize(
-    ("dataset", "folder", "splits", "numbers"),
+    ("kind", "folder", "splits", "numbers"),
     [
-        ("coco", "coco_mini", ("train2017", "val2017"), (160, 158, 80)),
-        ("voc", "bccd/VOCdevkit", ("BCCD/train", "BCCD/val"), (205, 87, 3)),
+        (CocoData, "coco_mini", ("train2017", "val2017"), (160, 158, 80)),
+        (VocData, "bccd/VOCdevkit", ("BCCD/train", "BCCD/val"), (205, 87, 3)),
     ],
 )
 def test_the_small_real_sets(
-    real_data: Path, world: World, dataset: str, folder: str, splits: tuple[str, str], numbers: tuple[int, int, int]
+    real_data: Path,
+    world: World,
+    kind: type[DetectionData],
+    folder: str,
+    splits: tuple[str, str],
+    numbers: tuple[int, int, int],
 ) -> None:
     """All images decode at their annotated size, and every box of a canvas lies on its picture."""
     if not (real_data / folder).is_dir():
         pytest.skip(f"no {real_data / folder}")
-    names = {"class_names": ("RBC", "WBC", "Platelets")} if dataset == "voc" else {}
-    config = config_of(dataset, real_data / folder, splits[:1], splits[1:], **names)
+    names = {"class_names": ("RBC", "WBC", "Platelets")} if kind is VocData else {}
+    config = config_of(kind, real_data / folder, splits[:1], splits[1:], **names)
     data = build_train_data(replace(config, batch_size=8), world)
     assert (data.annotations.num_images, data.val.num_images, len(data.annotations.class_names)) == numbers
     num_boxes = 0

@@ -16,6 +16,7 @@ from PIL import Image
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError, DetectionBatch
+from public.datasets.decoding import UnreadableImage, decode_annotated
 from public.datasets.detection_loaders import (
     DetectionDataset,
     DetectionEvalLoader,
@@ -25,10 +26,8 @@ from public.datasets.detection_loaders import (
     aspect_groups,
     checked_transforms,
     collate,
-    decode_annotated,
     grouped_order,
 )
-from public.datasets.imagenet import UnreadableImage
 from public.geometry.labels import IGNORED, PADDING
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.batch import BatchRandomHorizontalFlip

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from public.datasets import download
+from public.datasets import archives
 from public.datasets.batches import DataError
-from public.datasets.download import COCO_ARCHIVES, VOC_ARCHIVES, download_coco, download_voc, main
+from public.datasets.coco import COCO_ARCHIVES, download_coco
+from public.datasets.download import main
+from public.datasets.voc import VOC_ARCHIVES, download_voc
 
 CONTENT: dict[str, dict[str, str]] = {
     "zips/train2017.zip": {f"train2017/{n}.jpg": f"train {n}" for n in range(3)},
@@ -214,7 +216,7 @@ def test_a_stop_between_two_moves_leaves_no_split(
 ) -> None:
     """VOC's lists of images are moved last: wherever it stops before, the next call goes on."""
     moves: list[str] = []
-    move = download._move
+    move = archives._move
 
     def stop_after(count: int) -> Callable[[Path, Path], None]:
         def limited(source: Path, target: Path) -> None:
@@ -228,11 +230,11 @@ def test_a_stop_between_two_moves_leaves_no_split(
     for count in range(3):
         folder = tmp_path / str(count)
         moves.clear()
-        monkeypatch.setattr(download, "_move", stop_after(count))
+        monkeypatch.setattr(archives, "_move", stop_after(count))
         with pytest.raises(KeyboardInterrupt):
             download_voc(folder, ["VOC2012/train"], server.url)
         assert not any("ImageSets" in name or ".partial" in name for name in files_in(folder))
-        monkeypatch.setattr(download, "_move", move)
+        monkeypatch.setattr(archives, "_move", move)
         download_voc(folder, ["VOC2012/train"], server.url)
         assert files_in(folder) == {name: text for name, text in VOC_WHOLE.items() if name.startswith("VOC2012")}
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from public.datasets.batches import ClassificationBatch, DataError, steps_per_epoch
-from public.datasets.imagenet import ImageFolderDataset, UnreadableImage, list_images
+from public.datasets.decoding import UnreadableImage
+from public.datasets.image_folder import ImageFolderDataset, list_images
 from public.datasets.loaders import (
     ImageFolderEvalLoader,
     ImageFolderTrainLoader,
@@ -254,7 +255,7 @@ def test_every_image_takes_part_over_the_epochs(train_loader: Callable[..., Imag
 LIVE_AT_EXIT = """
 import sys
 from pathlib import Path
-from public.datasets.imagenet import ImageFolderDataset, list_images
+from public.datasets.image_folder import ImageFolderDataset, list_images
 from public.datasets.loaders import ImageFolderEvalLoader
 dataset = ImageFolderDataset(list_images(Path(sys.argv[1]), "val"), (), decoder="opencv", seed=0)
 batches = iter(ImageFolderEvalLoader(dataset, batch_size=1, num_workers=2))

@@ -16,12 +16,14 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from public.config.calls import SIZE, Call, build_all
 from public.config.classification import ClassificationConfig
 from public.datasets import packed
 from public.datasets.batches import ClassificationBatch, DataError
 from public.datasets.check import main as check_main
 from public.datasets.classification import build_eval_data, build_train_data
-from public.datasets.imagenet import ImageFolderData, ImageFolderDataset, ImageList, list_images
+from public.datasets.image_folder import ImageFolderDataset, ImageList, list_images
+from public.datasets.imagenet import ImageFolderData
 from public.datasets.loaders import ImageFolderEvalLoader
 from public.datasets.packed import CONTENTS, SETTINGS, PackedImages, find_images, sealed
 from public.datasets.packing import pack_split
@@ -33,7 +35,7 @@ from tests.recipes.tiny_experiment import TINY
 
 # Whether a machine has as many processors as workers is not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-AUGMENTED = (v2.RandomResizedCrop(8), v2.RandomHorizontalFlip())
+AUGMENTED = (Call(v2.RandomResizedCrop, size=SIZE), Call(v2.RandomHorizontalFlip))
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_names_in_any_script(tmp_path: Path) -> None:
 def test_samples_are_bit_identical(image_folder: Path, packed_folder: Path, decoder: str) -> None:
     """Augmentation included, which depends on (seed, epoch, index) alone."""
     folder, ours = (
-        ImageFolderDataset(find_images(root, "train"), AUGMENTED, decoder=decoder, seed=3)
+        ImageFolderDataset(find_images(root, "train"), build_all(AUGMENTED, 8), decoder=decoder, seed=3)
         for root in (image_folder, packed_folder)
     )
     for key in [(epoch, index) for epoch in (0, 1) for index in range(11)]:
@@ -117,7 +119,7 @@ def test_batches_are_bit_identical(
     config: ClassificationConfig, image_folder: Path, packed_folder: Path, world: World, num_workers: int
 ) -> None:
     """The data set is chosen by the path alone."""
-    data = ImageFolderData(folder="", train_transforms=AUGMENTED)
+    data = ImageFolderData(folder="", input_size=8, train_transforms=AUGMENTED)
     runtime = replace(config.runtime, num_workers=num_workers)
     config = replace(config, data=data, batch_size=4, runtime=runtime)
     # The evaluation's images have one size, so that they stack without a transform.
@@ -291,7 +293,7 @@ def test_both_forms_at_once(
     with pytest.raises(DataError, match=rf"^{image_folder} holds both val/ and val\.lmdb, which may differ: move one"):
         find_images(image_folder, "val")
     (image_folder / "val").rename(image_folder / "elsewhere")
-    data = ImageFolderData(folder=str(image_folder), train_transforms=AUGMENTED)
+    data = ImageFolderData(folder=str(image_folder), input_size=8, train_transforms=AUGMENTED)
     config = replace(config, data=data, batch_size=4, runtime=replace(config.runtime, num_workers=0))
     found = build_train_data(config, world)
     assert (found.num_images, found.val.num_images) == (11, 7)

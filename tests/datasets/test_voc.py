@@ -65,7 +65,7 @@ def test_splits_together(tmp_path: Path) -> None:
     assert (found.offsets.tolist(), found.labels.tolist()) == ([0, 0, 1, 2], [0, 1])
 
 
-@pytest.mark.parametrize("name", ["x.JPG", "x.jpeg", "x.png"])
+@pytest.mark.parametrize("name", ["x.JPG", "x.jpeg", "x.png", "x.webp", "x.TIF"])
 def test_extensions(tmp_path: Path, name: str) -> None:
     """The list names images without one."""
     write_voc(tmp_path, {"x": ""})
@@ -188,7 +188,7 @@ def test_missing_files(tmp_path: Path) -> None:
     write_voc(tmp_path, {"x": "", "y": ""})
     (tmp_path / "Own/JPEGImages/x.jpg").unlink()
     with pytest.raises(
-        DataError, match=r"JPEGImages/x\.jpg: the file is missing \(also as \.jpeg, \.png\), and a list"
+        DataError, match=r"JPEGImages/x\.jpg: the file is missing \(also as \.jpeg, \.png, .*\.ppm\), and a list"
     ):
         read_voc(tmp_path, ["Own/train"], PETS)
 

@@ -14,9 +14,10 @@ import pytest
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
-from public.datasets.coco import read_coco
+from public.datasets.coco import read_coco, write_coco_json
+from public.datasets.predictions import Predictions
 from public.evaluation.coco import METRICS, CocoEvaluator
-from public.evaluation.predictions import DetectionResult, Predictions, write_coco_json
+from public.evaluation.evaluator import DetectionResult
 
 NONE = Predictions(np.zeros(0, int), np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int))
 
@@ -184,6 +185,7 @@ def small(tmp_path: Path) -> DetectionAnnotations:
         class_names=["dog", "cat", "bird"],
         category_ids=[3, 7, 9],
         source=tmp_path / "instances_val.json",
+        coco_file=tmp_path / "instances_val.json",
         left_out={},
     )
 
@@ -194,7 +196,7 @@ def test_by_hand(small: DetectionAnnotations, tmp_path: Path, from_file: bool) -
 
     From the file and from the arrays, which hold the same boxes.
     """
-    annotations = small if from_file else replace(small, source=tmp_path)
+    annotations = small if from_file else replace(small, coco_file=None)
     result = CocoEvaluator(annotations).evaluate(Predictions(*(column[:3] for column in true_boxes(small))))
     assert result.metrics["AP"] == pytest.approx((1 + 51 / 101) / 2, abs=1e-12)
     assert result.metrics["AP_small"] == 0
@@ -212,7 +214,7 @@ def test_arrays_equal_to_pycocotools(mini: DetectionAnnotations, tmp_path: Path)
     order = rng.permutation(len(mini.class_names))  # new label -> old
     shuffled = replace(
         mini,
-        source=tmp_path,
+        coco_file=None,
         labels=np.argsort(order)[mini.labels],
         class_names=[mini.class_names[label] for label in order],
         category_ids=[mini.category_ids[label] for label in order],
@@ -239,7 +241,7 @@ def test_arrays_equal_to_pycocotools(mini: DetectionAnnotations, tmp_path: Path)
     predictions = perturbed(mini, rng)
     write_coco_json(tmp_path / "results.json", predictions, mini)
     expected = referee(truth, tmp_path / "results.json")
-    assert_equal_to(expected, CocoEvaluator(replace(mini, source=tmp_path)).evaluate(predictions))
+    assert_equal_to(expected, CocoEvaluator(replace(mini, coco_file=None)).evaluate(predictions))
     result = CocoEvaluator(shuffled).evaluate(predictions._replace(labels=np.argsort(order)[predictions.labels]))
     np.testing.assert_allclose([*result.metrics.values()], expected.stats, rtol=0, atol=1e-12)
     of_class = {row["class"]: row["AP"] for row in result.per_class}
@@ -250,7 +252,7 @@ def test_arrays_equal_to_pycocotools(mini: DetectionAnnotations, tmp_path: Path)
 
 def test_no_object_at_all(small: DetectionAnnotations, tmp_path: Path) -> None:
     """-1 everywhere, COCO's word for it: there is nothing to take a mean of."""
-    empty = replace(small, source=tmp_path, ignored=np.ones(4, dtype=bool))
+    empty = replace(small, coco_file=None, ignored=np.ones(4, dtype=bool))
     result = CocoEvaluator(empty).evaluate(true_boxes(small))
     assert set(result.metrics.values()) == {-1.0}
     assert (result.per_class, result.absent) == ([], ["dog", "cat", "bird"])

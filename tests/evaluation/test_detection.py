@@ -12,29 +12,55 @@ import numpy as np
 import pytest
 import torch
 
+from public.config.detection import DetectionConfig, DetectionData
+from public.config.options import DetectorOptions
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DetectionBatch, ImageSizes
-from public.datasets.coco import read_coco
-from public.datasets.voc import read_voc
+from public.datasets.coco import CocoData, read_coco, write_coco_json
+from public.datasets.predictions import Predictions
+from public.datasets.voc import VocData, read_voc, write_voc_files
 from public.detectors.detector import Detections
-from public.evaluation.coco import CocoEvaluator
-from public.evaluation.detection import evaluate_detector, format_coco_record, format_table, metrics_evaluator
-from public.evaluation.predictions import (
-    Curves,
-    DetectionResult,
-    Predictions,
+from public.evaluation.coco import CocoEvaluator, format_coco_record
+from public.evaluation.detection import (
+    EVALUATORS,
+    check_metrics,
+    evaluate_detector,
+    evaluator_of,
+    format_table,
     gather_predictions,
-    write_coco_json,
-    write_voc_files,
 )
+from public.evaluation.evaluator import Curves, DetectionResult
 from public.evaluation.voc import VocEvaluator
 from public.geometry.labels import PADDING
+from public.optim.options import ConstantOptions, SGDOptions
 from public.runtime import run_folder
 from public.runtime.distributed import World
 from tests.datasets.written import voc_object, write_image, write_voc
 
+SPLITS: dict[str, Any] = {
+    "folder": "/nowhere",
+    "input_size": 40,
+    "train_splits": ("train",),
+    "val_splits": ("val",),
+    "train_transforms": (),
+}
+COCO, VOC = CocoData(**SPLITS), VocData(**SPLITS)
 NUM_IMAGES = 7
 IDS = np.array([40, 7, 13, 99, 2, 58, 21])  # as in COCO's files: in no order
+
+
+def row(data: DetectionData, best_metric: str) -> DetectionConfig:
+    """A row on some data."""
+    return DetectionConfig(
+        name="tiny",
+        epochs=1,
+        batch_size=2,
+        best_metric=best_metric,
+        detector=DetectorOptions(backbone="resnet18"),
+        data=data,
+        optimizer=SGDOptions(lr=0.1, weight_decay=0.0),
+        schedule=ConstantOptions(),
+    )
 
 
 @pytest.fixture
@@ -140,22 +166,23 @@ def test_many_processes_equal_one(annotations: DetectionAnnotations, world: Worl
         with pytest.raises(InterruptedError):
             evaluate_detector(detect, share, VocEvaluator(annotations), Alone(rank, size, world.device))
     for rank, share in enumerate(shares):
-        evaluator = _Spy(VocEvaluator(annotations))
+        evaluator = _Spy(annotations)
         result, gathered = evaluate_detector(detect, share, evaluator, Together(rank, size, world.device))
         assert_same(gathered, predictions)
         assert result.metrics == one.metrics
         assert [spied.metrics for spied in evaluator.results] == ([one.metrics] if rank == 0 else [])
 
 
-class _Spy:
+class _Spy(VocEvaluator):
     """Keeps the results."""
 
-    def __init__(self, evaluator: VocEvaluator) -> None:
-        self.evaluator, self.results = evaluator, list[DetectionResult]()
+    def __init__(self, annotations: DetectionAnnotations) -> None:
+        super().__init__(annotations)
+        self.results = list[DetectionResult]()
 
     def evaluate(self, predictions: Predictions) -> DetectionResult:
         """Passes on."""
-        self.results.append(self.evaluator.evaluate(predictions))
+        self.results.append(super().evaluate(predictions))
         return self.results[-1]
 
 
@@ -176,9 +203,51 @@ def test_no_batches_at_all(annotations: DetectionAnnotations, world: World) -> N
 
 def test_each_data_set_has_its_rules() -> None:
     """And no others."""
-    assert (metrics_evaluator("coco"), metrics_evaluator("voc")) == (CocoEvaluator, VocEvaluator)
-    with pytest.raises(ValueError, match=r"^no evaluation is called 'vocc'; the nearest: voc"):
-        metrics_evaluator("vocc")
+    assert (evaluator_of("coco"), evaluator_of("voc")) == (CocoEvaluator, VocEvaluator)
+    assert list(EVALUATORS) == ["coco", "voc"]
+    with pytest.raises(ValueError, match=r"^data\.metrics='vocc': no evaluation has these rules; the nearest: voc"):
+        evaluator_of("vocc")
+
+
+@pytest.mark.parametrize("rules", EVALUATORS)
+def test_metrics_are_those_that_are_stated(annotations: DetectionAnnotations, rules: str) -> None:
+    """In their order; curves.png shows some of them; the files are those that are removed after other rules."""
+    evaluator = evaluator_of(rules)(annotations)
+    result = evaluator.evaluate(predictions_by_hand())
+    assert tuple(result.metrics) == evaluator.metrics
+    assert {name for _, names in evaluator.panels for name in names} <= set(evaluator.metrics)
+    assert tuple(evaluator.reports(result)) == evaluator.report_names
+
+
+@pytest.mark.parametrize(
+    ("data", "best_metric", "message"),
+    [
+        (
+            COCO,
+            "mAP50",
+            r"^best_metric='mAP50' is not among the metrics of data\.dataset='coco': AP, AP50, .*AR_large\.$",
+        ),
+        (
+            VOC,
+            "AP",
+            r"^best_metric='AP' is not among the metrics of data\.dataset='voc': mAP50_11point, mAP50, mAP50_95",
+        ),
+        (replace(VOC, metrics="coco"), "mAP50", r"^best_metric='mAP50' is not among .* data\.metrics='coco': AP, "),
+        (replace(VOC, metrics="cocoo"), "AP", r"^data\.metrics='cocoo': .*; the nearest: coco"),
+    ],
+)
+def test_metrics_that_are_not_given(data: DetectionData, best_metric: str, message: str) -> None:
+    """Rules that nobody knows, and a metric that the rules do not give."""
+    with pytest.raises(ValueError, match=message):
+        check_metrics(row(data, best_metric))
+
+
+def test_every_metric_may_choose() -> None:
+    """Of the format's rules, and of the others when they are asked for."""
+    for data in (COCO, VOC):
+        for rules in (None, *EVALUATORS):
+            for metric in evaluator_of(rules or data.kind).metrics:
+                check_metrics(row(replace(data, metrics=rules), metric))
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -307,8 +376,8 @@ def test_cocos_twelve_numbers_of_voc_data(tmp_path: Path) -> None:
     labels = np.where(rng.random(72) < 0.8, np.tile(voc.labels, 2), 0)
     image_ids = np.tile(np.repeat(voc.image_ids, 3), 2)
     found = Predictions(image_ids, boxes, rng.random(72).astype(np.float32), labels)
-    result = metrics_evaluator("coco")(voc).evaluate(found)
-    assert result.metrics == metrics_evaluator("coco")(coco).evaluate(found).metrics
+    result = evaluator_of("coco")(voc).evaluate(found)
+    assert result.metrics == evaluator_of("coco")(coco).evaluate(found).metrics
     assert 0.1 < result.metrics["AP"] < 0.9
     assert len(set(result.metrics.values())) >= 9
 
@@ -328,4 +397,4 @@ def test_cocos_twelve_numbers_of_voc_data(tmp_path: Path) -> None:
     precision = evaluation.eval["precision"][0, :, :, 0, -1].mean(axis=0)
     assert record[15:] == [f"cat: {precision[0]:.4f}", f"dog: {precision[1]:.4f}"]
     with pytest.raises(KeyError):
-        format_coco_record(metrics_evaluator("voc")(voc).evaluate(found))
+        format_coco_record(evaluator_of("voc")(voc).evaluate(found))

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.coco import read_coco
+from public.datasets.predictions import Predictions
+from public.evaluation.evaluator import Curves, DetectionResult
 from public.evaluation.pictures import (
     PANEL,
     GridEntry,
@@ -22,7 +24,6 @@ from public.evaluation.pictures import (
     draw_precision_recall,
     grid_entries,
 )
-from public.evaluation.predictions import Curves, DetectionResult, Predictions
 from public.geometry.labels import IGNORED
 from public.runtime import run_folder
 

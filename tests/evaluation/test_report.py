@@ -4,20 +4,32 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from public.config.detection import DetectionData
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.coco import read_coco
-from public.datasets.voc import read_voc
-from public.evaluation.detection import format_table, metrics_evaluator
+from public.datasets.coco import CocoData, read_coco
+from public.datasets.predictions import Predictions
+from public.datasets.voc import VocData, read_voc
+from public.evaluation.detection import evaluator_of, format_table
+from public.evaluation.evaluator import DetectionResult, Evaluator
 from public.evaluation.pictures import PANEL
-from public.evaluation.predictions import DetectionResult, Predictions
 from public.evaluation.report import write_report
 from public.runtime import run_folder
 from tests.datasets.written import coco_content, voc_object, write_coco, write_voc
+
+SPLITS: dict[str, Any] = {
+    "folder": "/nowhere",
+    "input_size": 40,
+    "train_splits": ("train2017",),
+    "val_splits": ("val2017",),
+    "train_transforms": (),
+}
+OPTIONS: dict[str, DetectionData] = {"coco": CocoData(**SPLITS), "voc": VocData(**SPLITS)}
 
 
 def annotations_of(dataset: str, root: Path) -> DetectionAnnotations:
@@ -36,11 +48,11 @@ def found_in(annotations: DetectionAnnotations) -> Predictions:
     return Predictions(np.full(2, image_id), boxes, np.array([0.75, 0.5], np.float32), np.array([0, 1]))
 
 
-def evaluated(dataset: str, root: Path) -> tuple[DetectionResult, Predictions, DetectionAnnotations]:
+def evaluated(dataset: str, root: Path) -> tuple[Evaluator, tuple[DetectionResult, Predictions, DetectionAnnotations]]:
     """All that a report is about."""
     annotations = annotations_of(dataset, root)
-    predictions = found_in(annotations)
-    return metrics_evaluator(dataset)(annotations).evaluate(predictions), predictions, annotations
+    predictions, evaluator = found_in(annotations), evaluator_of(dataset)(annotations)
+    return evaluator, (evaluator.evaluate(predictions), predictions, annotations)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +61,9 @@ def evaluated(dataset: str, root: Path) -> tuple[DetectionResult, Predictions, D
 )
 def test_the_files(dataset: str, predictions: set[str], tmp_path: Path) -> None:
     """Table, curves, the picture under its name, and the detections in the data set's own format."""
-    result, found, annotations = evaluated(dataset, tmp_path / "data")
-    folder = tmp_path / "run" / "evaluation"
-    write_report(folder, result, found, annotations, dataset=dataset, rules=dataset, picture="epoch_003.jpg")
+    evaluator, found = evaluated(dataset, tmp_path / "data")
+    folder, result = tmp_path / "run" / "evaluation", found[0]
+    write_report(folder, *found, data=OPTIONS[dataset], evaluator=evaluator, picture="epoch_003.jpg")
     assert {path.name for path in folder.iterdir()} == {
         "table.txt",
         "precision_recall.png",
@@ -64,29 +76,30 @@ def test_the_files(dataset: str, predictions: set[str], tmp_path: Path) -> None:
     grid = cv2.imread(str(folder / "epoch_003.jpg"))
     assert grid is not None
     assert grid.shape == (PANEL[0] + 34, 4 * (PANEL[1] + 6) + 24, 3), "two images side by side, two panels each"
-    write_report(folder, result, found, annotations, dataset=dataset, rules=dataset)
+    write_report(folder, *found, data=OPTIONS[dataset], evaluator=evaluator)
     assert (folder / "pictures.jpg").read_bytes() == (folder / "epoch_003.jpg").read_bytes()
 
 
 def test_the_detections_of_each_format(tmp_path: Path) -> None:
     """x y width height and COCO's ids; 1-based first and last pixels and the image's name."""
-    result, found, annotations = evaluated("coco", tmp_path / "coco")
-    write_report(tmp_path, result, found, annotations, dataset="coco", rules="coco")
+    evaluator, found = evaluated("coco", tmp_path / "coco")
+    write_report(tmp_path, *found, data=OPTIONS["coco"], evaluator=evaluator)
     rows = json.loads((tmp_path / "predictions.json").read_text())
     assert rows[0] == {"image_id": 7, "category_id": 3, "bbox": [4, 5, 20, 20], "score": 0.75}
     assert rows[1]["category_id"] == 90
-    result, found, annotations = evaluated("voc", tmp_path / "voc")
-    write_report(tmp_path, result, found, annotations, dataset="voc", rules="voc")
+    evaluator, found = evaluated("voc", tmp_path / "voc")
+    write_report(tmp_path, *found, data=OPTIONS["voc"], evaluator=evaluator)
     line = (tmp_path / "comp4_det_test_dog.txt").read_text()
     assert line == "a 0.75 5.000 6.000 24.000 25.000\n"
 
 
 def test_other_rules_in_the_same_folder(tmp_path: Path) -> None:
     """record_mAP.txt is always of the evaluation that table.txt is of."""
-    _, found, annotations = evaluated("coco", tmp_path / "data")
+    _, (_, found, annotations) = evaluated("coco", tmp_path / "data")
     for rules in ("coco", "voc", "voc", "coco"):
-        result = metrics_evaluator(rules)(annotations).evaluate(found)
-        write_report(tmp_path / "out", result, found, annotations, dataset="coco", rules=rules)
+        evaluator = evaluator_of(rules)(annotations)
+        result = evaluator.evaluate(found)
+        write_report(tmp_path / "out", result, found, annotations, data=OPTIONS["coco"], evaluator=evaluator)
         assert (tmp_path / "out" / "table.txt").read_text() == format_table(result)
         assert (tmp_path / "out" / "record_mAP.txt").exists() == (rules == "coco")
 
@@ -98,8 +111,9 @@ def test_nothing_found(dataset: str, tmp_path: Path) -> None:
     nothing = Predictions(
         np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int)
     )
-    result = metrics_evaluator(dataset)(annotations).evaluate(nothing)
-    write_report(tmp_path / "out", result, nothing, annotations, dataset=dataset, rules=dataset)
+    evaluator = evaluator_of(dataset)(annotations)
+    result = evaluator.evaluate(nothing)
+    write_report(tmp_path / "out", result, nothing, annotations, data=OPTIONS[dataset], evaluator=evaluator)
     assert "dog" in (tmp_path / "out" / "table.txt").read_text()
     assert (tmp_path / "out" / "pictures.jpg").stat().st_size > 1000
 
@@ -112,9 +126,9 @@ def test_a_full_disk_stops_nothing(
 ) -> None:
     """A warning that names each file, none of which is left half written; what is small enough is there."""
     monkeypatch.setattr(run_folder, "_warned", set())
-    result, found, annotations = evaluated("voc", tmp_path / "data")
+    evaluator, found = evaluated("voc", tmp_path / "data")
     with small_disk(60):
-        write_report(tmp_path / "out", result, found, annotations, dataset="voc", rules="voc")
+        write_report(tmp_path / "out", *found, data=OPTIONS["voc"], evaluator=evaluator)
     names = [message.partition(":")[0] for message in caplog.messages]
     assert names == [f"could not write {name}" for name in ("table.txt", "precision_recall.png", "pictures.jpg")]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comp4_det_test_dog.txt", "comp4_det_test_cat.txt"}

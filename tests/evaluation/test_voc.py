@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from public.datasets.annotations import DetectionAnnotations
-from public.evaluation.predictions import DetectionResult, Predictions
+from public.datasets.predictions import Predictions
+from public.evaluation.evaluator import DetectionResult
 from public.evaluation.voc import VocEvaluator, overlaps
 
 Row = tuple[int, int, list[float], bool]

@@ -15,10 +15,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from public.datasets import imagenet
+from public.datasets import image_folder
 from public.datasets.batches import DataError
-from public.datasets.decoding import decode_opencv, decode_pil
-from public.datasets.imagenet import ImageFolderDataset, ImageList, UnreadableImage, check_same_classes, list_images
+from public.datasets.decoding import UnreadableImage, decode_opencv, decode_pil
+from public.datasets.image_folder import ImageFolderDataset, ImageList, check_same_classes, list_images
 
 
 def listed(images: ImageList) -> list[tuple[str, int]]:
@@ -42,7 +42,7 @@ def test_class_numbers_do_not_depend_on_the_disk(tmp_path: Path, monkeypatch: py
     scandir = os.scandir
     backwards = partial(sorted, key=lambda entry: entry.name, reverse=True)
     monkeypatch.setattr(
-        imagenet, "os", SimpleNamespace(**vars(os) | {"scandir": lambda path: backwards(scandir(path))})
+        image_folder, "os", SimpleNamespace(**vars(os) | {"scandir": lambda path: backwards(scandir(path))})
     )
     assert list_images(tmp_path, "val").class_names == ["n01", "n02", "n03", "n10"]
 

@@ -1,0 +1,70 @@
+"""What a format of data sets states of itself. The tables: `formats.py`, and `image_formats.py` for classification.
+
+A format's options, reader, files of results and whatever else depends on it stand in one file, `<format>.py`, which
+ends with its row. Everything else asks the row.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from public.config.classification import ClassificationData
+from public.config.detection import DetectionData
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import EvalData, TrainData
+from public.datasets.checking import SplitReport
+from public.datasets.predictions import Predictions
+from public.datasets.scan import RawAnnotations
+from public.runtime.distributed import World
+
+
+class Published(NamedTuple):
+    """A data set of a format that `public/datasets/download.py` can fetch."""
+
+    title: str
+    """What it is, and its size: COCO 2017 (20 GB)."""
+    folder: str
+    """Where it goes below DATA_ROOT."""
+    download: Callable[..., None]
+    """Called with the folder, and with the splits to see to (without them: all). Raises DataError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionFormat:
+    """A row of `public.datasets.formats.FORMATS`. The functions are given options of its own type alone."""
+
+    options: type[DetectionData]
+    """Its settings, whose `kind` is its name."""
+    scan: Callable[[Path, Sequence[str], Any], RawAnnotations]
+    """(folder, splits, options) -> all that the splits hold, and every problem. Raises DataError for no such split."""
+    images: Callable[[Path, Any], list[Path]]
+    """(folder, options) -> the image files of the validation splits, sorted, without a look at what is on them. Raises
+    FileNotFoundError or DataError where there are none."""
+    write: Callable[[Path, Predictions, DetectionAnnotations], None]
+    """(folder, predictions, annotations of the split): writes the files in which such results are handed in. A full
+    disk is a warning."""
+    published: Published | None = None
+    """What can be fetched."""
+
+
+class MakeEvalData(Protocol):
+    """What gives the validation split."""
+
+    def __call__(self, data: Any, /, *, batch_size: int, num_workers: int, world: World) -> EvalData:
+        """Its loader and class names; `batch_size` is that of one process. Raises DataError."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFormat:
+    """A row of `public.datasets.image_formats.IMAGE_FORMATS`. The functions are given options of its own type alone."""
+
+    options: type[ClassificationData]
+    """Its settings, whose `kind` is its name."""
+    train_data: Callable[[Any, World], TrainData]
+    """(config, this process's place) -> both loaders of a run. Raises DataError."""
+    eval_data: MakeEvalData
+    """The loader of the validation split alone."""
+    check: Callable[[Any], Iterator[SplitReport]]
+    """(config) -> everything that is wrong with its splits, images included, one after the other."""
