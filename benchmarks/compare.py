@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from public.config.record import environment_record
 from public.datasets.batches import DataError
 from public.datasets.locations import REPOSITORY, dataset_folder
 from public.runtime.device import device_name
+from public.runtime.environment import environment_record
 
 RESULTS = REPOSITORY / "benchmarks" / "results.jsonl"
 GENERATED_ROOT = REPOSITORY / "data" / "sample"

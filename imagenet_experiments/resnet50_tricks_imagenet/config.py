@@ -68,6 +68,7 @@ CROP, FLIP, JITTER = (
 
 DATA = ImageFolderData(
     folder="ILSVRC2012",
+    input_size=224,
     train_transforms=(CROP, FLIP, JITTER),
     val_transforms=(Call(v2.Resize, size=Scaled(256, of=224)), Call(v2.CenterCrop, size=SIZE)),
 )
@@ -76,7 +77,6 @@ OPTIMIZER = SGDOptions(lr=0.4, momentum=0.9, nesterov=True, weight_decay=1e-4)
 BASELINE = ClassificationConfig(
     name="baseline",
     network="resnet50",
-    input_size=224,
     epochs=120,
     batch_size=1024,
     channels_last=True,
