@@ -9,7 +9,6 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from public.backbones.cards import CARDS, Card
 from public.backbones.catalog import (
@@ -24,6 +23,7 @@ from public.backbones.catalog import (
 from public.backbones.features import Backbone
 from public.backbones.options import given, own_settings
 from public.datasets.locations import REPOSITORY
+from public.evaluation.complexity import count
 from public.weights.loading import load_weights
 
 NAMES = list_backbones()
@@ -72,10 +72,7 @@ def on_meta(request: pytest.FixtureRequest) -> tuple[Card, Backbone]:
 
 def test_parameters_and_macs(on_meta: tuple[Card, Backbone]) -> None:
     card, network = on_meta
-    with FlopCounterMode(display=False) as counter:
-        network.eval()(torch.zeros(1, 3, card.input_size, card.input_size, device="meta"))
-    counted = sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2
-    assert counted == (card.parameters, card.macs)
+    assert count(network, card.input_size) == (card.parameters, card.macs)
 
 
 def test_features_keep_what_leads_to_them(on_meta: tuple[Card, Backbone]) -> None:
