@@ -7,6 +7,7 @@ A constructed transform equals no other, and has forgotten its arguments; a call
 into a checkpoint and read back.
 """
 
+import builtins
 from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import signature
@@ -46,11 +47,11 @@ class Call:
 
     __slots__ = ("keywords", "type")
 
-    type: type[Any]
+    type: "builtins.type[Any]"
     keywords: tuple[tuple[str, Any], ...]
     """Sorted by name."""
 
-    def __init__(self, type_: type[Any], /, **keywords: Any) -> None:
+    def __init__(self, type_: "builtins.type[Any]", /, **keywords: Any) -> None:
         require(isinstance(type_, type), f"Call({type_!r}): a transform's class is expected, and its arguments.")
         try:
             signature(type_).bind(**keywords)

@@ -12,7 +12,7 @@ import argparse
 import copy
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields, make_dataclass, replace
+from dataclasses import MISSING, field, fields, make_dataclass, replace
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
@@ -137,7 +137,7 @@ def _command_type(row: RunConfig, kinds: Sequence[Kind]) -> type:
     config_type = Annotated[type(row), tyro.conf.arg(name="")]
     fresh_help = "Start over although a checkpoint is there; the old run folder is kept aside."
     fresh_type = Annotated[bool, tyro.conf.arg(help=fresh_help)]
-    own: list[tuple[str, Any, Field[Any]]] = [
+    own: list[tuple[str, Any, Any]] = [
         ("config", config_type, field(default=row)),
         ("fresh", fresh_type, field(default=False)),
     ]

@@ -75,8 +75,11 @@ def config_of(checkpoint: Mapping[str, Any], experiment: Experiment | None = Non
 
 def changed_results(old: RunConfig, new: RunConfig, experiment: Experiment | None = None) -> list[str]:
     """A line for every setting in which two configs differ, but for those that change no result."""
-    records = (to_record(config, experiment) for config in (old, new))
-    return differences(*({k: v for k, v in r.items() if k not in ("runtime", "name")} for r in records))
+    before, now = (
+        {key: value for key, value in to_record(config, experiment).items() if key not in ("runtime", "name")}
+        for config in (old, new)
+    )
+    return differences(before, now)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -218,7 +221,7 @@ def find_type(name: str, experiment: Experiment | None = None, *, transform: boo
         return experiment.find(name)
     module, _, attribute = name.rpartition(".")
     is_v2, is_ours = module == _V2, module.startswith("public.") and _NAME.fullmatch(name) is not None
-    found = getattr(_import(module), attribute, None) if is_v2 or is_ours else None
+    found: Any = getattr(_import(module), attribute, None) if is_v2 or is_ours else None
     is_transform = is_v2 or module.startswith("public.transforms.")
     fits = isclass(found) and (is_v2 or found.__module__ == module)
     if not fits or not (is_transform or _is_section(found)) or (transform and not is_transform):
@@ -232,7 +235,7 @@ def find_type(name: str, experiment: Experiment | None = None, *, transform: boo
 def _is_section(type_: Any) -> bool:
     """Whether it is a dataclass that configs are made of: nothing else that this package defines may be recorded."""
     is_config = type_.__module__.startswith("public.config.") and type_.__name__.endswith("Config")
-    return is_dataclass(type_) and (is_config or issubclass(type_, Options))
+    return is_dataclass(type_) and (is_config or Options in type_.__mro__)
 
 
 def _import(module: str) -> Any:

@@ -69,7 +69,7 @@ class ClassificationTask(Task):
         """Shrinks and mixes the images, as the step asks: images and int64 labels [B], or three tensors of mixtures."""
         return list(self._prepare(parts, step))
 
-    def forward(self, images: torch.Tensor, *labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, images: torch.Tensor, *labels: torch.Tensor) -> dict[str, torch.Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Images [B, 3, H, W], 0..255, and what `prepare` gave beside them -> the named losses, batch means."""
         return self.losses(self.model(images), *labels)
 

@@ -100,7 +100,7 @@ class DetectionTask(Task):
             (part.images, one, share.expand(len(part.images), -1)) for part, one in zip(parts, targets, strict=True)
         ]
 
-    def forward(self, images: Tensor, targets: Any, normalizer: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Any, normalizer: Tensor) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """uint8 images [B, 3, H, W], the detector's targets, and normalizers [B, K], equal in each row."""
         return self.losses(self.model.outputs(images), targets, normalizer[0])
 

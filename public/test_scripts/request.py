@@ -92,8 +92,9 @@ def read_request(
         if new is not None:
             fail(f"{arg.partition('=')[0]} is called --{new} now; see --help for what it takes.")
     refuse_renamed(args)
-    folder = Path(args.pop(0)) if args and not args[0].startswith("-") else None
-    folder = Path(given("experiment", args) or folder) if given("experiment", args) or folder else None
+    first = args.pop(0) if args and not args[0].startswith("-") else None
+    named_folder = given("experiment", args) or first
+    folder = None if named_folder is None else Path(named_folder)
     experiment, row, is_named = (None if folder is None else Experiment(folder)), None, False
     if folder is not None:
         is_named = bool(args) and not args[0].startswith("-")
