@@ -66,6 +66,6 @@ def lambda_resnet50(num_classes: int = 1000, options: ResNetOptions | None = Non
     """14.996 M parameters, 6.545 GMACs at 224. `zero_init_residual` is True by default."""
     # A layer multiplies its input with itself. In evaluation mode, before the norms know any statistics, 16 of them
     # one after another would leave the range of float32.
-    values = {"zero_init_residual": True} | given(options)
+    values: dict[str, Any] = {"zero_init_residual": True} | given(options)
     layers = residual_layers(LambdaBottleneck, (3, 4, 6, 3), 64)
     return LambdaResNet(layers, num_classes=num_classes, **values)

@@ -235,7 +235,7 @@ def find_type(name: str, experiment: Experiment | None = None, *, transform: boo
 def _is_section(type_: Any) -> bool:
     """Whether it is a dataclass that configs are made of: nothing else that this package defines may be recorded."""
     is_config = type_.__module__.startswith("public.config.") and type_.__name__.endswith("Config")
-    return is_dataclass(type_) and (is_config or Options in type_.__mro__)
+    return is_dataclass(type_) and (is_config or issubclass(type_, Options))  # pyright: ignore[reportArgumentType]
 
 
 def _import(module: str) -> Any:
