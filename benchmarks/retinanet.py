@@ -27,9 +27,9 @@ from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
 from public.datasets.decoding import decode_opencv
-from public.detectors.catalog import build_detector
+from public.detectors.catalog import build_from_options
 from public.detectors.detector import ImageDetector
-from public.detectors.retinanet.network import TORCHVISION
+from public.detectors.retinanet.options import RetinaNetOptions
 from public.optim.optimizers import build_optimizer
 from public.optim.options import SGDOptions
 from public.runtime.device import autocast, choose_precision, memory_format, synchronize
@@ -92,7 +92,7 @@ class Pair:
             options.canvas, options.canvas, list(IMAGENET_MEAN), list(IMAGENET_STD), _skip_resize=True
         )
         _spread_scores(self.theirs, photos(options, 1)[0].images)
-        detector = build_detector("retinanet", NUM_CLASSES, backbone="resnet50", **TORCHVISION)
+        detector = build_from_options(NUM_CLASSES, RetinaNetOptions.torchvision())
         load_weights(detector, self.theirs.state_dict())
         last = options.channels_last
         self.ours = ImageDetector(
@@ -105,7 +105,7 @@ class Pair:
         images, targets = list(batch.images / 255), torchvision_targets(batch)
 
         def ours() -> dict[str, Tensor]:
-            return self.ours.detector.loss(self.ours.outputs(batch.images), batch)
+            return self.ours.detector.loss(self.ours.outputs(batch.images), self.ours.detector.targets(batch))
 
         def theirs() -> dict[str, Tensor]:
             with autocast(self.device, self.dtype):
