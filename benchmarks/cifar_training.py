@@ -17,23 +17,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 import tyro
-from public.optim.update import Updater
 from torch import nn
 
 from benchmarks.compare import alternate, append_result, benchmark_device, find_data, report
 from public.backbones.catalog import build_backbone
-from public.config.calls import SIZE, Call
+from public.config.calls import SIZE, Call, build_all
 from public.config.classification import ClassificationConfig
 from public.config.run import RuntimeConfig
 from public.datasets.cifar100 import Cifar100, Cifar100Data, CifarTrainLoader, read_cifar100
 from public.optim.optimizers import build_optimizer
 from public.optim.options import CosineOptions, SGDOptions
 from public.optim.schedules import lr_factor
-from public.recipes.classification import ClassificationTask, classifier_of, train
+from public.optim.train_state import TrainState
+from public.recipes.classification import ClassificationTask, train
+from public.recipes.train_loop import train_step
 from public.runtime.device import autocast, choose_precision, synchronize
 from public.runtime.distributed import World
 from public.runtime.launch import log_to_console
@@ -153,16 +156,27 @@ class OurLoop:
         self.config, self.device = config, device
         world = World(rank=0, size=1, device=device)
         dtype = choose_precision(config.precision, device)
-        task = wrap(
-            ClassificationTask(classifier_of(network, config, dtype)),
+        task = ClassificationTask(network, config, dtype)
+        wrapped = wrap(
+            task,
             world,
             sync_batch_norm=False,
             parallel=config.parallel,
             compiled=config.compile,
             channels_last=config.channels_last,
         )
-        self.updater = Updater(task, network, build_optimizer(network, config.optimizer), world, dtype=dtype)
-        transforms = (BatchRandomHorizontalFlip(), BatchRandomCrop(size=32, padding=4))
+        optimizer = build_optimizer(network, config.optimizer)
+        state = TrainState(network, optimizer, torch.amp.GradScaler(device.type, enabled=False), None)
+        # What a step of the recipe's own loop asks of a run; mixing and the like are off in this row.
+        self.run: Any = SimpleNamespace(
+            config=config,
+            world=world,
+            task=SimpleNamespace(prepare=lambda parts, _: parts),
+            wrapped=wrapped,
+            state=state,
+        )
+        self.run.parts = lambda batch: [batch]
+        transforms = build_all(config.data.train_transforms, config.data.input_size)
         self.loader = CifarTrainLoader(data, transforms, batch_size=config.batch_size, seed=config.seed, device=device)
         self.batches = self._batches()
         self.steps_done = 0
@@ -179,7 +193,8 @@ class OurLoop:
         config, steps = self.config, self.loader.steps_per_epoch
         factor = lr_factor(config.schedule, self.steps_done, epochs=config.epochs, steps_per_epoch=steps)
         batch = next(self.batches)
-        losses = self.updater.step([batch], lr=config.optimizer.lr * factor, step=self.steps_done)
+        self.run.global_step = self.steps_done
+        losses = train_step(self.run, batch, config.optimizer.lr * factor)
         self.steps_done += 1
         self.last_loss = losses["cross_entropy"]
 

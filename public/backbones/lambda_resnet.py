@@ -9,6 +9,8 @@ Deviations from the paper: none known. Deviations from timm's layer: the positio
 layer, as behind the 3x3 that it replaces.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from public.backbones.options import given
