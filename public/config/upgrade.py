@@ -118,6 +118,8 @@ def _of_detection(record: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for name, value in _given(record["detector"]).items()
     }
+    if kind == "cascade_rcnn":
+        detector.pop("class_agnostic", None)  # it could be stated, as what it always is
     own["detector"] = {"type": _DETECTORS[kind], **detector}
     return {"type": "public.config.detection.DetectionConfig", **own}
 
