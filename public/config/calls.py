@@ -49,16 +49,20 @@ class Call:
 
     type: "builtins.type[Any]"
     keywords: tuple[tuple[str, Any], ...]
-    """Sorted by name."""
+    """Sorted by name; those at their defaults are left out, so that it makes no difference whether they are stated."""
 
     def __init__(self, type_: "builtins.type[Any]", /, **keywords: Any) -> None:
         require(isinstance(type_, type), f"Call({type_!r}): a transform's class is expected, and its arguments.")
         try:
-            signature(type_).bind(**keywords)
+            taken = signature(type_)
+            taken.bind(**keywords)
         except TypeError as error:
             raise ValueError(f"Call({type_.__name__}, ...): {error}.") from error
+        # Told apart by their repr: == is not true or false of tensors, and takes 1 for True.
+        defaults = {name: repr(_frozen(parameter.default)) for name, parameter in taken.parameters.items()}
+        given = ((name, _frozen(keywords[name])) for name in sorted(keywords))
         object.__setattr__(self, "type", type_)
-        object.__setattr__(self, "keywords", tuple((name, _frozen(keywords[name])) for name in sorted(keywords)))
+        object.__setattr__(self, "keywords", tuple((n, value) for n, value in given if repr(value) != defaults.get(n)))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self!r} is not changed: make another.")

@@ -9,7 +9,7 @@ import ast
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from inspect import Parameter, isclass, signature
+from inspect import isclass, signature
 from typing import Any
 
 from public.config.checks import require
@@ -118,6 +118,8 @@ def _of_detection(record: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for name, value in _given(record["detector"]).items()
     }
+    if kind == "cascade_rcnn":
+        detector.pop("class_agnostic", None)  # it could be stated, as what it always is
     own["detector"] = {"type": _DETECTORS[kind], **detector}
     return {"type": "public.config.detection.DetectionConfig", **own}
 
@@ -157,14 +159,14 @@ def _call(text: str, size: int, modules: Sequence[str]) -> dict[str, Any]:
     """
     try:
         name, values = _call_parts(text)
-        type_ = _transform_type(name, set(values), modules)
-        defaults = {n: p.default for n, p in signature(type_).parameters.items() if p.default is not Parameter.empty}
+        type_ = _transform_type(name, values, modules)
+        defaults = {n: p.default for n, p in signature(type_).parameters.items()}
     except (LookupError, ValueError, SyntaxError):
         return {"call": "public.transforms.forgotten.Forgotten", "keywords": {"text": text}}
     keywords = {}
     for argument, value in values.items():
         value = _shortened(name, argument, value)
-        if argument in defaults and _is_default(value, defaults[argument]):
+        if argument not in defaults or _is_default(value, defaults[argument]):
             continue
         is_length = argument in _PIXELS and name not in _OF_THEIR_OWN
         keywords[argument] = _length(name, value, size) if is_length else _plain(value, size, modules)
@@ -172,15 +174,18 @@ def _call(text: str, size: int, modules: Sequence[str]) -> dict[str, Any]:
     return {"call": f"{module}.{name}", "keywords": keywords}
 
 
-def _transform_type(name: str, arguments: set[str], modules: Sequence[str]) -> type[Any]:
-    """The first class of that name that takes such arguments; two libraries have a RandomErasing."""
+def _transform_type(name: str, values: Mapping[str, Any], modules: Sequence[str]) -> type[Any]:
+    """The first class of that name that can be given such arguments; two libraries have a RandomErasing.
+
+    Ours show the arguments of the class that they derive from too, which stand at their defaults there.
+    """
     for module in modules:
         found = getattr(importlib.import_module(module), name, None)
-        if isclass(found) and arguments <= signature(found).parameters.keys():
-            return found
-        # Ours shows the same arguments as torchvision's, some of which it does not let one choose.
-        if isclass(found) and name == "RandomResizedCrop":
-            return found
+        if isclass(found):
+            own, above = signature(found).parameters, signature(found.__base__ or object).parameters
+            others = {argument: value for argument, value in values.items() if argument not in own}
+            if all(one in above and _is_default(value, above[one].default) for one, value in others.items()):
+                return found
     raise LookupError(name)
 
 
@@ -248,7 +253,7 @@ def _plain(value: Any, size: int, modules: Sequence[str]) -> Any:
         return value
     if re.fullmatch(r"\w+\(.*\)", value, flags=re.DOTALL):
         return _call(value, size, modules)
-    if value.startswith("AutoAugmentPolicy."):
+    if value.startswith(("AutoAugmentPolicy.", "InterpolationMode.")):
         return {"enum": value}
     if value in ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"):
         return {"enum": f"InterpolationMode.{value.replace('-', '_').upper()}"}

@@ -137,7 +137,8 @@ class TrainState:
                 )
             return False
         state = load_checkpoint(path)
-        check_entries(path, state, [*identity, *self._to_dict(), "rng"])
+        needed = [entry for entry in identity if entry != "task"]  # the usual task goes without saying
+        check_entries(path, state, [*needed, *self._to_dict(), "rng"])
         _check_identity(path, state, identity, experiment)
         if bool(state["scaler"]) != self.scaler.is_enabled():
             logger.warning(

@@ -1,6 +1,7 @@
 """Transforms as a config lists them."""
 
 import pytest
+import torch
 from torchvision.transforms import v2
 
 from public.config.calls import SIZE, Call, Scaled, build_all
@@ -15,6 +16,16 @@ def test_a_call_is_data() -> None:
     assert repr(call) == "Call(ColorJitter, brightness=0.4, hue=0.1)"
     with pytest.raises(AttributeError):
         call.type = v2.Resize  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_default_may_be_stated_or_not() -> None:
+    """The call is the same, also where the default is None, a tuple that is given as a list, or another's True."""
+    call = Call(v2.RandomErasing, p=0.25)
+    assert call == Call(v2.RandomErasing, p=0.25, scale=[0.02, 0.33], inplace=False)
+    assert (
+        repr(Call(v2.RandomRotation, degrees=15, center=None, expand=0)) == "Call(RandomRotation, degrees=15, expand=0)"
+    )
+    assert Call(v2.Normalize, mean=torch.zeros(3), std=torch.ones(3), inplace=False).keywords[0][0] == "mean"
 
 
 def test_lengths_follow_the_size_of_the_input() -> None:

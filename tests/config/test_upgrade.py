@@ -65,7 +65,7 @@ DETECTION = OLD["detection_experiments/resnet18_fcos_sample_train_example/resnet
         (v2.RandomErasing(p=0.25), Call(v2.RandomErasing, p=0.25, value=(0.0,))),
         (RandomErasing(0.25), Call(RandomErasing, probability=0.25)),
         (BatchCutout(size=8), Call(BatchCutout, size=8)),
-        (EachImage(v2.RandAugment(num_ops=1)), Call(EachImage, transform=Call(v2.RandAugment, num_ops=1))),
+        (EachImage(transform=v2.RandAugment(num_ops=1)), Call(EachImage, transform=Call(v2.RandAugment, num_ops=1))),
     ],
     ids=lambda value: type(value).__name__,
 )

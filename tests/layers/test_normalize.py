@@ -3,7 +3,7 @@
 import torch
 from torchvision.transforms.v2 import functional as referee
 
-from public.config.classification import IMAGENET_MEAN, IMAGENET_STD
+from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.layers.normalize import Normalize
 
 

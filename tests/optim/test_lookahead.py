@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from public.config.sections import OptimizerConfig
 from torch import nn
 
+from public.config.run import OptimizerOptions
 from public.optim.optimizers import build_optimizer
-from public.optim.options import AdamWOptions, SGDOptions
+from public.optim.options import OPTIMIZERS, AdamWOptions, SGDOptions
 
 
-def weights_of(config: OptimizerConfig, num_steps: int) -> list[float]:
+def weights_of(config: OptimizerOptions, num_steps: int) -> list[float]:
     """The weight after each step with a gradient of 1, from 1."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.ones_(module.weight)
@@ -49,10 +49,10 @@ def run(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> No
 
 
 @pytest.mark.parametrize("num_before", [0, 1, 2, 3, 4, 7])
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_saved_state_goes_on_bit_for_bit(name: Any, num_before: int) -> None:
+@pytest.mark.parametrize("options", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_saved_state_goes_on_bit_for_bit(options: Any, num_before: int) -> None:
     """Stopped between two returns or at one, into a module and an optimizer that started from other weights."""
-    config = OptimizerConfig(name=name, lr=0.01, weight_decay=0.1, decay_norm_and_bias=False, lookahead_steps=3)
+    config = options(lr=0.01, weight_decay=0.1, decay_norm_and_bias=False, lookahead_steps=3)
     results = []
     for stops in (False, True):
         torch.manual_seed(0)

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from public.config.sections import ScheduleConfig
 from torch.optim import lr_scheduler
 
+from public.config.run import ScheduleOptions
 from public.optim.options import ConstantOptions, CosineOptions, MultistepOptions
 from public.optim.schedules import lr_factor
 
 
-def factors(schedule: ScheduleConfig, epochs: int, steps_per_epoch: int) -> list[float]:
+def factors(schedule: ScheduleOptions, epochs: int, steps_per_epoch: int) -> list[float]:
     """The factor of every step of a run."""
     steps = range(epochs * steps_per_epoch)
     return [lr_factor(schedule, step, epochs=epochs, steps_per_epoch=steps_per_epoch) for step in steps]
@@ -115,7 +115,7 @@ def test_a_pure_function_of_the_step() -> None:
     ],
 )
 def test_equals_torchs_schedulers(
-    schedule: ScheduleConfig, build: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]
+    schedule: ScheduleOptions, build: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]
 ) -> None:
     """8 epochs of 7 steps at a peak of 1, step by step."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)

@@ -1,6 +1,7 @@
 """What a stopped run takes up again, and which checkpoints it refuses."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,22 @@ import pytest
 import torch
 from torch import nn
 
+from public.config.record import to_record
+from public.config.run import RunConfig
 from public.optim.ema import AveragedWeights
+from public.optim.options import ConstantOptions, SGDOptions
 from public.optim.train_state import TrainState
 from public.runtime.checkpoint import load_checkpoint, save_checkpoint
 from public.runtime.distributed import World
 
-IDENTITY: dict[str, Any] = {"name": "tiny", "config": {"seed": 0}, "class_names": ["a", "b"], "num_images": 100}
+CONFIG = RunConfig(
+    name="tiny",
+    epochs=2,
+    batch_size=8,
+    optimizer=SGDOptions(lr=0.1, weight_decay=0.0),
+    schedule=ConstantOptions(),
+)
+IDENTITY: dict[str, Any] = {"config": to_record(CONFIG), "class_names": ["a", "b"], "num_images": 100}
 
 
 class Pair(World):
@@ -67,18 +78,32 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, world: World) ->
     new_state(0, steps=1).save(tmp_path / "latest.pth", world, IDENTITY)
     state = new_state(1)
     before = {name: value.clone() for name, value in state.network.state_dict().items()}
-    other = IDENTITY | {"config": {"seed": 3}, "class_names": ["a", "c"]}
+    other = IDENTITY | {"config": to_record(replace(CONFIG, seed=3)), "class_names": ["a", "c"]}
     classes = r"classes: 2 classes \(a, b\) -> 2 classes \(a, c\)"
     with pytest.raises(ValueError, match=rf"latest\.pth cannot be resumed, .*: seed: 0 -> 3; {classes}\. .*--fresh"):
         state.resume(tmp_path / "latest.pth", world, other)
     assert all(torch.equal(before[name], value) for name, value in state.network.state_dict().items())
 
 
+def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path, world: World) -> None:
+    """A loss of one's own changes the result as a setting does."""
+    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
+    with pytest.raises(ValueError, match=r"differ from the present ones: task: the usual -> experiment:loss\.Own\."):
+        new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY | {"task": "experiment:loss.Own"})
+
+
+def test_a_checkpoint_whose_config_cannot_be_read_is_refused(tmp_path: Path, world: World) -> None:
+    """In one sentence that says what to do."""
+    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY | {"config": to_record(CONFIG) | {"format": 99}})
+    with pytest.raises(ValueError, match=r"latest\.pth cannot be resumed: the record has format 99, .*--fresh\.$"):
+        new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY)
+
+
 def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, world: World) -> None:
     """Of our format, but not written by a run."""
-    save_checkpoint(tmp_path / "latest.pth", {"config": {"seed": 0}, "model": {}})
+    save_checkpoint(tmp_path / "latest.pth", {"config": to_record(CONFIG), "model": {}})
     with pytest.raises(
-        ValueError, match=r"latest\.pth is not a whole checkpoint of a run: it has no name, class_names"
+        ValueError, match=r"latest\.pth is not a whole checkpoint of a run: it has no class_names"
     ):
         new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY)
 
@@ -97,7 +122,7 @@ def test_another_number_of_processes_is_told(tmp_path: Path, world: World, caplo
     new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
     two = Pair(rank=1, size=2, device=torch.device("cpu"))
     assert new_state(0).resume(tmp_path / "latest.pth", two, IDENTITY)
-    assert "was written by 1 processes, and 2 go on" in caplog.text
+    assert "was written by 1 processes, and 2 resume" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -134,7 +159,7 @@ def test_another_precision_is_told(
     states[0].scaler, states[1].scaler = (torch.amp.GradScaler("cpu", enabled=on) for on in (was_fp16, not was_fp16))
     states[0].save(tmp_path / "latest.pth", world, IDENTITY)
     assert states[1].resume(tmp_path / "latest.pth", world, IDENTITY)
-    assert f"was {'' if was_fp16 else 'not '}trained in fp16, unlike what goes on now" in caplog.text
+    assert f"was {'' if was_fp16 else 'not '}trained in fp16, unlike the run that resumes" in caplog.text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

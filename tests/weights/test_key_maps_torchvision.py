@@ -7,10 +7,10 @@ import pytest
 import torch
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, retinanet_resnet50_fpn
 
-from public.detectors.catalog import build_detector
-from public.detectors.faster_rcnn.network import TORCHVISION as FASTER_RCNN
-from public.detectors.fcos.network import TORCHVISION as FCOS
-from public.detectors.retinanet.network import TORCHVISION as RETINANET
+from public.detectors.catalog import build_from_options
+from public.detectors.faster_rcnn.options import FasterRCNNOptions
+from public.detectors.fcos.options import FCOSOptions
+from public.detectors.retinanet.options import RetinaNetOptions
 from public.weights.key_maps import rename_to_fit
 from public.weights.key_maps_torchvision import torchvision_pyramid_v1, torchvision_retinanet_v1
 from public.weights.loading import load_weights
@@ -47,14 +47,14 @@ def test_keys_of_towers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "build", "num_classes", "options", "old_name"),
+    ("options", "build", "num_classes", "old_name"),
     [
-        ("retinanet", retinanet_resnet50_fpn, 91, RETINANET, "head.classification_head.conv.6.weight"),
-        ("faster_rcnn", fasterrcnn_resnet50_fpn, 90, FASTER_RCNN, "rpn.head.conv.weight"),
+        (RetinaNetOptions, retinanet_resnet50_fpn, 91, "head.classification_head.conv.6.weight"),
+        (FasterRCNNOptions, fasterrcnn_resnet50_fpn, 90, "rpn.head.conv.weight"),
     ],
 )
 def test_a_file_gives_torchvisions_outputs(
-    tmp_path: Path, name: str, build: Any, num_classes: int, options: dict[str, Any], old_name: str
+    tmp_path: Path, options: Any, build: Any, num_classes: int, old_name: str
 ) -> None:
     """With the epsilon of 0 that it was trained with, and with no other."""
     referee = random_detector(build)
@@ -65,32 +65,34 @@ def test_a_file_gives_torchvisions_outputs(
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         maps = list(referee.backbone(images).values())
-        if name == "retinanet":
+        if options is RetinaNetOptions:
             expected = referee.head(maps)["cls_logits"]
         else:
             expected = torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in referee.rpn.head(maps)[0]], dim=1)
         for eps, same in ((0.0, True), (None, False)):
-            detector = build_detector(name, num_classes, **options, frozen_batch_norm=True, batch_norm_eps=eps)
+            torchvisions = options.torchvision(frozen_batch_norm=True, batch_norm_eps=eps)
+            detector = build_from_options(num_classes, torchvisions)
             report = load_weights(detector, tmp_path / "detector.pth")
             assert (len(report.loaded), report.missing, report.unexpected) == (len(old), [], [])
             outputs: Any = detector(images)
-            logits = outputs.class_logits if name == "retinanet" else outputs.objectness
-            last = 3 if name == "retinanet" else -1
+            logits = outputs.class_logits if options is RetinaNetOptions else outputs.objectness
+            last = 3 if options is RetinaNetOptions else -1
             ours = torch.cat([x.flatten(1, last) for x in logits], dim=1)
             assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-5) == same
 
 
 @pytest.mark.parametrize(
-    ("name", "build", "num_classes", "options"),
+    ("options", "build", "num_classes"),
     [
-        ("fcos", fcos_resnet50_fpn, 91, FCOS),
-        ("faster_rcnn", fasterrcnn_resnet50_fpn, 90, FASTER_RCNN),
+        (FCOSOptions, fcos_resnet50_fpn, 91),
+        (FasterRCNNOptions, fasterrcnn_resnet50_fpn, 90),
     ],
 )
-def test_other_detectors_files(name: str, build: Any, num_classes: int, options: dict[str, Any]) -> None:
+def test_other_detectors_files(options: Any, build: Any, num_classes: int) -> None:
     """FCOS's towers keep their names, Faster R-CNN's proposals do not."""
     with torch.device("meta"):
-        referee, detector = build(weights=None, weights_backbone=None), build_detector(name, num_classes, **options)
+        referee = build(weights=None, weights_backbone=None)
+        detector = build_from_options(num_classes, options.torchvision())
     old = old_names(referee.state_dict())
     assert not old.keys() <= referee.state_dict().keys()
     wanted = {key for key in detector.state_dict() if not key.endswith("num_batches_tracked")}
