@@ -5,7 +5,7 @@ mAP at IoU 0.5, 11-point interpolated:
 
     row       trained on            batch    mAP     python train.py <row>
     voc07     2007 trainval         2        75.9    the default
-    voc0712   2007 + 12 trainval    1        80.7    (81.6 with soft suppression: ./test.sh voc0712 --soft-nms linear)
+    voc0712   2007 + 12 trainval    1        80.7    (81.6 soft: ./test.sh voc0712 --detector.soft-nms linear)
 
 Their later runs of the same network: AP 44.8 (mean over ten overlaps), AP50 76.1 and AP 53.0, AP50 80.7.
 
@@ -16,7 +16,7 @@ first, or from --backbone-weights FILE. For another batch scale the learning rat
 Deviations from 2018. Defects there: the long side is at most 1000 (theirs was defined, but not applied); each image of
 a batch is clipped to its own size; proposals level by level, ranked by the logits that are trained; 256 anchors are
 sampled whatever the number of positives; nothing is scored where there is no proposal; anchors at the border learn.
-Choices: difficult objects are ignored in training too, where theirs were learnt; all objects of an image count, not 20
+Choices: difficult objects are ignored in training too, where theirs were learned; all objects of an image count, not 20
 at most; anchors lie around the middles of their cells, not at the corners; the proposals' hidden layer has 256
 channels, not 512; RoI Align is torchvision's, theirs averaged a lattice of 15 x 15 points. Both losses of boxes turn at
 1/9, where the second one of theirs turned at 1. Their data set held every image twice, once mirrored, and `--epochs 12`

@@ -11,7 +11,7 @@ No later number either.
 
 The whole image is scaled so that its long side is 512 and laid into the top left corner of a square of that size.
 
-Deviations from 2020, each a defect there: pixels are normalised with ImageNet's mean and std, as the backbone's
+Deviations from 2020, each a defect there: pixels are normalized with ImageNet's mean and std, as the backbone's
 weights expect, and empty canvas is the mean pixel; random crops cut any side; the losses divide by the peaks and
 objects of the global batch; any number of objects; the deformable convolutions are torchvision's on a GPU and plain
 tensor code on a CPU, nothing is compiled; weight decay leaves out norms and biases; boxes are float pixels, cut at

@@ -5,7 +5,7 @@ mAP at IoU 0.5, 11-point interpolated:
 
     row       trained on            batch    mAP     python train.py <row>
     voc07     2007 trainval         2        75.7    the default
-    voc0712   2007 + 12 trainval    1        80.5    (81.2 with soft suppression: ./test.sh voc0712 --soft-nms linear)
+    voc0712   2007 + 12 trainval    1        80.5    (81.2 soft: ./test.sh voc0712 --detector.soft-nms linear)
 
 For another batch scale the learning rate with it: --batch-size 16 --optimizer.lr 8e-3.
 

@@ -17,7 +17,7 @@ It starts from the best weights of the 667 experiment beside it, which has to be
 The whole image is scaled so that its long side is 1000 and laid into the top left corner of a square of that size;
 with 1000 this costs about what the papers' short side of 600 does.
 
-Deviations from 2020, each a defect there: pixels are normalised with ImageNet's mean and std, as the backbone's
+Deviations from 2020, each a defect there: pixels are normalized with ImageNet's mean and std, as the backbone's
 weights expect, and empty canvas is the mean pixel; random crops cut any side; the losses divide by the positives of
 the global batch (images without objects count as background); GIoU without the stray +1; weight decay leaves out
 norms and biases; the learning rate is constant where theirs waited for a plateau of the training loss that 12 epochs

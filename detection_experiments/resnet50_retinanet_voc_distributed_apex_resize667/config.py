@@ -13,7 +13,7 @@ A month later: 0.741.
 
     python train.py
 
-Deviations from 2020, each a defect there: pixels are normalised with ImageNet's mean and std, as the backbone's
+Deviations from 2020, each a defect there: pixels are normalized with ImageNet's mean and std, as the backbone's
 weights expect, and empty canvas is the mean pixel; random crops cut any side; the focal and box losses divide by the
 positives of the global batch (images without objects count as background); no anchor is dropped at the border and
 every object has at least its best anchor; weight decay leaves out norms and biases; the learning rate is constant

@@ -17,7 +17,7 @@ theirs was. A month later: 0.797.
 It starts from the best weights of the COCO experiment (resize 667) beside it, which has to be trained first, or from
 --initial-weights FILE. The class layer starts new, and the log names it; 2020 started the box layer anew too.
 
-Deviations from 2020, each a defect there: pixels are normalised with ImageNet's mean and std, as the backbone's
+Deviations from 2020, each a defect there: pixels are normalized with ImageNet's mean and std, as the backbone's
 weights expect, and empty canvas is the mean pixel; random crops cut any side; the focal and box losses divide by the
 positives of the global batch (images without objects count as background); no anchor is dropped at the border and
 every object has at least its best anchor; weight decay leaves out norms and biases; the learning rate is constant

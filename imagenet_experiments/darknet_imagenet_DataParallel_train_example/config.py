@@ -1,7 +1,7 @@
 """ImageNet at 256x256 with the DarkNets, one process driving all visible GPUs through nn.DataParallel.
 
 Papers: Redmon and Farhadi 2016, https://arxiv.org/abs/1612.08242 (19), and 2018, https://arxiv.org/abs/1804.02767
-(53). Recipe and numbers: the 2020 monorepo, 4 RTX 2080 Ti, last epoch, single 256x256 centre crop: 100 epochs of
+(53). Recipe and numbers: the 2020 monorepo, 4 RTX 2080 Ti, last epoch, single 256x256 center crop: 100 epochs of
 batches of 256, SGD at 0.1, a tenth of it after 30, 60 and 90, weight decay 1e-4, random crops and flips.
 
     row             top-1 error %     python train.py <row>

@@ -1,6 +1,6 @@
 """ImageNet with DetNet-59, the backbone that keeps stride 16, and the ResNet-50 that it is compared with.
 
-Paper: Li et al. 2018, https://arxiv.org/abs/1804.06215. Numbers: DetNet_Pytorch, single 224x224 centre crop:
+Paper: Li et al. 2018, https://arxiv.org/abs/1804.06215. Numbers: DetNet_Pytorch, single 224x224 center crop:
 
     row         top-1 error %     python train.py <row>
     detnet59    23.8              the default (the paper: 23.5)

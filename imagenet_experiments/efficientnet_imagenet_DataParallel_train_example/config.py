@@ -1,7 +1,7 @@
 """ImageNet with EfficientNet B0 to B7, each at its own input size, one process driving all visible GPUs.
 
 Paper: Tan and Le 2019, https://arxiv.org/abs/1905.11946. Recipe and numbers: the 2020 monorepo, 4 RTX 2080 Ti (b2,
-b3: 8), last epoch, single centre crop: 100 epochs of batches of 256, SGD at 0.1 with 5 epochs of warm-up and a cosine
+b3: 8), last epoch, single center crop: 100 epochs of batches of 256, SGD at 0.1 with 5 epochs of warm-up and a cosine
 to 0, weight decay 1e-4 but on norms, random crops and flips.
 
     row                size    top-1 error %     python train.py <row>

@@ -1,8 +1,8 @@
 """ImageNet with GhostNets, one process per GPU.
 
 Paper: Han et al. 2020, https://arxiv.org/abs/1911.11907. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16,
-single 224x224 centre crop: 360 epochs of batches of 8 x 400 images, nesterov SGD at 2.6 with 5 epochs of warm-up and
-a cosine to 0, weight decay 3e-5, random crops, flips and colour jitter, label smoothing, dropout, no decay of norms
+single 224x224 center crop: 360 epochs of batches of 8 x 400 images, nesterov SGD at 2.6 with 5 epochs of warm-up and
+a cosine to 0, weight decay 3e-5, random crops, flips and color jitter, label smoothing, dropout, no decay of norms
 and biases. (Its example command has 8 x 256 images.)
 
     row             top-1 / top-5 %     python train.py <row>

@@ -2,8 +2,8 @@
 
 Papers: Howard et al. 2017, https://arxiv.org/abs/1704.04861; Sandler et al. 2018, https://arxiv.org/abs/1801.04381;
 Howard et al. 2019, https://arxiv.org/abs/1905.02244. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16,
-single 224x224 centre crop: batches of 8 x 256 images, nesterov SGD with 5 epochs of warm-up and a cosine to 0, weight
-decay 3e-5, random crops, flips and colour jitter; v1 and v2 in 150 epochs at 0.4, v3 in 360 epochs at 2.6 with label
+single 224x224 center crop: batches of 8 x 256 images, nesterov SGD with 5 epochs of warm-up and a cosine to 0, weight
+decay 3e-5, random crops, flips and color jitter; v1 and v2 in 150 epochs at 0.4, v3 in 360 epochs at 2.6 with label
 smoothing, dropout and no decay of norms and biases.
 
     row                   top-1 / top-5 %     python train.py <row>

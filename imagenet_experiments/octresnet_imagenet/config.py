@@ -1,8 +1,8 @@
 """ImageNet with octave convolutions in ResNet-50, one process per GPU.
 
 Paper: Chen et al. 2019, https://arxiv.org/abs/1904.05049. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16,
-single 224x224 centre crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and
-a cosine to 0, weight decay 1e-4, random crops, flips and colour jitter.
+single 224x224 center crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and
+a cosine to 0, weight decay 1e-4, random crops, flips and color jitter.
 
     row                       top-1 %     python train.py <row>
     oct_resnet50_alpha0125    none        the default (its row in ModelZoo's ablation is empty)

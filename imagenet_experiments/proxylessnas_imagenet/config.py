@@ -2,7 +2,7 @@
 
 Paper: Cai et al. 2018, https://arxiv.org/abs/1812.00332. ModelZoo.pytorch had these networks and trained none of
 them; the recipe is the one of its MobileNetV2: 150 epochs of batches of 8 x 256 images, nesterov SGD at 0.4 with 5
-epochs of warm-up and a cosine to 0, weight decay 3e-5, random crops, flips and colour jitter.
+epochs of warm-up and a cosine to 0, weight decay 3e-5, random crops, flips and color jitter.
 
     row                    top-1 %     python train.py <row>
     proxylessnas_gpu       75.1        the default

@@ -1,8 +1,8 @@
 """ImageNet with RegNetY, one process driving all visible GPUs (in 2020: regnet_imagenet_Dataparallel_train_example).
 
 Paper: Radosavovic et al. 2020, https://arxiv.org/abs/2003.13678. Recipe and numbers: the 2020 monorepo, 4 RTX 2080
-Ti, last epoch, single 224x224 centre crop: 100 epochs of batches of 256, SGD at 0.2 with 5 epochs of warm-up and a
-cosine to 0, weight decay 5e-5, random crops, flips and colour jitter.
+Ti, last epoch, single 224x224 center crop: 100 epochs of batches of 256, SGD at 0.2 with 5 epochs of warm-up and a
+cosine to 0, weight decay 5e-5, random crops, flips and color jitter.
 
     row               top-1 error %       the paper     python train.py <row>
     regnet_y_800mf    24.006              23.7          the default

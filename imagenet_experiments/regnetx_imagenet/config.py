@@ -1,8 +1,8 @@
 """ImageNet with RegNetX, one process per GPU.
 
 Paper: Radosavovic et al. 2020, https://arxiv.org/abs/2003.13678. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti,
-fp16, single 224x224 centre crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of
-warm-up and a cosine to 0, weight decay 1e-4, random crops, flips and colour jitter.
+fp16, single 224x224 center crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of
+warm-up and a cosine to 0, weight decay 1e-4, random crops, flips and color jitter.
 
     row               top-1 / top-5 %     the paper     python train.py <row>
     regnet_x_4gf      78.40 / 94.04       78.6          the default

@@ -1,13 +1,13 @@
 """ImageNet with ResNeSt-50, one process per GPU.
 
 Paper: Zhang et al. 2020, https://arxiv.org/abs/2004.08955. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16,
-single 224x224 centre crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and
-a cosine to 0, weight decay 1e-4, random crops, flips and colour jitter.
+single 224x224 center crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and
+a cosine to 0, weight decay 1e-4, random crops, flips and color jitter.
 
     row          top-1 / top-5 %     python train.py <row>
     resnest50    78.62 / 94.28       the default
 
-The paper reaches 81.13 in 270 epochs with more regularisation.
+The paper reaches 81.13 in 270 epochs with more regularization.
 
 Deviations from ModelZoo: the network is the paper's (three 3x3s as a stem, average pooling; 5.4 G multiply-adds), not
 its lighter build (7x7 stem, strided 3x3s; 4.1 G); otherwise as in ../resnet_imagenet.

@@ -1,8 +1,8 @@
 """ImageNet with ResNet-50 and one trick at a time, each against the same baseline, one process per GPU.
 
-Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16, single 224x224 centre crop: 120 epochs of batches of 8 x 128
+Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16, single 224x224 center crop: 120 epochs of batches of 8 x 128
 images, nesterov SGD at 0.4 with 5 epochs of warm-up and a cosine to 0, weight decay 1e-4, random crops, flips and
-colour jitter. The table below is its ablation, and the tricks that it names or has without a number.
+color jitter. The table below is its ablation, and the tricks that it names or has without a number.
 
     row                       top-1 / top-5 %     python train.py <row>
     baseline                  77.36 / -           the default; 77.00 in a second script, of the rows marked *

@@ -1,9 +1,9 @@
 """ImageNet with ResNet-50 and ResNet-101, one process per GPU, in large batches.
 
 Paper: He et al. 2015, https://arxiv.org/abs/1512.03385, with the stride on the 3x3 convolution of a bottleneck.
-Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16, single 224x224 centre crop: 120 epochs of batches of 8 x
+Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16, single 224x224 center crop: 120 epochs of batches of 8 x
 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and a cosine to 0, weight decay 1e-4, random crops, flips and
-colour jitter.
+color jitter.
 
     row          top-1 / top-5 %     python train.py <row>
     resnet50     77.36 / -           the default; ../resnet50_tricks_imagenet starts from it

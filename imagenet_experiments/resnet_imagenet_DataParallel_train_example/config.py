@@ -2,7 +2,7 @@
 
 Paper: He et al. 2015, https://arxiv.org/abs/1512.03385, with the stride on the 3x3 convolution of a bottleneck
 (torchvision's "v1.5"); the half variants have half of every width. Recipe and numbers: the 2020 monorepo, 4 RTX
-2080 Ti (resnet152: 8), last epoch, single 224x224 centre crop:
+2080 Ti (resnet152: 8), last epoch, single 224x224 center crop:
 
     row               top-1 error %     python train.py <row>
     resnet18          29.684

@@ -1,7 +1,7 @@
-"""ImageNet with ResNet-50, one process per GPU, without and with synchronised batch norm.
+"""ImageNet with ResNet-50, one process per GPU, without and with synchronized batch norm.
 
 Paper: He et al. 2015, https://arxiv.org/abs/1512.03385. Recipe and numbers: the 2020 monorepo, 4 RTX 2080 Ti, 64
-images a GPU, last epoch, single 224x224 centre crop:
+images a GPU, last epoch, single 224x224 center crop:
 
     row               top-1 error %     python train.py <row>
     resnet50          23.72             the default

@@ -1,8 +1,8 @@
 """ImageNet with the pre-activation ResNets ("v2"), one process per GPU.
 
 Paper: He et al. 2016, https://arxiv.org/abs/1603.05027. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16,
-single 224x224 centre crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and
-a cosine to 0, weight decay 1e-4, random crops, flips and colour jitter.
+single 224x224 center crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and
+a cosine to 0, weight decay 1e-4, random crops, flips and color jitter.
 
     row             top-1 / top-5 %     python train.py <row>
     resnet50_v2     77.06 / 93.44       the default

@@ -1,8 +1,8 @@
 """ImageNet with ResNeXts, one process per GPU.
 
 Paper: Xie et al. 2016, https://arxiv.org/abs/1611.05431. Recipe and numbers: ModelZoo.pytorch, 8 RTX 2080 Ti, fp16,
-single 224x224 centre crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and
-a cosine to 0, weight decay 1e-4, random crops, flips and colour jitter.
+single 224x224 center crop: 120 epochs of batches of 8 x 128 images, nesterov SGD at 0.4 with 5 epochs of warm-up and
+a cosine to 0, weight decay 1e-4, random crops, flips and color jitter.
 
     row                 top-1 / top-5 %     python train.py <row>
     resnext50_32x4d     79.00 / 94.39       the default

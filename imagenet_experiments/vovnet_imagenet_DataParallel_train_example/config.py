@@ -1,7 +1,7 @@
 """ImageNet with VoVNetV2, one process driving all visible GPUs (in 2020: vovnet_Dataparallel_train_example).
 
 Papers: Lee et al. 2019, https://arxiv.org/abs/1904.09730; Lee and Park 2019, https://arxiv.org/abs/1911.06667. Recipe
-and numbers: the 2020 monorepo, 4 RTX 2080 Ti (vovnet99_se: 8), last epoch, single 224x224 centre crop: 100 epochs of
+and numbers: the 2020 monorepo, 4 RTX 2080 Ti (vovnet99_se: 8), last epoch, single 224x224 center crop: 100 epochs of
 batches of 256, SGD at 0.1, a tenth of it after 30, 60 and 90, weight decay 1e-4, random crops and flips.
 
     row                    top-1 error %     python train.py <row>

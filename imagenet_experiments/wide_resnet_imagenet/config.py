@@ -1,7 +1,7 @@
 """ImageNet with ResNets of twice the width in the 3x3 convolutions, one process per GPU.
 
 Paper: Zagoruyko and Komodakis 2016, https://arxiv.org/abs/1605.07146. The 2020 monorepo had these networks and
-trained neither. Numbers: torchvision's first weights, single 224x224 centre crop; recipe: its ResNets', 90 epochs of
+trained neither. Numbers: torchvision's first weights, single 224x224 center crop; recipe: its ResNets', 90 epochs of
 batches of 256, SGD at 0.1, a tenth of it after 30 and 60, weight decay 1e-4, random crops and flips.
 
     row                 top-1 error %     python train.py <row>
