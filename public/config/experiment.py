@@ -47,9 +47,10 @@ class Experiment:
 
     def module(self, stem: str) -> ModuleType:
         """One of the folder's modules, imported as its train.py would import it, each once."""
-        for name in (stem, "__main__"):  # train.py itself is called __main__
-            imported = sys.modules.get(name)
-            if imported is not None and _file_of(imported) == self.folder / f"{stem}.py":
+        # By whatever name: train.py itself is called __main__.
+        file = self.folder / f"{stem}.py"
+        for imported in list(sys.modules.values()):
+            if str(getattr(imported, "__file__", "")).endswith(file.name) and _file_of(imported) == file:
                 return imported
         # Its modules import each other by their bare names. Those of another experiment must not be taken for them.
         for path in self.folder.glob("*.py"):

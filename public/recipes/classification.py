@@ -51,7 +51,7 @@ class ClassificationTask(Task):
         """All weights but a classifier for another number of classes."""
         if config.initial_weights is None:
             return []
-        allowed = network.classifier_prefix if isinstance(network, Backbone) else ()
+        allowed = getattr(network, "classifier_prefix", ())  # a network of the experiment's own may have none
         report = load_weights(network, config.initial_weights, allow_mismatched=allowed)
         return [f"initial weights {config.initial_weights}: {report}"]
 

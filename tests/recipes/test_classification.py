@@ -19,11 +19,10 @@ from PIL import Image
 from benchmarks import exact_resume
 from public.config.classification import ClassificationConfig
 from public.optim import train_state
-from public.recipes import classification as recipe
 from public.runtime.checkpoint import load_checkpoint
-from tests.recipes import runs
-from tests.recipes.runs import LAUNCHES, ONE_PROCESS
-from tests.recipes.tiny_experiment import TINY, build_tiny
+from tests.recipes import runs, tiny_experiment
+from tests.recipes.runs import LAUNCHES
+from tests.recipes.tiny_experiment import TINY, TinyNetwork
 
 NUM_TRAIN, NUM_VAL, CLASSES = 44, 13, ("blue", "green", "red")
 
@@ -45,16 +44,14 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> ClassificationConfig:
-    """The tiny row on the tiny data, its network known to the recipe."""
-    monkeypatch.setattr(recipe, "build_network", build_tiny)
-    monkeypatch.setattr(recipe, "check_backbone_name", lambda name: None)
+def config(tiny_data: Path) -> ClassificationConfig:
+    """The tiny row on the tiny data."""
     return replace(TINY, data=replace(TINY.data, folder=str(tiny_data)))
 
 
 def train(config: ClassificationConfig, path: Path, **options: Any) -> dict[str, Any]:
     """Runs to the end in this process; gives latest.pth."""
-    assert recipe.train(config, path, ONE_PROCESS, **options) == 0
+    assert tiny_experiment.train(config, path, **options) == 0
     return load_checkpoint(path / "checkpoints" / "latest.pth")
 
 
@@ -81,6 +78,8 @@ def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tm
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert {"lr", "train_loss", "top1", "top5", "loss", "images_per_second"} <= rows[0].keys()
     assert checkpoint["class_names"] == list(CLASSES)
+    assert checkpoint["task"] == "experiment:tiny_experiment.TinyTask"
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == checkpoint["config"]
 
 
 def test_a_result_that_is_not_on_the_disk_is_no_success(
@@ -89,13 +88,11 @@ def test_a_result_that_is_not_on_the_disk_is_no_success(
     """The disk is full from the second epoch on: the run ends with 1, names the file, and goes on from the first."""
     real = train_state.save_checkpoint
     monkeypatch.setattr(train_state, "save_checkpoint", lambda path, state: state["epoch"] < 2 and real(path, state))
-    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 1
+    assert tiny_experiment.train(config, tmp_path / "run") == 1
     log = (tmp_path / "run" / "train.log").read_text()
     assert f"but {tmp_path / 'run' / 'checkpoints' / 'latest.pth'} could not be written (why: see above)" in log
     assert " done: best" not in log
     monkeypatch.undo()
-    monkeypatch.setattr(recipe, "build_network", build_tiny)
-    monkeypatch.setattr(recipe, "check_backbone_name", lambda name: None)
     assert_same_result(train(config, tmp_path / "run"), train(config, tmp_path / "referee"))
 
 
@@ -112,7 +109,7 @@ def test_best_is_what_best_pth_holds(
 
     monkeypatch.setattr(train_state, "save_checkpoint", save_checkpoint)
     monkeypatch.setattr(train_state.TrainState, "is_better", lambda *_: True)
-    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == (0 if written else 1)
+    assert tiny_experiment.train(config, tmp_path / "run") == (0 if written else 1)
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "latest.pth")
     first, *others = checkpoint["metrics"]["history"]
     assert len(others) >= 1
@@ -136,7 +133,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
     """
     referee = train(config, tmp_path / "referee")
     stop_after(num_polls)
-    assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
+    assert tiny_experiment.train(config, tmp_path / "run") == 143
     workers = replace(config, runtime=replace(config.runtime, num_workers=2))
     assert_same_result(train(workers, tmp_path / "run"), referee)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -158,7 +155,7 @@ def test_another_config_is_refused_with_the_differing_fields(config: Classificat
     train(replace(one_epoch, runtime=replace(config.runtime, log_every=7)), tmp_path / "run")
     other = replace(one_epoch, seed=3, optimizer=replace(config.optimizer, lr=0.2))
     with pytest.raises(ValueError, match=r"optimizer\.lr: 0\.1 -> 0\.2; seed: 0 -> 3.*--fresh"):
-        recipe.train(other, tmp_path / "run", ONE_PROCESS)
+        tiny_experiment.train(other, tmp_path / "run")
 
 
 def test_a_non_finite_loss_keeps_the_last_checkpoint(config: ClassificationConfig, tmp_path: Path) -> None:
@@ -167,7 +164,7 @@ def test_a_non_finite_loss_keeps_the_last_checkpoint(config: ClassificationConfi
         config, optimizer=replace(config.optimizer, lr=1e30), schedule=replace(config.schedule, warmup_epochs=0)
     )
     with pytest.raises(FloatingPointError, match=r"not finite at step \d+ .*cross_entropy=(nan|inf)"):
-        recipe.train(wild, tmp_path / "run", ONE_PROCESS)
+        tiny_experiment.train(wild, tmp_path / "run")
 
 
 def test_an_unreadable_image_stops_with_its_path_and_loses_nothing(
@@ -182,7 +179,7 @@ def test_an_unreadable_image_stops_with_its_path_and_loses_nothing(
     image.write_bytes(content[:100])
     damaged = replace(config, data=replace(config.data, folder=str(root)))
     with pytest.raises(ValueError, match=r"green/007\.png cannot be decoded"):
-        recipe.train(damaged, tmp_path / "run", ONE_PROCESS)
+        tiny_experiment.train(damaged, tmp_path / "run")
     image.write_bytes(content)
     assert_same_result(train(damaged, tmp_path / "run"), referee)
 
@@ -191,7 +188,7 @@ def test_weights_of_another_number_of_classes_are_taken_but_for_the_classifier(
     config: ClassificationConfig, tmp_path: Path
 ) -> None:
     """initial_weights from a run with other classes: everything but fc is loaded."""
-    torch.save(build_tiny("tiny", 7).state_dict(), tmp_path / "seven.pth")
+    torch.save(TinyNetwork(7, dropout=0.2).state_dict(), tmp_path / "seven.pth")
     train(replace(config.with_epochs(1), initial_weights=str(tmp_path / "seven.pth")), tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "fc.weight" in log

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from public.config.calls import Call
+from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig
 from public.config.run import RuntimeConfig
 from public.datasets.sample_layouts import write_voc
@@ -44,15 +44,14 @@ def small_row(published: Path, folder: Path) -> DetectionConfig:
     spec.loader.exec_module(module)
     row: DetectionConfig = module.CONFIGS["one_device"]
     write_voc(folder / "VOCdataset", 0, 8)
-    resize = ShortSideResize(short=64, long_cap=96)
-    data = replace(row.data, folder=str(folder / "VOCdataset"), val_transforms=(resize,))
+    resize = Call(ShortSideResize, short=SIZE, long_cap=Scaled(96, of=64))
+    data = replace(row.data, folder=str(folder / "VOCdataset"), input_size=64, val_transforms=(resize,))
     return replace(
         row,
         initial_weights=str(published),
         epochs=2,
         batch_size=2,
         precision="fp32",
-        canvas_size=(64, 85),
         evaluate_every=2,
         data=replace(data, train_transforms=(Call(RandomHorizontalFlip), resize)),
         schedule=ConstantOptions(),
@@ -87,8 +86,6 @@ def test_the_transfer_from_end_to_end(published: Path, tmp_path: Path, capsys: p
     arguments = [
         "--weights",
         str(best),
-        "--data",
-        row.data.folder,
         "--metrics",
         "coco",
         "--output",

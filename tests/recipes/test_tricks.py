@@ -13,13 +13,13 @@ from torch import nn
 from torchvision.transforms import v2
 
 from public.backbones import build
-from public.backbones.resnet import ResNet
-from public.config.calls import Call
-from public.config.classification import ClassificationConfig, MixingConfig, NetworkConfig
+from public.backbones.resnet import ResNet, ResNetOptions
+from public.config.calls import SIZE, Call
+from public.config.classification import ClassificationConfig, MixingConfig
 from public.layers.drop_block import DropBlock
 from public.layers.residual import BasicBlock
 from public.recipes import classification as recipe
-from public.recipes import run
+from public.recipes import train_loop
 from public.recipes.preparation import preparation
 from public.runtime.checkpoint import load_checkpoint
 from public.transforms.image import Cutout, RandomErasing
@@ -27,7 +27,6 @@ from tests.recipes import runs
 from tests.recipes.runs import ONE_PROCESS
 from tests.recipes.tiny_experiment import TINY
 
-SIZE = 32
 STEPS = 4
 """Of an epoch: 16 images in batches of 4."""
 
@@ -54,25 +53,31 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def baseline(data: Path, monkeypatch: pytest.MonkeyPatch) -> ClassificationConfig:
     """One epoch of the small ResNet, whose catalogue knows it."""
     monkeypatch.setattr(build, "build_backbone", build_small)
-    monkeypatch.setattr(recipe, "check_backbone_name", lambda name: None)
-    monkeypatch.setattr(run, "draw_curves", lambda *_, **__: None)  # half of so short a run's time
-    transforms = (v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip())
+    monkeypatch.setattr(train_loop, "draw_curves", lambda *_, **__: None)  # half of so short a run's time
     tiny_data = replace(
-        TINY.data, folder=str(data), train_transforms=transforms, val_transforms=(Call(v2.Resize, size=(32, 32)),)
+        TINY.data,
+        folder=str(data),
+        input_size=32,
+        train_transforms=(Call(v2.RandomResizedCrop, size=SIZE), Call(v2.RandomHorizontalFlip)),
+        val_transforms=(Call(v2.Resize, size=(SIZE, SIZE)),),
     )
     schedule = replace(TINY.schedule, warmup_epochs=0)
-    config = replace(TINY, epochs=1, batch_size=4, input_size=SIZE, ema_decay=None, schedule=schedule, data=tiny_data)
+    config = replace(
+        TINY, network="resnet18", epochs=1, batch_size=4, ema_decay=None, schedule=schedule, data=tiny_data
+    )
     return replace(config, optimizer=replace(config.optimizer, lr=0.05))
 
 
-def with_transform(config: ClassificationConfig, transform: Callable[..., Any]) -> ClassificationConfig:
+def with_transform(config: ClassificationConfig, type_: type[Any], **keywords: Any) -> ClassificationConfig:
     """The row with one more training transform."""
-    return replace(config, data=replace(config.data, train_transforms=(*config.data.train_transforms, transform)))
+    return replace(
+        config, data=replace(config.data, train_transforms=(*config.data.train_transforms, Call(type_, **keywords)))
+    )
 
 
 def with_network(config: ClassificationConfig, **options: Any) -> ClassificationConfig:
     """The row with another network."""
-    return replace(config, network_options=NetworkConfig(**options))
+    return replace(config, network_options=ResNetOptions(**options))
 
 
 def with_optimizer(config: ClassificationConfig, **fields: Any) -> ClassificationConfig:
@@ -88,9 +93,9 @@ TRICKS: dict[str, Callable[[ClassificationConfig], ClassificationConfig]] = {
     "mixup or cutmix, accumulated": lambda c: replace(
         c, accumulation_steps=2, mixing=MixingConfig(mixup_alpha=0.8, cutmix_alpha=1.0, probability=0.8)
     ),
-    "random rotation": lambda c: with_transform(c, v2.RandomRotation((-15, 15))),
-    "cutout": lambda c: with_transform(c, Cutout(16)),
-    "random erasing": lambda c: with_transform(c, RandomErasing()),
+    "random rotation": lambda c: with_transform(c, v2.RandomRotation, degrees=(-15, 15)),
+    "cutout": lambda c: with_transform(c, Cutout, size=16),
+    "random erasing": lambda c: with_transform(c, RandomErasing),
     "dropout": lambda c: with_network(c, dropout=0.3),
     "drop path": lambda c: with_network(c, drop_path=0.5),
     "lookahead": lambda c: with_optimizer(c, lookahead_steps=3),
@@ -101,13 +106,13 @@ TRICKS: dict[str, Callable[[ClassificationConfig], ClassificationConfig]] = {
     "prelu": lambda c: with_network(c, activation="prelu"),
     "switch norm": lambda c: with_network(c, norm="switch"),
     "drop block": lambda c: replace(c, drop_block=0.5, drop_block_size=2),
-    "autoaugment": lambda c: with_transform(c, v2.AutoAugment()),
-    "randaugment": lambda c: with_transform(c, v2.RandAugment()),
-    "trivialaugment": lambda c: with_transform(c, v2.TrivialAugmentWide()),
-    "colour jitter": lambda c: with_transform(c, v2.ColorJitter(0.4, 0.4, 0.4, 0.1)),
+    "autoaugment": lambda c: with_transform(c, v2.AutoAugment),
+    "randaugment": lambda c: with_transform(c, v2.RandAugment),
+    "trivialaugment": lambda c: with_transform(c, v2.TrivialAugmentWide),
+    "colour jitter": lambda c: with_transform(c, v2.ColorJitter, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
     "ema": lambda c: replace(c, ema_decay=0.8),
     "repeated augmentation": lambda c: replace(c, data=replace(c.data, repeated_augmentation=2)),
-    "progressive size": lambda c: replace(c, input_size=64, start_size=32, epochs=2),
+    "progressive size": lambda c: replace(c, data=replace(c.data, input_size=64), start_size=32, epochs=2),
 }
 WITH_STATE_OR_DRAWS = (
     *("mixup or cutmix, accumulated", "random erasing", "drop path", "dropout", "lookahead", "switch norm"),
@@ -186,7 +191,8 @@ def test_drop_blocks_rate_grows_linearly(baseline: ClassificationConfig, step: i
 
 def test_images_grow_and_are_mixed_at_their_size(baseline: ClassificationConfig) -> None:
     """64 pixels, in two epochs of 4 steps: 32 until step 3, 64 from step 4 on. A constant image stays constant."""
-    config = replace(baseline, epochs=2, input_size=64, start_size=32, mixing=MixingConfig(cutmix_alpha=1.0))
+    data = replace(baseline.data, input_size=64)
+    config = replace(baseline, epochs=2, data=data, start_size=32, mixing=MixingConfig(cutmix_alpha=1.0))
     prepare = preparation(config, build_small("small", 2), STEPS)
     images = torch.full((4, 3, 64, 64), 9, dtype=torch.uint8)
     sizes = []
@@ -203,5 +209,5 @@ def test_drop_block_needs_a_norm(baseline: ClassificationConfig, monkeypatch: py
     network = build_small("small", 2)
     for level in ("layer3", "layer4"):
         setattr(network, level, nn.Identity())
-    with pytest.raises(ValueError, match=r"drop_block=0\.4: tiny has no norm behind which it could stand"):
+    with pytest.raises(ValueError, match=r"drop_block=0\.4: resnet18 has no norm behind which it could stand"):
         preparation(replace(baseline, drop_block=0.4), network, STEPS)

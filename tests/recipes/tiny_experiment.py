@@ -5,17 +5,21 @@ out, and dropout, so that they do depend on the state of the random generators.
 """
 
 import os
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision.transforms import v2
 
-import public.recipes.classification as recipe
 from public.config.calls import SIZE, Call
 from public.config.classification import ClassificationConfig
 from public.config.run import RuntimeConfig
 from public.datasets.imagenet import ImageFolderData
 from public.optim.options import CosineOptions, SGDOptions
+from public.recipes import start
+from public.recipes.classification import ClassificationTask, main
+from public.runtime.distributed import World
 
 
 class TinyNetwork(nn.Module):
@@ -36,9 +40,25 @@ class TinyNetwork(nn.Module):
         return self.fc(self.dropout(x.mean(dim=(2, 3))))
 
 
-def build_tiny(name: str, num_classes: int) -> nn.Module:
-    """Stands in for the catalogue, for 'tiny' (with dropout) and 'tiny_plain' (without)."""
-    return TinyNetwork(num_classes, dropout=0.0 if name == "tiny_plain" else 0.2)
+class TinyTask(ClassificationTask):
+    """Brings a network of its own: 'tiny' (with dropout) and 'tiny_plain' (without)."""
+
+    kinds = tuple(kind for kind in ClassificationTask.kinds if kind.option != "network")
+
+    @classmethod
+    def check(cls, config: ClassificationConfig) -> None:
+        """The catalogue does not know it."""
+
+    @classmethod
+    def build_network(cls, config: ClassificationConfig, num_classes: int) -> nn.Module:
+        """With new weights."""
+        return TinyNetwork(num_classes, dropout=0.0 if config.network == "tiny_plain" else 0.2)
+
+
+def train(config: ClassificationConfig, path: Path, **options: Any) -> int:
+    """Trains in this process; gives the exit code."""
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    return start.train(config, path, world, TinyTask, folder=Path(__file__).parent, **options)
 
 
 TINY = ClassificationConfig(
@@ -60,7 +80,5 @@ TINY = ClassificationConfig(
 )
 
 if __name__ == "__main__":
-    recipe.build_network = build_tiny  # pyright: ignore[reportAttributeAccessIssue]
-    recipe.check_backbone_name = lambda name: None
     torch.set_num_threads(1)  # as the launcher sets it for several processes: sums are then taken in the same order
-    recipe.main({"tiny": TINY}, __file__)
+    main({"tiny": TINY}, __file__, task=TinyTask)
