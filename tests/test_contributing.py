@@ -1,6 +1,7 @@
 """CONTRIBUTING.md: each thing that it says how to add is added to a copy of the tree, in the files that it names alone.
 
-What is added lies in `tests/added/` (and `tests/datasets/lines_format.py`). Each test then runs it there, as one program.
+What is added lies in `tests/added/` (and `tests/datasets/lines_format.py`). Each test then runs it there, in one program,
+which takes some seconds: torch is imported anew.
 """
 
 import re
@@ -32,9 +33,11 @@ def train(*args):
     except SystemExit as end:
         assert end.code == 0, end.code
 """
-BOXES = IMAGES.replace("recipes.classification", "recipes.detection").replace(
-    '"--batch-size", "4"', '"--batch-size", "2"'
-).replace(', "--num-classes", "None"', "")
+BOXES = (
+    IMAGES.replace("recipes.classification", "recipes.detection")
+    .replace('"--batch-size", "4"', '"--batch-size", "2"')
+    .replace(', "--num-classes", "None"', "")
+)
 """Beginnings of programs: `train` is what train.py of the folder does with options."""
 
 
@@ -59,7 +62,7 @@ class Tree:
     def __init__(self, folder: Path) -> None:
         self.folder, self.outside = folder / "tree", folder / "outside"
         self.outside.mkdir()
-        unwanted = shutil.ignore_patterns("__pycache__", "runs")
+        unwanted = shutil.ignore_patterns("runs")  # compiled files are good for the copy too, and save it seconds
         for name in COPIED:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / name).is_dir():
@@ -84,7 +87,9 @@ class Tree:
         """Every file that is new or another."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
         names = [path.relative_to(self.folder).as_posix() for path in files]
-        return {n for n in names if not (ROOT / n).is_file() or (ROOT / n).read_bytes() != (self.folder / n).read_bytes()}
+        return {
+            n for n in names if not (ROOT / n).is_file() or (ROOT / n).read_bytes() != (self.folder / n).read_bytes()
+        }
 
     def assert_only(self, what: str, **placeholders: str) -> None:
         """Exactly the files of the page's row have been touched."""
@@ -100,7 +105,7 @@ class Tree:
         path = self.outside / "program.py"
         path.write_text(f"import torch\ntorch.set_num_threads(1)\n{program}", encoding="utf-8")
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{self.folder}:{cwd or self.outside}"}
-        environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "TINY_DATA": str(self.outside / "coco")}
+        environment |= {"OMP_NUM_THREADS": "1", "TINY_DATA": str(self.outside / "coco")}
         command = [sys.executable, str(path)]
         done = subprocess.run(
             command, cwd=cwd or self.outside, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -108,11 +113,8 @@ class Tree:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         return done.stdout
 
-    def put_experiment(self, name: str = "") -> None:
-        """A tiny experiment beside the tree: detection on two photos in COCO's format, or a copy of a folder."""
-        if name:
-            shutil.copy(ROOT / name / "config.py", self.outside / "config.py")
-            return
+    def put_experiment(self) -> None:
+        """A tiny experiment beside the tree: detection on two pictures in COCO's format."""
         text = (ROOT / "tests/recipes/tiny_detection.py").read_text(encoding="utf-8")
         (self.outside / "config.py").write_text(f'{text}\nCONFIGS = {{"tiny": TINY}}\n', encoding="utf-8")
         content = coco_content([(7, 3, 1, 2, 20, 20), (7, 90, 4, 4, 9, 9), (2, 3, 0, 0, 9, 9)])
@@ -127,12 +129,13 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def test_the_table_is_whole() -> None:
-    """Nine additions, each with as many files as it says and with something about it below; none takes more than before."""
+    """Nine additions, each with as many files as it says, none with more than before, and each explained below."""
     assert len(additions()) == 9
-    for what, (files, before, now) in additions().items():
-        assert len(set(files)) == len(files) == now <= before
-        assert re.search(rf"- \*\*A {what.removeprefix('a ').removeprefix('an ').split()[-1]}|- \*\*An? {what.split(' ', 1)[1]}",
-                         PAGE) or what.endswith("format"), what
+    for files, num_before, num_now in additions().values():
+        assert len(set(files)) == len(files) == num_now <= num_before
+    explained = {title.lower() for title in re.findall(r"^- \*\*(An? [\w ]+)\.\*\*", PAGE, flags=re.MULTILINE)}
+    formats = {"a detection format", "a classification format"}
+    assert explained == (additions().keys() - formats) | {"a data format", "a speed claim"}
 
 
 @pytest.mark.slow
@@ -141,13 +144,13 @@ def test_a_network(tree: Tree, image_folder: Path) -> None:
     tree.write("public/backbones/plainnet.py", (ADDED / "plainnet.py").read_text())
     family = '    "public.backbones.mobilenet_v1": ('
     tree.change("public/backbones/catalog.py", family, f'    "public.backbones.plainnet": ("plainnet",),\n{family}')
-    card = '    # mobilenet_v1.py\n'
+    card = "    # mobilenet_v1.py\n"
     ours = '    "plainnet": Card(42_016, 6_128_384, (8, 8, 16, 16, 32), "arithmetic", None, ""),\n'
     tree.change("public/backbones/cards.py", card, f"    # plainnet.py\n{ours}{card}")
     row = "| `plainnet` | 0.042 M | 0.006 G | 224 | c1-c5: 8, 8, 16, 16, 32 | 2, 4, 8, 16, 32 | arithmetic | - |  |\n"
     tree.change("README.md", "| `mobilenet_v1` | 4.232", f"{row}| `mobilenet_v1` | 4.232")
     tree.assert_only("a network", family="plainnet")
-    tree.put_experiment(EXAMPLE)
+    shutil.copy(ROOT / EXAMPLE / "config.py", tree.outside)
     tree.run(f"""{IMAGES}
 from pathlib import Path
 from public.backbones.cards import CARDS
@@ -222,7 +225,7 @@ def test_a_classification_format(tree: Tree) -> None:
     tree.change(table, imported, f"{imported}from public.datasets.numbered_images import NUMBERED\n")
     tree.change(table, "(IMAGENET, CIFAR100)", "(IMAGENET, CIFAR100, NUMBERED)")
     tree.assert_only("a classification format", format="numbered_images")
-    tree.put_experiment(EXAMPLE)
+    shutil.copy(ROOT / EXAMPLE / "config.py", tree.outside)
     for split in ("train", "val"):
         for name in ("cat-1", "cat-2", "dog-1", "dog-2"):
             write_image(tree.outside / "images" / split / f"{name}.png", 40, 30)
@@ -257,11 +260,11 @@ train("--data.metrics", "hits", "--best-metric", "hit_rate", "--detector.score-t
 def test_a_setting(tree: Tree) -> None:
     """Is shown in --help, refused out of range, recorded, restored, and does what it says."""
     owner, reader = "public/detectors/fcos/options.py", "public/detectors/fcos/decode.py"
-    field = '    centerness_weighted: bool = True\n'
+    field = "    centerness_weighted: bool = True\n"
     ours = '    score_factor: float = 1.0\n    """What every score is multiplied by."""\n'
     tree.change(owner, field, f"{ours}{field}")
-    first = '        require(self.box_weight > 0, '
-    check = '        require(0 < self.score_factor <= 1, f"detector.score_factor={self.score_factor} must lie within (0, 1].")\n'
+    first = "        require(self.box_weight > 0, "
+    check = '        require(0 < self.score_factor <= 1, "detector.score_factor must lie within (0, 1].")\n'
     tree.change(owner, first, f"{check}{first}")
     tree.change(reader, "        scores[kept],\n", "        options.score_factor * scores[kept],\n")
     tree.assert_only("a setting", kind="fcos")
@@ -316,8 +319,8 @@ class SquaredTask(ClassificationTask):
 import runpy, sys
 data = ["--data.folder", {str(image_folder)!r}, "--data.input-size", "32"]
 sys.argv = ["train.py", "--epochs", "1", "--batch-size", "4", "--runtime.num-workers", "0", "--runtime.device", "cpu",
-            "--schedule.warmup-epochs", "0", "--num-classes", "None", "--precision", "fp32", "--network", "mobilenet_v2",
-            *data]
+            "--schedule.warmup-epochs", "0", "--num-classes", "None", "--precision", "fp32",
+            "--network", "mobilenet_v2", *data]
 try:
     runpy.run_path("train.py", run_name="__main__")
 except SystemExit as end:
@@ -372,11 +375,12 @@ def test_a_trick(tree: Tree) -> None:
         return losses if weight is None else losses | {"penalty": weight * logits.square().mean()}
 """
     tree.change(recipe, loss, ours)
-    tree.change(f"{TRICKS}/config.py", '    "cutmix": {', '    "logit_penalty": {"logit_penalty": 0.5},\n    "cutmix": {')
+    tree.change(
+        f"{TRICKS}/config.py", '    "cutmix": {', '    "logit_penalty": {"logit_penalty": 0.5},\n    "cutmix": {'
+    )
     tree.change("tests/test_experiments.py", f'"{TRICKS}": 30', f'"{TRICKS}": 31')
     tree.assert_only("a trick")
-    tree.put_experiment(TRICKS)
-    tree.run("""
+    program = """
 from config import CONFIGS
 from public.config.command_line import parse_config
 from public.recipes.classification import ClassificationTask
@@ -385,4 +389,5 @@ assert CONFIGS["baseline"].logit_penalty is None
 task = ClassificationTask(ClassificationTask.build_network(row, 2), row, torch.float32)
 losses = task.losses(torch.tensor([[3.0, 1.0]]), torch.tensor([0]))
 assert losses["penalty"] == 2.5, losses
-""")
+"""
+    tree.run(program, cwd=tree.folder / TRICKS)

@@ -63,4 +63,6 @@ class Presence(Detector):
         """One box an image."""
         scores, labels = outputs.float().sigmoid().max(dim=1, keepdim=True)
         sides = sizes.original.flip(1)[:, None].float()  # [B, 1, 2], width and height
-        return Detections(torch.cat((self.options.margin * sides, (1 - self.options.margin) * sides), 2), scores, labels)
+        return Detections(
+            torch.cat((self.options.margin * sides, (1 - self.options.margin) * sides), 2), scores, labels
+        )
