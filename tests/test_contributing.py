@@ -1,6 +1,6 @@
 """CONTRIBUTING.md: each thing that it says how to add is added to a copy of the tree, in the files that it names alone.
 
-What is added lies in `tests/added/` (and `tests/datasets/lines_format.py`). Each test then runs it there, in one program,
+What is added lies in `tests/added/` (and `tests/datasets/lines_format.py`). Each test then runs it in one program,
 which takes some seconds: torch is imported anew.
 """
 
