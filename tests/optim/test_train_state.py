@@ -102,9 +102,7 @@ def test_a_checkpoint_whose_config_cannot_be_read_is_refused(tmp_path: Path, wor
 def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, world: World) -> None:
     """Of our format, but not written by a run."""
     save_checkpoint(tmp_path / "latest.pth", {"config": to_record(CONFIG), "model": {}})
-    with pytest.raises(
-        ValueError, match=r"latest\.pth is not a whole checkpoint of a run: it has no class_names"
-    ):
+    with pytest.raises(ValueError, match=r"latest\.pth is not a whole checkpoint of a run: it has no class_names"):
         new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY)
 
 
