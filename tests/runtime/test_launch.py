@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from public.optim.update import NonFiniteLossError
+from public.optim.step import NonFiniteLossError
 
 from public.config.checks import require
 from public.config.classification import ClassificationConfig
