@@ -16,7 +16,9 @@ from torch.distributed.run import parse_args as parse_torchrun
 
 from public.config.command_line import parse_config
 from public.config.experiment import load_configs
-from public.test_scripts import classification, detection
+from public.recipes.classification import ClassificationTask
+from public.recipes.detection import DetectionTask
+from public.test_scripts import classification, detection, request
 from public.test_scripts.detect_single_image import DetectOptions
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_imagenet import IMAGENET
@@ -84,7 +86,8 @@ def test_a_command(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             text = shlex.join(["python", args.training_script, *args.training_script_args])
     words = shlex.split(text)
     if words[:2] == ["python", "train.py"]:
-        parse_config(load_configs(ROOT / command.folder), words[2:])
+        task = DetectionTask if command.folder.startswith("detection") else ClassificationTask
+        parse_config(load_configs(ROOT / command.folder), words[2:], task.kinds)
     elif words[0] == "./test.sh":
         parse_test(command.folder, words[1:], monkeypatch)
     elif "detect_single_image" in text:
@@ -97,13 +100,13 @@ def test_a_command(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def parse_test(folder: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What test.sh does, up to the point where it evaluates."""
     ran: list[object] = []
+    monkeypatch.setattr(request, "join_world", lambda device: contextlib.nullcontext(ONE_PROCESS))
     for script in (classification, detection):
-        monkeypatch.setattr(script, "join_world", lambda device: contextlib.nullcontext(ONE_PROCESS))
         monkeypatch.setattr(script, "run", lambda *given: ran.append(given))
     kind = re.search(r"test_on_(\w+)", (ROOT / folder / "test.sh").read_text())
     assert kind is not None
     if kind[1] == "imagenet":
-        classification.main(IMAGENET, 224, [str(ROOT / folder), *args])
+        classification.main(IMAGENET, [str(ROOT / folder), *args])
     else:
         detection.main(TEST_SCRIPTS[kind[1]], [str(ROOT / folder), *args])
     assert len(ran) == 1
