@@ -100,6 +100,7 @@ def test_a_command(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def parse_test(folder: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What test.sh does, up to the point where it evaluates."""
     ran: list[object] = []
+    monkeypatch.setattr(request, "open_ours", lambda weights, experiment: None)  # a file of weights alone
     monkeypatch.setattr(request, "join_world", lambda device: contextlib.nullcontext(ONE_PROCESS))
     for script in (classification, detection):
         monkeypatch.setattr(script, "run", lambda *given: ran.append(given))
