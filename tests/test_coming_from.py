@@ -15,7 +15,8 @@ from torch.distributed.launch import parse_args as parse_launch
 from torch.distributed.run import parse_args as parse_torchrun
 
 from public.config.command_line import parse_config
-from public.config.experiment import load_configs
+from public.config.detection import DetectionConfig
+from public.config.experiment import Experiment, load_configs
 from public.recipes.classification import ClassificationTask
 from public.recipes.detection import DetectionTask
 from public.test_scripts import classification, detection, request
@@ -23,12 +24,14 @@ from public.test_scripts.detect_single_image import DetectOptions
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_imagenet import IMAGENET
 from public.test_scripts.test_on_voc import VOC
+from public.weights.trained import Trained
 from tests.recipes.runs import ONE_PROCESS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "COMING_FROM.md").read_text(encoding="utf-8")
 LAUNCHERS = {"python -m torch.distributed.launch ": parse_launch, "torchrun ": parse_torchrun}
-TEST_SCRIPTS = {"coco": COCO, "voc": VOC}
+TEST_SCRIPTS = {"imagenet": (classification, IMAGENET), "coco": (detection, COCO), "voc": (detection, VOC)}
+"""By the end of the module's name: what its `main` is, and what it is given."""
 
 
 class Command(NamedTuple):
@@ -86,10 +89,15 @@ def test_a_command(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             text = shlex.join(["python", args.training_script, *args.training_script_args])
     words = shlex.split(text)
     if words[:2] == ["python", "train.py"]:
-        task = DetectionTask if command.folder.startswith("detection") else ClassificationTask
-        parse_config(load_configs(ROOT / command.folder), words[2:], task.kinds)
+        configs = load_configs(ROOT / command.folder)
+        task = DetectionTask if isinstance(next(iter(configs.values())), DetectionConfig) else ClassificationTask
+        parse_config(configs, words[2:], task.kinds)
     elif words[0] == "./test.sh":
-        parse_test(command.folder, words[1:], monkeypatch)
+        kind = re.search(r"test_on_(\w+)", (ROOT / command.folder / "test.sh").read_text())
+        assert kind is not None
+        parse_test(kind[1], [str(ROOT / command.folder), *words[1:]], monkeypatch)
+    elif "test_on_" in text:
+        parse_test(words[2].rpartition("test_on_")[2], [*words[3:], "--weights", "FILE"], monkeypatch)
     elif "detect_single_image" in text:
         tyro.cli(DetectOptions, args=[word for word in words if word not in ("python", "-m")][1:])
     else:
@@ -97,19 +105,25 @@ def test_a_command(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         parse_module(words[2], words[3:])
 
 
-def parse_test(folder: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What test.sh does, up to the point where it evaluates."""
+def parse_test(kind: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test script does, up to the point where it evaluates.
+
+    A file that the page names is one of theirs, weights alone; a row's own best.pth is a checkpoint of ours.
+    """
+    script, data = TEST_SCRIPTS[kind]
     ran: list[object] = []
-    monkeypatch.setattr(request, "open_ours", lambda weights, experiment: None)  # a file of weights alone
+
+    def opened(weights: str, experiment: Experiment | None) -> Trained | None:
+        path = Path(weights)
+        if not path.is_absolute():
+            return None
+        row = next(row for row in load_configs(path.parents[3]).values() if row.name == path.parents[1].name)
+        return Trained(path, row, ["thing"], None, None, {})
+
+    monkeypatch.setattr(request, "open_ours", opened)
     monkeypatch.setattr(request, "join_world", lambda device: contextlib.nullcontext(ONE_PROCESS))
-    for script in (classification, detection):
-        monkeypatch.setattr(script, "run", lambda *given: ran.append(given))
-    kind = re.search(r"test_on_(\w+)", (ROOT / folder / "test.sh").read_text())
-    assert kind is not None
-    if kind[1] == "imagenet":
-        classification.main(IMAGENET, [str(ROOT / folder), *args])
-    else:
-        detection.main(TEST_SCRIPTS[kind[1]], [str(ROOT / folder), *args])
+    monkeypatch.setattr(script, "run", lambda *given: ran.append(given))
+    script.main(data, args)
     assert len(ran) == 1
 
 
