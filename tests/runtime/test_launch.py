@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from public.optim.step import NonFiniteLossError
 
 from public.config.checks import require
 from public.config.classification import ClassificationConfig
 from public.config.run import RuntimeConfig
+from public.optim.step import NonFiniteLossError
 from public.runtime import launch as launch_module
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import World
