@@ -1,6 +1,7 @@
 """The shape of the package: imports point one way, and nothing hides in an __init__.py."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -124,6 +125,7 @@ def test_experiments_import_their_config_and_public_alone() -> None:
         for name in imports_of(path):
             assert not name.startswith("."), f"{path}: {name}"
             assert not name.split(".")[0].endswith("experiments"), f"{path}: {name}"
+            assert name.split(".")[0] not in ("tests", "benchmarks"), f"{path}: {name}"
 
 
 FORMATS = ("coco", "voc", "imagenet", "cifar100")
@@ -147,3 +149,55 @@ def test_nothing_else_asks_which_format_it_is() -> None:
     assert {name for name in NAMED_BY if places[name]} == set(NAMED_BY), "the sweep finds what is there"
     found = {name: lines for name, lines in places.items() if lines and name not in NAMED_BY}
     assert found == {}
+
+
+RECORD_READERS = ("config/record.py", "config/upgrade.py")
+"""The files that know how a config lies in config.json and in checkpoints."""
+
+
+def looked_up_in(node: ast.AST) -> tuple[ast.expr, str] | None:
+    """`x` and "key" of x["key"] and x.get("key"); None for anything else."""
+    if isinstance(node, ast.Subscript):
+        of, key = node.value, node.slice
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:
+        of, key = node.func.value, node.args[0]
+    else:
+        return None
+    return (of, key.value) if isinstance(key, ast.Constant) and isinstance(key.value, str) else None
+
+
+def looks_into_records(source: str) -> list[str]:
+    """Every expression that looks up a setting in a record: state["config"]["seed"], record["data"]["folder"]."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match looked_up_in(node):
+            case (ast.Name(id="config"), _):
+                found.append(ast.unparse(node))
+            case (of, _) if (within := looked_up_in(of)) is not None:
+                if within[1] == "config" or "record" in ast.unparse(within[0]):
+                    found.append(ast.unparse(node))
+    return found
+
+
+def test_nothing_else_looks_into_a_record() -> None:
+    """A record becomes a config first, whatever its format: so no other file depends on how it lies."""
+    places = {path.relative_to(PACKAGE).as_posix(): looks_into_records(path.read_text("utf-8")) for path in FILES}
+    assert set(RECORD_READERS) <= set(places)
+    assert places["config/upgrade.py"], "the sweep finds what is there"
+    assert {name: lines for name, lines in places.items() if lines and name not in RECORD_READERS} == {}
+    seen = ('a["config"]["data"]', 'b.get("config").get("x")', 'record["data"]["folder"]', 'config["seed"]')
+    assert [len(looks_into_records(one)) for one in seen] == [1] * 4
+    assert [looks_into_records(one) for one in ('c["model"]["x"]', 'd["config"]', "config.data.folder")] == [[]] * 3
+
+
+def test_the_config_names_later_folders_in_records_alone() -> None:
+    """The folder that everything builds on imports nothing but itself; what a record names is imported by name."""
+    for path in FILES:
+        if path.parent != PACKAGE / "config":
+            continue
+        ours = {name for name in imports_of(path) if name.startswith("public.")}
+        assert {name for name in ours if not name.startswith("public.config")} == set(), path
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        named = {text for text in texts if isinstance(text, str) and re.fullmatch(r"public(\.\w+)+", text)}
+        assert not named or f"config/{path.name}" in RECORD_READERS, f"{path} names {named}"

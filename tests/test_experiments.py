@@ -1,14 +1,14 @@
 """Every experiment folder: complete, of the agreed form, importable without data, and buildable."""
 
 import ast
-import importlib.util
+import json
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,62 +18,33 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from public.backbones.build import build_network
+from public.backbones import build as backbones
 from public.backbones.catalog import list_backbones
-from public.config.classification import ClassificationConfig, NetworkConfig
-from public.config.command_line import choose_row
+from public.backbones.options import given
+from public.config.calls import build_all
+from public.config.classification import ClassificationConfig
+from public.config.command_line import choose_row, parse_config, with_kinds
 from public.config.detection import DetectionConfig
-from public.detectors.catalog import build_detector, list_detectors
+from public.config.experiment import PREFIX, Experiment, load_configs
+from public.config.options import Kind, NetworkOptions
+from public.config.record import from_record, to_record
+from public.datasets.cifar100 import Cifar100Data
+from public.datasets.detection import canvas_size
+from public.detectors import catalog as detectors
+from public.detectors.catalog import list_detectors
+from public.recipes.classification import ClassificationTask
+from public.recipes.detection import DetectionTask
 from public.transforms import detection
-from public.transforms.batch import BatchTransform
-from public.transforms.detection import DetectionSample, DetectionTransform
+from public.transforms.detection import DetectionSample
+from tests.old_runs.make import old_records
 from tests.published_rows import PUBLISHED, Published
 
 assert v2  # what the configs import is imported before them, so that only their own files are seen to be opened
 
 ROOT = Path(__file__).parents[1]
-# Number of rows of each experiment.
-EXPERIMENTS = {
-    "cifar100_experiments/resnet50cifar": 5,
-    "imagenet_experiments/resnet_imagenet_DataParallel_train_example": 7,
-    "imagenet_experiments/resnet_imagenet_DistributedDataParallel_train_example": 2,
-    "imagenet_experiments/resnet_sample_train_example": 1,
-    "imagenet_experiments/efficientnet_imagenet_DataParallel_train_example": 8,
-    "imagenet_experiments/darknet_imagenet_DataParallel_train_example": 3,
-    "imagenet_experiments/vovnet_imagenet_DataParallel_train_example": 7,
-    "imagenet_experiments/regnet_imagenet_DataParallel_train_example": 12,
-    "imagenet_experiments/resnet_imagenet": 2,
-    "imagenet_experiments/resnet_v2_imagenet": 5,
-    "imagenet_experiments/resnext_imagenet": 2,
-    "imagenet_experiments/wide_resnet_imagenet": 2,
-    "imagenet_experiments/regnetx_imagenet": 12,
-    "imagenet_experiments/regnety_imagenet": 2,
-    "imagenet_experiments/resnest_imagenet": 1,
-    "imagenet_experiments/octresnet_imagenet": 2,
-    "imagenet_experiments/mobilenet_imagenet": 4,
-    "imagenet_experiments/ghostnet_imagenet": 2,
-    "imagenet_experiments/proxylessnas_imagenet": 3,
-    "imagenet_experiments/detnet59_imagenet": 2,
-    "imagenet_experiments/resnet50_tricks_imagenet": 30,
-    "detection_experiments/resnet50_retinanet_coco_distributed_apex_resize667": 1,
-    "detection_experiments/resnet101_retinanet_coco_distributed_apex_resize667": 1,
-    "detection_experiments/resnet50_retinanet_coco_distributed_apex_resize1000": 1,
-    "detection_experiments/resnet50_fcos_coco_distributed_apex_resize667": 1,
-    "detection_experiments/resnet101_fcos_coco_distributed_apex_resize667": 1,
-    "detection_experiments/resnet50_fcos_coco_distributed_apex_resize1000": 1,
-    "detection_experiments/resnet18_centernet_coco_distributed_apex_resize512": 1,
-    "detection_experiments/resnet101_centernet_coco_distributed_apex_resize512": 1,
-    "detection_experiments/resnet50_retinanet_voc_distributed_apex_resize667": 1,
-    "detection_experiments/resnet50_retinanet_voc_distributed_apex_resize667_usecocopre": 1,
-    "detection_experiments/detnet59_faster_rcnn_voc": 2,
-    "detection_experiments/resnet101_faster_rcnn_voc": 2,
-    "detection_experiments/detnet59_cascade_rcnn_voc": 2,
-    "detection_experiments/detnet59_faster_rcnn_coco": 1,
-    "detection_experiments/resnet50_faster_rcnn_coco": 1,
-    "detection_experiments/resnet50_retinanet_voc2012_finetune": 2,
-    "detection_experiments/resnet18_fcos_sample_train_example": 1,
-    "detection_experiments/mobilenet_v2_fcos_bloodcells_train_example": 2,
-}
+EXPERIMENTS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*_experiments/*/config.py"))
+OLD = old_records()
+"""Of the rows that there were at commit 20741d7, by folder/row."""
 Row = ClassificationConfig | DetectionConfig
 listeners: list[list[str]] = []
 
@@ -97,25 +68,33 @@ def files_opened() -> Iterator[list[str]]:
         listeners.pop()
 
 
-def load_rows(folder: str) -> dict[str, Row]:
-    """CONFIGS, as a fresh import of the experiment's config.py gives them."""
-    spec = importlib.util.spec_from_file_location("config_under_test", ROOT / folder / "config.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.CONFIGS
+def load_rows(folder: str) -> Mapping[str, Row]:
+    """CONFIGS of the experiment's config.py."""
+    return load_configs(ROOT / folder)
 
 
 ROWS = [(folder, name) for folder in EXPERIMENTS for name in load_rows(folder)]
 
 
-def test_every_experiment_is_listed_here() -> None:
-    """39 folders with 137 rows in all; a folder that holds more than old runs is an experiment."""
+def test_every_folder_is_an_experiment() -> None:
+    """One that holds more than old runs has a config.py; the rows of old are all there, under their names."""
     holding = {path.parent for path in ROOT.glob("*_experiments/*/*") if path.name not in ("runs", "__pycache__")}
-    assert sorted(str(folder.relative_to(ROOT)) for folder in holding) == sorted(EXPERIMENTS)
-    assert {folder: len(load_rows(folder)) for folder in EXPERIMENTS} == EXPERIMENTS
-    assert (len(EXPERIMENTS), len(ROWS)) == (39, 137)
+    assert sorted(str(folder.relative_to(ROOT)) for folder in holding) == EXPERIMENTS
+    assert OLD.keys() <= {f"{folder}/{name}" for folder, name in ROWS}
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS)
+def test_a_folder_holds_what_it_needs(folder: str) -> None:
+    """config.py, train.py and test.sh; other modules are the folder's own classes, which one of the two imports."""
+    files = {path.name for path in (ROOT / folder).iterdir() if path.name not in ("runs", "__pycache__")}
+    modules = {path.stem for path in (ROOT / folder).glob("*.py")}
+    assert {"config.py", "train.py", "test.sh"} <= files
+    assert files == {"test.sh", *(f"{stem}.py" for stem in modules)}
+    imported = {"train"}
+    for name in ("config.py", "train.py"):
+        tree = ast.parse((ROOT / folder / name).read_text(encoding="utf-8"))
+        imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert modules <= imported
 
 
 @pytest.mark.parametrize("folder", EXPERIMENTS)
@@ -123,10 +102,13 @@ def test_a_config_opens_no_file(folder: str, monkeypatch: pytest.MonkeyPatch, tm
     """With DATA_ROOT pointing nowhere: python's own source files are all that is opened, and no GPU is woken."""
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "nowhere"))
     was_initialised = torch.cuda.is_initialized()
+    for path in (ROOT / folder).glob("*.py"):
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
     with files_opened() as files:
         load_rows(folder)
     assert str(ROOT / folder / "config.py") in files or any("config.cpython" in name for name in files)
-    assert [name for name in files if not re.search(r"\.pyc?(\.\d+)?$", name)] == []
+    others = [name for name in files if not re.search(r"\.pyc?(\.\d+)?$", name)]
+    assert [name for name in others if name not in sys.path] == [], "but for the folders that imports are looked for in"
     assert torch.cuda.is_initialized() == was_initialised
 
 
@@ -193,13 +175,13 @@ def test_every_network_has_a_row() -> None:
 
 
 def test_a_trick_is_one_setting() -> None:
-    """Each of the 29 rows differs from the baseline in its name and one more field, and no two are alike."""
+    """Each row differs from the baseline in its name and one more field, and no two are alike."""
     baseline, *tricks = load_rows("imagenet_experiments/resnet50_tricks_imagenet").values()
     names = [f.name for f in fields(ClassificationConfig)]
     changes = [{name: getattr(row, name) for name in names} for row in (baseline, *tricks)]
     differing = [[name for name in names[1:] if change[name] != changes[0][name]] for change in changes[1:]]
-    assert [len(found) for found in differing] == [1] * 29
-    assert len({str([v for name, v in change.items() if name != "name"]) for change in changes}) == 30
+    assert [len(found) for found in differing] == [1] * len(tricks)
+    assert len({str([v for name, v in change.items() if name != "name"]) for change in changes}) == len(changes)
 
 
 @pytest.mark.parametrize(("folder", "name"), ROWS)
@@ -232,19 +214,20 @@ def test_a_rows_network_builds(folder: str, name: str) -> None:
     """On the meta device, where weights take neither time nor memory: outputs for its input size."""
     row = load_rows(folder)[name]
     if isinstance(row, DetectionConfig):
+        canvas = canvas_size(row.data)
         with torch.device("meta"):
-            detector = build_detector(row.network, num_classes=row.num_classes or 80, **row.detector.options()).eval()
-            assert detector(torch.zeros(2, 3, *row.canvas_size)).canvas_size == row.canvas_size
+            detector = detectors.build_from_options(row.num_classes or 80, row.detector).eval()
+            assert detector(torch.zeros(2, 3, *canvas)).canvas_size == canvas
         return
     num_classes = row.num_classes or 100
-    assert logits_shape(row.network, num_classes, row.input_size, row.network_options) == (2, num_classes)
+    assert logits_shape(row.network, num_classes, row.data.input_size, row.network_options) == (2, num_classes)
 
 
 @cache
-def logits_shape(name: str, num_classes: int, input_size: int, options: NetworkConfig) -> torch.Size:
+def logits_shape(name: str, num_classes: int, input_size: int, options: NetworkOptions) -> torch.Size:
     """Of two images; several rows have the same network, which is built once."""
     with torch.device("meta"):
-        network = build_network(name, num_classes, **options.options()).eval()
+        network = backbones.build_from_options(name, num_classes, options).eval()
         return network(torch.zeros(2, 3, input_size, input_size)).shape
 
 
@@ -257,22 +240,62 @@ def test_a_row_fits_the_gpus_that_its_card_speaks_of(folder: str, name: str) -> 
 
 
 @pytest.mark.parametrize(("folder", "name"), ROWS)
+def test_a_row_comes_back_from_its_record(folder: str, name: str) -> None:
+    """As it stands and as the command line makes it: equal, however often it was written as JSON."""
+    experiment = Experiment(ROOT / folder)
+    row = load_rows(folder)[name]
+    for config in (row, with_kinds(row, kinds_of(row))):
+        again = from_record(json.loads(json.dumps(to_record(config, experiment))), experiment)
+        assert again == config
+        assert to_record(again, experiment) == to_record(config, experiment)
+
+
+@pytest.mark.parametrize(("folder", "name"), ROWS)
+def test_a_row_is_what_its_command_makes(folder: str, name: str) -> None:
+    """`python train.py <row>` trains the row; only the kind of its network's options is the parser's to choose."""
+    row = load_rows(folder)[name]
+    parsed, fresh = parse_config({name: row}, [name], kinds_of(row))
+    assert (parsed, fresh) == (with_kinds(row, kinds_of(row)), False)
+    if isinstance(row, ClassificationConfig):
+        assert isinstance(parsed, ClassificationConfig)
+        assert given(parsed.network_options) == given(row.network_options)
+        parsed = replace(parsed, network_options=row.network_options)
+    assert parsed == row
+
+
+def kinds_of(row: Row) -> Sequence[Kind]:
+    """Of the row's task."""
+    return DetectionTask.kinds if isinstance(row, DetectionConfig) else ClassificationTask.kinds
+
+
+@pytest.mark.parametrize("key", OLD)
+def test_a_rows_size_is_what_it_was(key: str) -> None:
+    """What was stated beside the data, and checked against it, follows from the transforms now."""
+    folder, _, name = key.rpartition("/")
+    row = load_rows(folder)[name]
+    if isinstance(row, DetectionConfig):
+        assert list(canvas_size(row.data)) == OLD[key]["canvas_size"]
+    else:
+        assert row.data.input_size == OLD[key]["input_size"]
+
+
+@pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_transforms_give_the_stated_input_size(folder: str, name: str) -> None:
     """uint8 images of another shape come out as uint8 [3, input_size, input_size]."""
     row = load_rows(folder)[name]
     if isinstance(row, DetectionConfig):
         check_canvas(row)
         return
-    size = row.input_size
+    size = row.data.input_size
+    train, val = (build_all(calls, size) for calls in (row.data.train_transforms, row.data.val_transforms))
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     image = torch.zeros(3, 300, 260, dtype=torch.uint8)
-    if row.data.dataset == "cifar100":
-        for transform in row.data.train_transforms:
-            kind: BatchTransform = transform  # pyright: ignore[reportAssignmentType]
-            images = kind(images, torch.zeros(2, kind.num_draws, dtype=torch.float64))
+    if isinstance(row.data, Cifar100Data):
+        for transform in train:
+            images = transform(images, torch.zeros(2, transform.num_draws, dtype=torch.float64))
         assert (images.shape, images.dtype) == ((2, 3, size, size), torch.uint8)
         return
-    for transforms in (row.data.train_transforms, row.data.val_transforms):
+    for transforms in (train, val):
         output = image
         for transform in transforms:
             output = transform(output)
@@ -281,27 +304,36 @@ def test_transforms_give_the_stated_input_size(folder: str, name: str) -> None:
 
 def check_canvas(row: DetectionConfig) -> None:
     """A picture of 4 to 3 comes out on the stated canvas."""
-    for transforms in (row.data.train_transforms, row.data.val_transforms):
+    for calls in (row.data.train_transforms, row.data.val_transforms):
         sample = DetectionSample(
             np.zeros((480, 640, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (480, 640)
         )
-        for transform in transforms:
-            kind: DetectionTransform = transform  # pyright: ignore[reportAssignmentType]
-            assert isinstance(kind, vars(detection)[type(kind).__name__])
-            sample = kind(sample, np.full(kind.num_draws, 0.99))  # of several sizes the last
-        assert (sample.image.shape, sample.image.dtype) == ((*row.canvas_size, 3), np.uint8)
+        for transform in build_all(calls, row.data.input_size):
+            assert isinstance(transform, vars(detection)[type(transform).__name__])
+            sample = transform(sample, np.full(transform.num_draws, 0.99))  # of several sizes the last
+        assert (sample.image.shape, sample.image.dtype) == ((*canvas_size(row.data), 3), np.uint8)
 
 
 @pytest.mark.parametrize("folder", EXPERIMENTS)
 def test_train_py_is_of_the_short_form(folder: str) -> None:
-    """A docstring and three statements, so that there is nothing to drift."""
+    """A docstring and three statements, so that there is nothing to drift; one more where the task is the folder's."""
     statements = ast.parse((ROOT / folder / "train.py").read_text(encoding="utf-8")).body
     docstring, *code = [ast.unparse(statement) for statement in statements]
     assert "config.py" in docstring
     assert re.search(r"public/recipes/\w+\.py", docstring)
     assert code[0] == "from config import CONFIGS"
-    assert re.fullmatch(r"from public\.recipes\.(classification|detection) import main", code[1])
-    assert code[2:] == ["if __name__ == '__main__':\n    main(CONFIGS, __file__)"]
+    recipe = re.fullmatch(r"from public\.recipes\.(classification|detection) import main", code[-2])
+    assert recipe is not None
+    if len(code) == 3:
+        assert code[-1] == "if __name__ == '__main__':\n    main(CONFIGS, __file__)"
+        return
+    own = re.fullmatch(r"from (\w+) import (\w+)", code[1])
+    assert own is not None
+    assert (len(code), code[-1]) == (4, f"if __name__ == '__main__':\n    main(CONFIGS, __file__, task={own[2]})")
+    usual = {"classification": ClassificationTask, "detection": DetectionTask}[recipe[1]]
+    task = Experiment(ROOT / folder).find(f"{PREFIX}{own[1]}.{own[2]}")
+    assert issubclass(task, usual)
+    assert Experiment(ROOT / folder).name_of(task) == f"{PREFIX}{own[1]}.{own[2]}", "what checkpoints call it"
 
 
 @pytest.mark.parametrize("folder", EXPERIMENTS)
@@ -312,7 +344,7 @@ def test_test_sh_evaluates_its_own_folder(folder: str) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "#!/usr/bin/env bash"
     (command,) = [line for line in lines if line and not line.startswith("#")]
-    (dataset,) = {row.data.dataset for row in load_rows(folder).values()}
+    (dataset,) = {row.data.kind for row in load_rows(folder).values()}
     module = f"public.test_scripts.test_on_{dataset}"
     assert command == f'exec "${{PYTHON:-python}}" -m {module} "$(dirname "$0")" "$@"'
     assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from public.backbones.features import Backbone
 from public.backbones.levels import Step, levels_by_stride
-from public.backbones.options import DropPathOptions, given, require_epsilon
+from public.backbones.options import NormEpsOptions, given
 from public.layers.batch_norm import set_batch_norms_
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
@@ -93,7 +93,7 @@ def _stage(row: Row, in_channels: int) -> list[MBConv]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientNetOptions(DropPathOptions):
+class EfficientNetOptions(NormEpsOptions):
     """What can be set on every EfficientNet."""
 
     kind: ClassVar[str] = "efficientnet"
@@ -103,10 +103,6 @@ class EfficientNetOptions(DropPathOptions):
     """Share of the training images that skip a block after the last; it grows linearly from 0. None: 0.2."""
     norm_eps: float | None = None
     """Epsilon of the batch norms. None: 1e-5, from B5 on 1e-3."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_epsilon(self.norm_eps)
 
 
 class EfficientNet(Backbone):

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from public.backbones.features import Backbone
 from public.backbones.levels import Step, levels_by_stride
-from public.backbones.options import DropPathOptions, given, require_epsilon
+from public.backbones.options import NormEpsOptions, given
 from public.layers.batch_norm import set_batch_norms_
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
@@ -100,7 +100,7 @@ class InvertedResidual(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MobileNetV3Options(DropPathOptions):
+class MobileNetV3Options(NormEpsOptions):
     """What can be set on every MobileNetV3."""
 
     kind: ClassVar[str] = "mobilenet_v3"
@@ -108,10 +108,6 @@ class MobileNetV3Options(DropPathOptions):
     """Share of the last hidden features that are dropped before the classifier. None: 0.2."""
     norm_eps: float | None = None
     """Epsilon of the batch norms. None: 1e-3."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_epsilon(self.norm_eps)
 
 
 class MobileNetV3(Backbone):

@@ -24,9 +24,18 @@ class DropPathOptions(NetworkOptions):
         require(value is None or 0 <= value < 1, f"network_options.drop_path={value} must lie within [0, 1).")
 
 
-def require_epsilon(value: float | None) -> None:
-    """Raises ValueError unless the setting `norm_eps` is a number above 0, or None."""
-    require(value is None or value > 0, f"network_options.norm_eps={value} must be greater than 0.")
+@dataclass(frozen=True, kw_only=True)
+class NormEpsOptions(DropPathOptions):
+    """Of a family whose blocks can be skipped, and whose weights come with different epsilons."""
+
+    kind: ClassVar[str] = "any network with norm_eps"
+    norm_eps: float | None = None
+    """Epsilon of the batch norms."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        value = self.norm_eps
+        require(value is None or value > 0, f"network_options.norm_eps={value} must be greater than 0.")
 
 
 def own_settings(kind: type[NetworkOptions]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
-from public.config.checks import require, require_at_least, require_one_of
+from public.config.checks import require, require_at_least, require_one_of, require_share
 
 OptionsT = TypeVar("OptionsT", bound="Options")
 
@@ -71,9 +71,15 @@ class DetectorOptions(Options):
     """Levels of the backbone, from the stem on, whose weights do not train: 0 none, 1 the stem, 2 also c2, ..."""
     frozen_batch_norm: bool = False
     """Whether the backbone's batch norms keep the statistics and weights they came with."""
+    score_threshold: float = 0.05
+    """Detections with a lower score are left out."""
+    max_detections: int = 100
+    """Of an image."""
 
     def __post_init__(self) -> None:
         require_at_least("detector.frozen_stages", self.frozen_stages, 0)
+        require_share("detector.score_threshold", self.score_threshold)
+        require_at_least("detector.max_detections", self.max_detections, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

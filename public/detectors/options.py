@@ -48,20 +48,14 @@ class PyramidOptions(DetectorOptions):
     """Of the pyramid."""
     channels: int = 256
     """Of the pyramid and the heads."""
-    score_threshold: float = 0.05
-    """Detections with a lower score are left out."""
     iou_threshold: float = 0.5
     """Of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression)."""
-    max_detections: int = 100
-    """Of an image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         plain_levels(self.levels, self.extra_levels)
-        for name in ("score_threshold", "iou_threshold"):
-            require_share(f"detector.{name}", getattr(self, name))
-        for name in ("channels", "max_detections"):
-            require_at_least(f"detector.{name}", getattr(self, name), 1)
+        require_share("detector.iou_threshold", self.iou_threshold)
+        require_at_least("detector.channels", self.channels, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

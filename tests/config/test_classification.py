@@ -63,7 +63,7 @@ def test_mixing_refuses(fields: dict[str, Any], message: str) -> None:
 def test_network_options_refuse(name: str, kind: type[NetworkOptions]) -> None:
     """A share of 1 would leave nothing; only what is given is passed on."""
     with pytest.raises(ValueError, match=rf"network_options\.{name}=1\.0 must lie within \[0, 1\)"):
-        kind(**{name: 1.0})
+        kind(**{name: 1.0})  # pyright: ignore[reportArgumentType]
     chosen: Any = {name: 0.0, "activation": "swish"}
     assert given(kind(**chosen)) == chosen
 

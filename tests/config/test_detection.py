@@ -1,12 +1,14 @@
 """Detection configs: settings that contradict each other, and what goes together."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, retinanet_resnet50_fpn
 
 from public.config.calls import SIZE, Call
+from public.config.command_line import parse_config
 from public.config.data import IMAGENET_MEAN
 from public.config.detection import DetectionConfig
 from public.config.record import from_record, to_record
@@ -15,9 +17,13 @@ from public.datasets.voc import VocData
 from public.detectors.catalog import DETECTORS, build_from_options
 from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.detectors.fcos.options import FCOSOptions
+from public.detectors.retinanet.options import RetinaNetOptions
 from public.evaluation.detection import check_metrics
 from public.optim.options import AdamWOptions, ConstantOptions
+from public.recipes.detection import DetectionTask
 from public.transforms.detection import RandomHorizontalFlip, SquareResize
+from public.weights.loading import load_weights
+from tests.detectors.test_options import DEFAULTS, FIELDS, as_arguments, given
 
 INFINITY, NAN = float("inf"), float("nan")
 RESIZE = Call(SquareResize, size=SIZE)
@@ -51,7 +57,7 @@ def row() -> DetectionConfig:
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields", "message"),
+    ("kind", "changes", "message"),
     [
         (CocoData, {"std": (0.2, 0.0, 0.2)}, r"data\.std=\(0\.2, 0\.0, 0\.2\) must be above 0"),
         (CocoData, {"train_splits": ()}, r"data\.train_splits must name at least one split"),
@@ -59,7 +65,7 @@ def row() -> DetectionConfig:
         (
             CocoData,
             {"train_splits": ("a", "b")},
-            r"data\.dataset='coco' takes one split each in data\.train_splits and",
+            r"data\.dataset='coco' takes one split each in data\.train_splits",
         ),
         (CocoData, {"val_splits": ("a", "b")}, r"data\.dataset='coco' takes one split each"),
         (VocData, {"class_names": ("cat",), "class_file": "x.txt"}, r"both name the classes: give one of them"),
@@ -71,17 +77,17 @@ def row() -> DetectionConfig:
         (CocoData, {"input_size": 100000}, r"data\.input_size=100000 must lie within 1\.\.8192 pixels"),
     ],
 )
-def test_data_refuses(kind: Any, fields: dict[str, Any], message: str) -> None:
+def test_data_refuses(kind: Any, changes: dict[str, Any], message: str) -> None:
     """Splits that are missing or too many, classes named twice or for nothing, a division by zero."""
     with pytest.raises(ValueError, match=message):
-        kind(**{CocoData: COCO, VocData: VOC}[kind] | fields)
+        kind(**{CocoData: COCO, VocData: VOC}[kind] | changes)
 
 
 @pytest.mark.parametrize("name", ["class_names", "class_file"])
 def test_cocos_annotations_name_the_classes(name: str) -> None:
     """There is no such setting."""
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
-        CocoData(**COCO | {name: None})
+        CocoData(**COCO, **{name: None})  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def test_what_voc_may_do() -> None:
@@ -94,7 +100,7 @@ def test_what_voc_may_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("changes", "message"),
     [
         ({"new_class_head": True}, r"new_class_head=True has no effect without initial_weights"),
         (
@@ -111,14 +117,14 @@ def test_what_voc_may_do() -> None:
         ({"data": CocoData(**COCO, std=(0.5, 0.5, INFINITY))}, r"^data\.std=\(0\.5, 0\.5, inf\) must be fin"),
     ],
 )
-def test_a_row_refuses(row: DetectionConfig, fields: dict[str, Any], message: str) -> None:
+def test_a_row_refuses(row: DetectionConfig, changes: dict[str, Any], message: str) -> None:
     """Settings that contradict each other; the checks of every run are made too."""
     with pytest.raises(ValueError, match=message):
-        replace(row, **fields)
+        replace(row, **changes)
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("changes", "message"),
     [
         ({"best_metric": "mAP50"}, r"best_metric='mAP50' is not among the metrics of data\.dataset='coco': AP, AP50,"),
         ({"data": VocData(**VOC)}, r"best_metric='AP' is not .* data\.dataset='voc': mAP50_11point, mAP50"),
@@ -126,13 +132,16 @@ def test_a_row_refuses(row: DetectionConfig, fields: dict[str, Any], message: st
             {"data": VocData(**VOC, metrics="coco"), "best_metric": "mAP50"},
             r"best_metric='mAP50' is not among the metrics of data\.metrics='coco': AP, AP50,",
         ),
-        ({"data": VocData(**VOC, metrics="cocoa")}, r"data\.metrics='cocoa': no evaluation .*; the nearest: coco\."),
+        (
+            {"data": VocData(**VOC, metrics="cocoa")},
+            r"data\.metrics='cocoa': no .*; the nearest: coco, voc\.",
+        ),
     ],
 )
-def test_metrics_that_the_rules_do_not_give(row: DetectionConfig, fields: dict[str, Any], message: str) -> None:
+def test_metrics_that_the_rules_do_not_give(row: DetectionConfig, changes: dict[str, Any], message: str) -> None:
     """They are evaluation's, which the config does not know: the recipe asks it before anything is read."""
     with pytest.raises(ValueError, match=message):
-        check_metrics(replace(row, **fields))
+        check_metrics(replace(row, **changes))
 
 
 def test_what_goes_together(row: DetectionConfig) -> None:
@@ -181,17 +190,17 @@ def test_too_many_stages_are_refused_by_the_backbone() -> None:
 )
 def test_settings_of_the_detector_are_finite(row: DetectionConfig, name: str, value: float) -> None:
     """A loss of one of them would say nothing of its cause, and suppression would keep everything in silence."""
-    given: Any = (*([32.0] * 4), value) if name == "anchor_sizes" else value
+    wrong: Any = (*([32.0] * 4), value) if name == "anchor_sizes" else value
     if name.startswith("focal"):
-        kind, options = FCOSOptions, {name: given}
+        kind, options = FCOSOptions, {name: wrong}
     else:
-        kind, options = FasterRCNNOptions, {name: given, "soft_nms": "gaussian"}
-    with pytest.raises(ValueError, match=rf"^{re.escape(f'detector.{name}={given}')} must "):
+        kind, options = FasterRCNNOptions, {name: wrong, "soft_nms": "gaussian"}
+    with pytest.raises(ValueError, match=rf"^{re.escape(f'detector.{name}={wrong}')} must "):
         replace(row, detector=kind(**options))
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("changes", "message"),
     [
         ({"sampling_ratio": -1}, r"detector\.sampling_ratio=-1 must lie within 0\.\.64"),
         ({"sampling_ratio": 65}, r"detector\.sampling_ratio=65 must lie within 0\.\.64"),
@@ -199,10 +208,10 @@ def test_settings_of_the_detector_are_finite(row: DetectionConfig, name: str, va
         ({"soft_nms_sigma": 0.3, "soft_nms": "linear"}, r"detector\.soft_nms_sigma=0\.3 has no effect without"),
     ],
 )
-def test_a_detector_refuses(fields: dict[str, Any], message: str) -> None:
+def test_a_detector_refuses(changes: dict[str, Any], message: str) -> None:
     """More samples than any region has pixels, and a number that nothing reads."""
     with pytest.raises(ValueError, match=message):
-        FasterRCNNOptions(**fields)
+        FasterRCNNOptions(**changes)
 
 
 def test_what_a_detector_may_state() -> None:
@@ -211,3 +220,68 @@ def test_what_a_detector_may_state() -> None:
         assert FasterRCNNOptions(sampling_ratio=ratio).sampling_ratio == ratio
     assert FasterRCNNOptions(soft_nms="gaussian", soft_nms_sigma=0.3).soft_nms_sigma == 0.3
     assert FasterRCNNOptions(soft_nms="gaussian").soft_nms_sigma == 0.5
+
+
+# ---- on the command line and in torchvision's words ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_help_shows_every_setting_of_the_rows_detector(
+    row: DetectionConfig, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And none of another's."""
+    with pytest.raises(SystemExit):
+        parse_config({"tiny": row}, ["--network", name, "--help"], DetectionTask.kinds)
+    shown = set(re.findall(r"--detector\.([a-z0-9-]+)", capsys.readouterr().out))
+    own = {f.name.replace("_", "-") for f in fields(DETECTORS[name].options)}
+    assert {option for option in shown if option.removeprefix("no-") not in own} == set()
+    assert own <= shown
+
+
+@pytest.mark.parametrize(("name", "field"), FIELDS)
+def test_every_setting_of_a_detector_is_set_on_the_command_line(row: DetectionConfig, name: str, field: str) -> None:
+    """Of a row that has this detector; nothing else changes."""
+    values = {"backbone": "mobilenet_v2"} | given(field, DEFAULTS[name][field])
+    kind: Any = DETECTORS[name].options
+    args = [re.sub("^--", "--detector.", arg) for arg in as_arguments(values)]
+    expected = replace(row, detector=kind(**values))
+    plain = replace(row, detector=kind(backbone="mobilenet_v2"))
+    assert parse_config({"tiny": plain}, args, DetectionTask.kinds)[0] == expected
+
+
+def test_another_detector_keeps_what_the_row_stated(row: DetectionConfig) -> None:
+    """Under the names that it has too; what was the former's default becomes its own."""
+    former = replace(row, detector=FCOSOptions(backbone="mobilenet_v2", channels=64, box_weight=3.0, max_detections=7))
+    config, _ = parse_config({"tiny": former}, ["--network", "retinanet"], DetectionTask.kinds)
+    assert config.detector == RetinaNetOptions(backbone="mobilenet_v2", channels=64, max_detections=7)
+    assert (former.detector.iou_threshold, config.detector.iou_threshold) == (0.6, 0.5)  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [("None", None), ("RBC WBC", ("RBC", "WBC")), ("a", ("a",))],
+)
+def test_class_names_of_none_are_none(row: DetectionConfig, args: str, expected: tuple[str, ...] | None) -> None:
+    """Not a class that is called None: the class file names them again."""
+    data = VocData(**VOC, class_names=("cat", "dog"))
+    line = ["--data.class-names", *args.split()]
+    config, _ = parse_config({"tiny": replace(row, data=data)}, line, DetectionTask.kinds)
+    assert config.data == replace(data, class_names=expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "build", "num_classes"),
+    [
+        (FCOSOptions.torchvision(), fcos_resnet50_fpn, 91),
+        (RetinaNetOptions.torchvision(), retinanet_resnet50_fpn, 91),
+        (FasterRCNNOptions.torchvision(), fasterrcnn_resnet50_fpn, 90),
+    ],
+    ids=["fcos", "retinanet", "faster_rcnn"],
+)
+def test_a_row_can_have_torchvisions_detector(row: DetectionConfig, options: Any, build: Any, num_classes: int) -> None:
+    """Its state dict loads whole: no key is missing and none is left, also after the config was recorded."""
+    config = from_record(to_record(replace(row, detector=options)))
+    referee = build(weights=None, weights_backbone=None).state_dict()
+    report = load_weights(build_from_options(num_classes, config.detector), referee)
+    assert (report.missing, report.unexpected) == ([], [])
+    assert sorted(report.loaded) == sorted(referee)

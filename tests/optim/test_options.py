@@ -64,10 +64,10 @@ def test_optimizer_refuses_too(kind: Any, given: dict[str, Any], message: str) -
         ({"lookahead_alpha": 0.25}, r"lookahead_alpha=0\.25 has no effect without optimizer\.lookahead_steps"),
     ],
 )
-def test_lookahead_refuses(given: dict[str, Any], message: str) -> None:
+def test_lookahead_refuses(given: Any, message: str) -> None:
     """Numbers out of range, and a share of no steps."""
     with pytest.raises(ValueError, match=message):
-        SGDOptions(**{"lr": 0.1, "weight_decay": 0.0} | given)
+        SGDOptions(lr=0.1, weight_decay=0.0, **given)
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,12 @@ class CenterNetOptions(DetectorOptions):
     """Of each step of the enlargement, which halves the stride."""
     head_channels: int = 64
     """Of the hidden layer of each head."""
-    score_threshold: float = 0.05
-    """Detections with a lower score are left out."""
     iou_threshold: float | None = None
     """Of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression); None: all stay."""
-    max_detections: int = 100
-    """Of an image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("head_channels", "max_detections"):
-            require_at_least(f"detector.{name}", getattr(self, name), 1)
+        require_at_least("detector.head_channels", self.head_channels, 1)
         positive = all(channels >= 1 for channels in self.upsample_channels)
         require(positive, f"detector.upsample_channels={self.upsample_channels} must each be 1 or more.")
         require(
