@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from public.config.detection import DetectionConfig, DetectorConfig
+from public.config.detection import DetectionConfig
+from public.detectors.retinanet.options import RetinaNetOptions
 from tests.recipes.tiny_detection import TINY
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
@@ -39,7 +40,7 @@ class TrainedRun(NamedTuple):
 
 def row_on(data: Path) -> DetectionConfig:
     """Two epochs of four steps, with averaged weights, which are not the trained ones; weak detections are kept."""
-    detector = DetectorConfig(
+    detector = RetinaNetOptions(
         backbone="mobilenet_v2",
         frozen_batch_norm=True,
         levels=("p4", "p5"),
@@ -50,7 +51,6 @@ def row_on(data: Path) -> DetectionConfig:
     )
     return replace(
         TINY,
-        network="retinanet",
         ema_decay=0.5,
         detector=detector,
         data=replace(TINY.data, folder=str(data), train_transforms=TINY.data.val_transforms),
