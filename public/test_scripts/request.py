@@ -133,7 +133,7 @@ def read_request(
 
 
 def parse_options(request: Request, options: OptionsT, kind: Kind) -> OptionsT:
-    """The options with what the rest of the command line changes.
+    """The options with what the rest of the command line changes; a mistake ends the program with code 2.
 
     Args:
         request: what came before.
@@ -147,7 +147,10 @@ def parse_options(request: Request, options: OptionsT, kind: Kind) -> OptionsT:
         ("kind", choice, field(default=getattr(options, kind.section).kind)),
     ]
     command: Any = make_dataclass("Command", own, frozen=True)
-    return tyro.cli(command, args=request.args, description=type(options).__doc__).options
+    try:
+        return tyro.cli(command, args=request.args, description=type(options).__doc__).options
+    except ValueError as error:  # the options' own checks
+        fail(str(error))
 
 
 def run_test_folder(checkpoint: Path) -> Path | None:
