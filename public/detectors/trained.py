@@ -17,7 +17,7 @@ from public.config.detection import DetectionConfig
 from public.config.experiment import Experiment
 from public.datasets.batches import DetectionBatch
 from public.datasets.decoding import read_pixels
-from public.datasets.detection_loaders import LoadedImage, collate
+from public.datasets.detection_loaders import LoadedImage, checked_transforms, collate
 from public.detectors.catalog import build_from_options
 from public.detectors.detector import Detector, ImageDetector
 from public.geometry.labels import PADDING
@@ -169,5 +169,7 @@ def assemble_detector(
         detector, mean=data.mean, std=data.std, dtype=dtype, channels_last=config.channels_last
     )
     image_detector.to(device, memory_format=memory_format(config.channels_last))  # pyright: ignore[reportCallIssue]
-    transforms = build_all(data.val_transforms, data.input_size)
+    transforms = checked_transforms(
+        "data.val_transforms", build_all(data.val_transforms, data.input_size), random=False
+    )
     return TrainedDetector(image_detector, transforms, class_names, category_ids)

@@ -19,6 +19,7 @@ from public.config.options import NetworkOptions
 from public.config.record import class_summary
 from public.datasets.batches import ClassificationBatch, DataError, EvalLoader
 from public.datasets.classification import build_eval_data
+from public.datasets.image_formats import DATA_KIND
 from public.evaluation.classification import evaluate
 from public.evaluation.complexity import count
 from public.evaluation.speed import Timing, time_inference
@@ -26,7 +27,7 @@ from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.classification import ClassificationTask
 from public.runtime.device import choose_precision, device_name, memory_format
 from public.runtime.distributed import World
-from public.test_scripts.request import Request, evaluate_in_world, in_present_folder, read_request
+from public.test_scripts.request import Request, evaluate_in_world, in_present_folder, parse_options, read_request
 from public.weights.loading import load_weights
 
 
@@ -75,9 +76,7 @@ def main(data: ClassificationData, argv: Sequence[str] | None = None) -> None:
     request = read_request(
         argv, ClassificationTask.kinds[:2], lambda network: of_network(network, data), ClassificationConfig
     )
-    options = tyro.cli(
-        WeightsOptions if request.names_network else TestOptions, args=request.args, default=options_of(request)
-    )
+    options = parse_options(request, options_of(request), DATA_KIND)
     evaluate_in_world(options.device, lambda world: run(options, request, world))
 
 

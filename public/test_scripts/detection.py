@@ -14,6 +14,7 @@ from typing import Any, Literal
 import tyro
 
 from public.config.checks import require, require_at_least
+from public.config.command_line import given
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.options import DetectorOptions
 from public.config.record import class_summary
@@ -21,6 +22,7 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.detection import build_eval_data, canvas_size
 from public.datasets.detection_loaders import DetectionDataset, DetectionEvalLoader
+from public.datasets.formats import DATA_KIND
 from public.detectors.catalog import DETECTOR_KIND
 from public.detectors.detector import Detector
 from public.detectors.trained import TrainedDetector, assemble_detector
@@ -34,7 +36,14 @@ from public.recipes.detection import DetectionTask
 from public.runtime.device import device_name
 from public.runtime.distributed import World
 from public.test_scripts.output import make_folder
-from public.test_scripts.request import Request, evaluate_in_world, in_present_folder, named, read_request
+from public.test_scripts.request import (
+    Request,
+    evaluate_in_world,
+    in_present_folder,
+    named,
+    parse_options,
+    read_request,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,8 @@ class TestOptions:
     experiment: str | None = None
     """The folder of the experiment whose own transforms or task a checkpoint uses; test.sh gives its own."""
     output: str | None = None
-    """Folder for pictures, curves, table and predictions; with a row its run folder's test/. None: not written."""
+    """Folder for pictures, curves, table and predictions. A checkpoint in a run folder has test/ there; None: none
+    are written."""
     metrics: str | None = None
     """By whose rules the detections are judged, coco or voc; None: the data's own, see data.metrics."""
     batch_size: int = 8
@@ -91,23 +101,13 @@ def main(data: DetectionData, argv: Sequence[str] | None = None) -> None:
         argv: the arguments, see `request.py`; None takes the program's.
     """
     request = read_request(argv, DetectionTask.kinds[:2], lambda network: of_network(network, data), DetectionConfig)
-    type_ = WeightsOptions if request.names_network and request.experiment is None else TestOptions
-    options = tyro.cli(type_, args=request.args, default=options_of(request))
+    options = parse_options(request, options_of(request), DATA_KIND)
     evaluate_in_world(options.device, lambda world: run(options, request, world))
 
 
 def of_network(network: str | None, data: DetectionData) -> DetectionConfig:
-    """A config for weights of which the command line is all that says what they fit.
-
-    Raises:
-        ValueError: it does not say it.
-    """
-    if network is None:
-        raise ValueError(
-            "these weights are not a checkpoint of one of our detection runs, so they do not say what they fit: run an "
-            "experiment's test.sh with them, or give --network, --detector.backbone and --data.input-size."
-        )
-    kind = network if network in DETECTOR_KIND.names else DETECTOR_KIND.names[0]  # the parser refuses the others
+    """A config for weights of which the command line is all that says what they fit."""
+    kind = network if network in DETECTOR_KIND.names else DETECTOR_KIND.names[0]  # the caller refuses the others
     return DetectionConfig(
         name="weights",
         epochs=1,
@@ -133,7 +133,8 @@ def options_of(request: Request) -> TestOptions:
         "data": config.data,
     }
     if request.names_network and request.experiment is None:
-        return WeightsOptions(**own, network=config.network)
+        is_given = given("network", request.args) is not None
+        return WeightsOptions(**own, network=config.network if is_given else tyro.MISSING)
     return TestOptions(**own)
 
 

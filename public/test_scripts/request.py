@@ -10,9 +10,11 @@ Without an experiment's folder (test.sh gives its own), --experiment FOLDER name
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import field, make_dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import tyro
 
 from public.config.command_line import choose_row, fail, given, refuse_renamed, with_kinds
 from public.config.experiment import Experiment, load_configs
@@ -24,6 +26,8 @@ from public.runtime.distributed import World, join_world
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import log_to_console
 from public.weights.trained import Trained, open_trained
+
+OptionsT = TypeVar("OptionsT")
 
 RENAMED = {
     "data": "data.folder",
@@ -46,7 +50,7 @@ class Request(NamedTuple):
     """The checkpoint, where the weights are one of ours."""
     experiment: Experiment | None
     output: Path | None
-    """Where a row's own results go."""
+    """Where results go: test/ in the run folder in which the checkpoint lies; None for weights of another kind."""
     args: list[str]
     """The rest of the command line."""
 
@@ -95,30 +99,64 @@ def read_request(
     first = args.pop(0) if args and not args[0].startswith("-") else None
     named_folder = given("experiment", args) or first
     folder = None if named_folder is None else Path(named_folder)
-    experiment, row, is_named = (None if folder is None else Experiment(folder)), None, False
+    experiment, row, is_named = None, None, False
     if folder is not None:
         is_named = bool(args) and not args[0].startswith("-")
         row, args = choose_row(load_configs(folder), args)
+        experiment = Experiment(folder if folder.is_dir() else folder.parent)
     try:
-        weights = given("weights", args)
-        run_folder = None if experiment is None or row is None else experiment.folder / "runs" / row.name
-        path = str(run_folder / "checkpoints" / "best.pth") if weights is None and run_folder is not None else weights
-        trained = None if path is None else open_ours(path, experiment)
+        weights, asks_help = given("weights", args), not {"-h", "--help"}.isdisjoint(args)
+        path = weights
+        if weights is None and experiment is not None and row is not None:
+            path = str(experiment.folder / "runs" / row.name / "checkpoints" / "best.pth")
+        trained = None
+        if path is not None and not (asks_help and not Path(path).is_file()):  # help is there before any training
+            trained = open_ours(path, experiment)
         if trained is not None:
             _check_task(trained, config_type)
             if row is not None and is_named and weights is not None:
                 _check_row(trained, row)
-        elif path is not None and weights is None:
-            raise FileNotFoundError(f"there is no {path} yet: train the row first, or give --weights FILE.")
+        elif path is not None and not asks_help:
+            _check_bare(path, row, given("network", args), is_rows=weights is None)
         stated = trained.config if trained is not None else row
         if stated is None:
             stated = default(given("network", args))
-        config = with_kinds(stated, kinds, () if trained is not None else args)
+        config = with_kinds(stated, kinds[:1], () if trained is not None else args)
+        config = with_kinds(config, kinds[1:], args)
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
         fail(str(error))
-    return Request(path or "", config, trained, experiment, run_folder and run_folder / "test", args)
+    return Request(
+        path or "", config, trained, experiment, None if trained is None else run_test_folder(trained.path), args
+    )
+
+
+def parse_options(request: Request, options: OptionsT, kind: Kind) -> OptionsT:
+    """The options with what the rest of the command line changes; a mistake ends the program with code 2.
+
+    Args:
+        request: what came before.
+        options: the defaults, whose section of that kind is already the one that the command line asks for.
+        kind: of the data; its option is shown, and not unknown.
+    """
+    help_text = f"Which kind of {kind.section}; its settings are below, under {kind.section}."
+    choice = Annotated[Literal[tuple(kind.names)], tyro.conf.arg(name=kind.option, help=help_text)]  # pyright: ignore
+    own: list[tuple[str, Any, Any]] = [
+        ("options", Annotated[type(options), tyro.conf.arg(name="")], field(default=options)),
+        ("kind", choice, field(default=getattr(options, kind.section).kind)),
+    ]
+    command: Any = make_dataclass("Command", own, frozen=True)
+    try:
+        return tyro.cli(command, args=request.args, description=type(options).__doc__).options
+    except ValueError as error:  # the options' own checks
+        fail(str(error))
+
+
+def run_test_folder(checkpoint: Path) -> Path | None:
+    """Where the results of a checkpoint go: test/ beside the run's checkpoints/; None for one that lies elsewhere."""
+    folder = checkpoint.absolute().parent
+    return folder.parent / "test" if folder.name == "checkpoints" else None
 
 
 def open_ours(weights: str, experiment: Experiment | None) -> Trained | None:
@@ -139,6 +177,21 @@ def open_ours(weights: str, experiment: Experiment | None) -> Trained | None:
     except ValueError:
         return None
     return open_trained(path, experiment)
+
+
+def _check_bare(path: str, row: Any, network: str | None, *, is_rows: bool) -> None:
+    """Refuses weights that are no checkpoint of ours, where a run's best.pth is expected or nothing says what they fit.
+
+    Raises:
+        ValueError: see above.
+    """
+    if is_rows:
+        load_checkpoint(Path(path))  # says what is wrong with it
+    if row is None and network is None:
+        raise ValueError(
+            f"{path} is not a checkpoint of one of our runs, so it does not say what it fits: run an experiment's "
+            "test.sh with it, or give --network and what else differs from the defaults, see --help."
+        )
 
 
 def _check_task(trained: Trained, config_type: type[Any]) -> None:

@@ -17,18 +17,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from public.weights.trained_detector import load_detector
 
 from public.config.classification import ClassificationConfig
 from public.config.record import to_record
+from public.datasets.voc import VocData
+from public.detectors.trained import load_detector
 from public.runtime.checkpoint import load_checkpoint, save_checkpoint
-from public.runtime.distributed import World
 from public.test_scripts import detect_single_image
 from public.test_scripts.detect_single_image import DetectOptions, drawn_files, find_images, main, run
-from public.test_scripts.detection import TestOptions
-from public.test_scripts.detection import run as evaluate
+from public.test_scripts.detection import main as evaluate
 from public.test_scripts.test_on_coco import COCO
 from tests.conftest import ROOT
+from tests.old_runs.make import write_old_data, write_old_run
 from tests.test_scripts.trained import CLASS_NAMES, NUM_VAL, TrainedRun
 
 
@@ -52,12 +52,10 @@ def read_json(options: DetectOptions) -> list[dict[str, Any]]:
 # ---- what is found ---------------------------------------------------------------------------------------------------
 
 
-def test_two_lines_of_python_find_what_the_evaluation_found(
-    trained_run: TrainedRun, world: World, tmp_path: Path
-) -> None:
+def test_two_lines_of_python_find_what_the_evaluation_found(trained_run: TrainedRun, tmp_path: Path) -> None:
     """The checkpoint's canvas, normalisation, averaged weights, classes: the same boxes, scores and names."""
-    settings = {"data": str(trained_run.data), "output": str(tmp_path), "num_workers": 0, "time_steps": 0}
-    evaluate(TestOptions(weights=str(trained_run.best), batch_size=1, **settings), COCO, world)
+    arguments = ["--weights", str(trained_run.best), "--output", str(tmp_path), "--batch-size", "1", "--device", "cpu"]
+    evaluate(COCO, [*arguments, "--num-workers", "0", "--time-steps", "0"])
     rows = json.loads((tmp_path / "predictions.json").read_text())
     detect = load_detector(trained_run.best, device="cpu")
     names = dict(zip([3, 90], CLASS_NAMES, strict=True))
@@ -238,34 +236,71 @@ def test_without_arguments(
     assert all(one["score"] >= 0.3 for row in rows for one in row["detections"])
 
 
-def voc_checkpoint(trained: TrainedRun, path: Path, data: Path) -> str:
+def voc_checkpoint(trained: TrainedRun, path: Path, data: Path, *val_splits: str) -> str:
     """The detector as if it had been trained on data in VOC's layout."""
-    checkpoint = load_checkpoint(trained.best)
-    changed = {"dataset": "voc", "folder": str(data), "val_splits": ["VOC2007/test", "VOC2012/val"]}
-    checkpoint["config"]["data"] |= changed
+    old = trained.row.data
+    voc = VocData(
+        folder=str(data),
+        input_size=old.input_size,
+        train_splits=("VOC2007/trainval",),
+        val_splits=val_splits,
+        train_transforms=old.train_transforms,
+        val_transforms=old.val_transforms,
+    )
+    checkpoint = load_checkpoint(trained.best) | {"config": to_record(replace(trained.row, data=voc))}
     assert save_checkpoint(path, checkpoint)
     return str(path)
 
 
 def test_images_of_a_voc_run(options: DetectOptions, trained_run: TrainedRun, tmp_path: Path) -> None:
-    """Those of the first validation list: JPEGImages/ holds the training images too."""
+    """Those of the validation lists: JPEGImages/ holds the training images too."""
     root = tmp_path / "VOCdataset" / "VOC2007"
     (root / "ImageSets" / "Main").mkdir(parents=True)
     (root / "JPEGImages").mkdir()
     for number in range(7):
         shutil.copy(trained_run.val_images[0], root / "JPEGImages" / f"{number}.jpg")
     (root / "ImageSets" / "Main" / "test.txt").write_text("5\n1\r\n4 \n2\n6\n")
-    weights = voc_checkpoint(trained_run, tmp_path / "voc.pth", root.parent)
+    weights = voc_checkpoint(trained_run, tmp_path / "voc.pth", root.parent, "VOC2007/test")
     rows = run(replace(options, weights=weights, images=None))
     assert [Path(row["image"]).name for row in rows] == ["1.jpg", "2.jpg", "4.jpg", "5.jpg"]
+    (root / "ImageSets" / "Main" / "more.txt").write_text("0\n6\n")
+    both = voc_checkpoint(trained_run, tmp_path / "both.pth", root.parent, "VOC2007/test", "VOC2007/more")
+    rows = run(replace(options, weights=both, images=None))
+    assert [Path(row["image"]).name for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "4.jpg"]
     (root / "ImageSets" / "Main" / "test.txt").write_text("100\n")
-    with pytest.raises(FileNotFoundError, match=r"not one image of the split VOC2007/test is in .*Give --images FILE"):
+    with pytest.raises(FileNotFoundError, match=r"not one image of VOC2007/test is in .*Give --images FILE"):
         run(replace(options, weights=weights, images=None))
-    weights = voc_checkpoint(trained_run, tmp_path / "voc.pth", tmp_path)
+    weights = voc_checkpoint(trained_run, tmp_path / "voc.pth", tmp_path, "VOC2007/test")
     with pytest.raises(
         FileNotFoundError, match=r"data are not there: .*test\.txt.* Give --images FILE, FOLDER or GLOB"
     ):
         run(replace(options, weights=weights, images=None))
+
+
+@pytest.mark.parametrize("name", ["fcos", "faster_rcnn"])
+def test_a_run_of_format_1(options: DetectOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Its checkpoint draws the first validation images of its own data, as one of today does."""
+    write_old_data(name, tmp_path)
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    rows = run(replace(options, weights=str(write_old_run(name, tmp_path / "old")), images=None))
+    assert 1 <= len(rows) <= 4
+    for row in rows:
+        assert Path(row["image"]).is_relative_to(tmp_path)
+        assert (Path(options.output) / row["drawn"]).is_file()
+
+
+def test_an_experiments_own_transform(
+    options: DetectOptions, own_folder: Path, trained_run: TrainedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --experiment, also where the images are those of the checkpoint's data; without it, the class is named."""
+    best = own_folder / "runs" / "dark" / "checkpoints" / "best.pth"
+    arguments = ["--weights", str(best), "--output", options.output, "--device", "cpu"]
+    main([*arguments, "--experiment", str(own_folder)])
+    assert [row["image"] for row in read_json(options)] == [str(path) for path in trained_run.val_images[:4]]
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert capsys.readouterr().err.startswith(f"error: {best}: own.Darker is a class of the experiment's own folder")
 
 
 # ---- what is wrong ---------------------------------------------------------------------------------------------------

@@ -12,27 +12,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from public.weights.trained_detector import TrainedDetector
 from pycocotools.coco import COCO as RefereeAnnotations
 from pycocotools.cocoeval import COCOeval
 
 from public.config.classification import ClassificationConfig
+from public.config.detection import DetectionConfig
 from public.config.record import to_record
 from public.detectors.catalog import build_detector
 from public.detectors.retinanet.network import RetinaNet
+from public.detectors.trained import TrainedDetector, load_detector
+from public.recipes.detection import DetectionTask
 from public.runtime.checkpoint import load_checkpoint, save_checkpoint
 from public.runtime.distributed import World
 from public.test_scripts import detection
-from public.test_scripts.detection import TestOptions, main, options_of, run
+from public.test_scripts.detection import main, options_of, run
+from public.test_scripts.request import Request, read_request
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_voc import VOC
 from tests.conftest import ROOT
 from tests.datasets.written import voc_object, write_voc
-from tests.test_scripts.trained import CLASS_NAMES, TrainedRun
+from tests.old_runs.make import write_old_data, write_old_run
+from tests.test_scripts.trained import CLASS_NAMES, TRAIN, TrainedRun, run_script
 
 QUIET = ["--num-workers", "0", "--time-steps", "0", "--device", "cpu"]
+
+
+def request_of(*arguments: str) -> Request:
+    """What the script reads first of its command line."""
+    return read_request(arguments, DetectionTask.kinds[:2], lambda _: pytest.fail("no config"), DetectionConfig)
 
 
 def best_row(trained: TrainedRun) -> dict[str, Any]:
@@ -44,9 +54,12 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     trained_run: TrainedRun, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To the last digit, with the row's own options; then what is printed and what is written."""
-    options = replace(options_of(trained_run.row, trained_run.folder), output=str(tmp_path / "test"), time_steps=0)
+    request = request_of(str(trained_run.folder))
+    assert request.config == trained_run.row
+    assert options_of(request).output == str(trained_run.folder / "runs" / "tiny" / "test")
+    options = replace(options_of(request), output=str(tmp_path / "test"), time_steps=0)
     assert Path(options.weights) == trained_run.best
-    result = run(options, trained_run.row.data, world, trained_run.row)
+    result = run(options, request, world)
     assert result.metrics == {name: best_row(trained_run)[name] for name in result.metrics}
     assert result.metrics["AP50"] > 0.05
     printed = capsys.readouterr().out.splitlines()
@@ -74,10 +87,9 @@ def test_times_by_batch_size(
         "decode",
         lambda self, outputs, found: sizes.append(len(found[0])) or decode(self, outputs, found),
     )
-    options = replace(
-        options_of(trained_run.row, trained_run.folder), output=None, batch_size=5, time_batches=(1, 2, 4)
-    )
-    run(options, trained_run.row.data, world, trained_run.row)
+    request = request_of(str(trained_run.folder))
+    options = replace(options_of(request), output=None, batch_size=5, time_batches=(1, 2, 4))
+    run(options, request, world)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("time")]
     assert len(lines) == 3
     for line, start, end in zip(lines, ("batch 1: ", "batch 2: "), ("(mean of 3)", "(mean of 2)"), strict=False):
@@ -86,14 +98,15 @@ def test_times_by_batch_size(
         assert " + forward " in line
         assert " + decode " in line
         assert line.endswith(end)
-    assert lines[2] == "time       batch 4: left out, 5 images do not make two batches"
+    assert lines[2] == "time       batch 4: skipped, 5 images do not make two batches"
     assert sizes == [5, 1, 1, 1, 1, 1, 2, 2]
 
 
 def test_the_predictions_file_is_worth_what_was_printed(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
     """pycocotools reads the annotations and predictions.json: its 12 numbers are ours."""
-    options = replace(options_of(trained_run.row, trained_run.folder), output=str(tmp_path), time_steps=0)
-    result = run(options, trained_run.row.data, world, trained_run.row)
+    request = request_of(str(trained_run.folder))
+    options = replace(options_of(request), output=str(tmp_path), time_steps=0)
+    result = run(options, request, world)
     with contextlib.redirect_stdout(io.StringIO()):
         annotations = RefereeAnnotations(str(trained_run.data / "annotations" / "instances_val2017.json"))
         referee = COCOeval(annotations, annotations.loadRes(str(tmp_path / "predictions.json")), "bbox")
@@ -104,20 +117,38 @@ def test_the_predictions_file_is_worth_what_was_printed(trained_run: TrainedRun,
 
 
 def test_a_checkpoint_knows_what_it_fits(
-    trained_run: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No experiment, no network, no canvas: the file alone, and data below DATA_ROOT or below the present folder."""
-    expected = f"AP50 {best_row(trained_run)['AP50']:.4f}"
-    monkeypatch.setenv("DATA_ROOT", str(trained_run.data.parent))
-    main(COCO, ["--weights", str(trained_run.best), *QUIET])
+    """No experiment, no network, no data: the file alone, or with a folder below DATA_ROOT or the present one."""
+    expected, out = f"AP50 {best_row(trained_run)['AP50']:.4f}", ["--output", str(tmp_path / "out")]
+    main(COCO, ["--weights", str(trained_run.best), *out, *QUIET])
     printed = capsys.readouterr().out
     assert expected in printed
     assert "at 64x64" in printed
     assert "time" not in printed
-    monkeypatch.delenv("DATA_ROOT")
-    monkeypatch.chdir(trained_run.data)
-    main(COCO, ["--weights", str(trained_run.best), "--data", ".", *QUIET])
+    shutil.copytree(trained_run.data, tmp_path / "moved" / "squares")
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "moved"))
+    main(COCO, ["--weights", str(trained_run.best), "--data.folder", "squares", *out, *QUIET])
     assert expected in capsys.readouterr().out
+    monkeypatch.delenv("DATA_ROOT")
+    monkeypatch.chdir(tmp_path / "moved" / "squares")
+    main(COCO, ["--weights", str(trained_run.best), "--data.folder", ".", *out, *QUIET])
+    assert expected in capsys.readouterr().out
+
+
+def test_results_lie_beside_the_weights(trained_run: TrainedRun, tmp_path: Path) -> None:
+    """In the run folder of a checkpoint, wherever that is; those of any other file are not written."""
+    best = tmp_path / "elsewhere" / "checkpoints" / "best.pth"
+    best.parent.mkdir(parents=True)
+    shutil.copy(trained_run.best, best)
+    shutil.copy(trained_run.best, tmp_path / "loose.pth")
+    torch.save(load_checkpoint(trained_run.best)["ema"], best.parent / "bare.pth")
+    main(COCO, ["--weights", str(best), *QUIET])
+    assert (tmp_path / "elsewhere" / "test" / "predictions.json").is_file()
+    folder = str(trained_run.folder)
+    assert options_of(request_of(folder, "--weights", str(best))).output == str(tmp_path / "elsewhere" / "test")
+    for other in (tmp_path / "loose.pth", best.parent / "bare.pth"):
+        assert options_of(request_of(folder, "--weights", str(other))).output is None
 
 
 def test_an_experiment_folder_and_its_row(trained_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +168,8 @@ def test_the_same_weights_on_voc(trained_run: TrainedRun, tmp_path: Path, capsys
     objects = {"000002": voc_object("red", 3, 3, 30, 30), "000004": voc_object("blue", 3, 3, 30, 30)}
     write_voc(tmp_path / "VOCdataset", objects, "VOC2007/test")
     (tmp_path / "VOCdataset" / "classes.txt").write_text("\n".join(CLASS_NAMES))
-    arguments = ["--weights", str(trained_run.best), "--data", str(tmp_path / "VOCdataset"), "--output"]
+    kind = ["--data.dataset", "voc", "--data.val-splits", "VOC2007/test"]
+    arguments = ["--weights", str(trained_run.best), *kind, "--data.folder", str(tmp_path / "VOCdataset"), "--output"]
     main(VOC, [*arguments, str(tmp_path / "out"), *QUIET])
     printed = capsys.readouterr().out
     assert "mAP50_11point" in printed
@@ -152,25 +184,28 @@ def test_the_same_weights_on_voc(trained_run: TrainedRun, tmp_path: Path, capsys
     record = (tmp_path / "out" / "record_mAP.txt").read_text().splitlines()
     assert len(record) == 17
     assert [line.partition(":")[0].strip() for line in record[-2:]] == ["blue", "red"]
+    with pytest.raises(SystemExit, match="2"):
+        main(VOC, ["--weights", str(trained_run.best), "--data.dataset", "vok", *QUIET])
+    assert "--data.dataset vok: there is no such one; the nearest: voc" in capsys.readouterr().err
 
 
 def test_soft_suppression(trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Chosen for an evaluation alone; refused where the detector knows none."""
     with pytest.raises(SystemExit, match="2"):
-        main(COCO, [str(trained_run.folder), "--soft-nms", "linear", *QUIET])
-    assert "retinanet has no option 'soft_nms'" in capsys.readouterr().err
+        main(COCO, [str(trained_run.folder), "--detector.soft-nms", "linear", *QUIET])
+    assert "--detector.soft-nms" in capsys.readouterr().err
     options = {"backbone": "mobilenet_v2", "channels": 16, "head_channels": 16, "score_threshold": 0.0}
     torch.save(build_detector("faster_rcnn", 2, **options).state_dict(), tmp_path / "bare.pth")
     (tmp_path / "config.py").write_text(
         "from tests.test_scripts.trained import row_on\n"
         "from dataclasses import replace\n"
         "from pathlib import Path\n"
-        "from public.config.detection import DetectorConfig\n"
+        "from public.detectors.faster_rcnn.options import FasterRCNNOptions\n"
         f"row = row_on(Path({str(trained_run.data)!r}))\n"
-        f"CONFIGS = {{'tiny': replace(row, network='faster_rcnn', detector=DetectorConfig(**{options!r}))}}\n"
+        f"CONFIGS = {{'tiny': replace(row, detector=FasterRCNNOptions(**{options!r}))}}\n"
     )
     found = []
-    for name, arguments in (("hard", []), ("soft", ["--soft-nms", "gaussian"])):
+    for name, arguments in (("hard", []), ("soft", ["--detector.soft-nms", "gaussian"])):
         paths = ["--weights", str(tmp_path / "bare.pth"), "--output", str(tmp_path / name)]
         main(COCO, [str(tmp_path), *paths, *arguments, *QUIET])
         found.append(json.loads((tmp_path / name / "predictions.json").read_text()))
@@ -182,11 +217,11 @@ def test_bare_weights_need_a_network(
 ) -> None:
     """A state dict says nothing of itself: refused, until the command line says it."""
     torch.save(build_detector("centernet", 2, backbone="resnet18").state_dict(), tmp_path / "bare.pth")
-    arguments = ["--weights", str(tmp_path / "bare.pth"), "--data", str(trained_run.data), *QUIET]
+    arguments = ["--weights", str(tmp_path / "bare.pth"), "--data.folder", str(trained_run.data), *QUIET]
     with pytest.raises(SystemExit, match="2"):
         main(COCO, arguments)
-    assert "bare.pth is not a checkpoint of one of our detection runs, so" in capsys.readouterr().err
-    main(COCO, [*arguments, "--network", "centernet", "--backbone", "resnet18", "--canvas-size", "64"])
+    assert "bare.pth is not a checkpoint of one of our runs, so" in capsys.readouterr().err
+    main(COCO, [*arguments, "--network", "centernet", "--detector.backbone", "resnet18", "--data.input-size", "64"])
     printed = capsys.readouterr().out
     assert "detector   centernet on resnet18: " in printed
     assert " at 64x64" in printed
@@ -203,7 +238,7 @@ def test_two_processes_give_the_same_table(trained_run: TrainedRun, tmp_path: Pa
     """Under torchrun, each with its share of the five images: one table, and it is one process's."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script = ["-m", "public.test_scripts.test_on_coco", "--weights", str(trained_run.best)]
-    arguments = ["--data", str(trained_run.data), "--output", str(tmp_path / "two"), *QUIET]
+    arguments = ["--data.folder", str(trained_run.data), "--output", str(tmp_path / "two"), *QUIET]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *launcher, *script, *arguments],
@@ -230,9 +265,10 @@ def test_the_device_of_this_process(trained_run: TrainedRun, monkeypatch: pytest
         raise KeyError("seen")
 
     monkeypatch.setattr(detection, "assemble_detector", assemble)
-    options = replace(options_of(trained_run.row, trained_run.folder), num_workers=0)
+    request = request_of(str(trained_run.folder))
+    options = replace(options_of(request), num_workers=0)
     with pytest.raises(KeyError, match="seen"):
-        run(options, trained_run.row.data, World(rank=1, size=2, device=torch.device("meta")), trained_run.row)
+        run(options, request, World(rank=1, size=2, device=torch.device("meta")))
     assert given == [torch.device("meta")]
 
 
@@ -245,50 +281,66 @@ def other_folder(trained_run: TrainedRun, tmp_path: Path) -> Path:
         "from tests.test_scripts.trained import row_on\n"
         "from dataclasses import replace\n"
         "from pathlib import Path\n"
-        "from public.config.detection import DetectorConfig\n"
+        "from public.detectors.fcos.options import FCOSOptions\n"
         f"row = row_on(Path({str(trained_run.data)!r}))\n"
-        "CONFIGS = {'tiny': replace(row, network='fcos', detector=DetectorConfig(backbone='resnet18'))}\n"
+        "CONFIGS = {'tiny': replace(row, detector=FCOSOptions(backbone='resnet18'))}\n"
     )
     return folder
 
 
-def test_what_the_row_or_the_checkpoint_says(
+def test_the_network_is_not_chosen_twice(
     trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another thing on the command line is refused, whoever else says it; the same thing is not."""
+    """A checkpoint or a row says which it is: there is no --network beside them, and another backbone does not fit."""
     torch.save(load_checkpoint(trained_run.best)["ema"], tmp_path / "bare.pth")
     folder, best, bare = str(trained_run.folder), str(trained_run.best), str(tmp_path / "bare.pth")
-    wrong = ["--network", "fcos", "--backbone", "resnet34", "--canvas-size", "333"]
-    sources = {
-        f"the checkpoint {best}": [[folder], ["--weights", best, "--data", str(trained_run.data)]],
-        "the row tiny": [[folder, "tiny", "--weights", bare]],
-    }
-    for source, commands in sources.items():
-        for command in commands:
+    commands = [[folder], ["--weights", best], [folder, "--weights", best], [folder, "tiny", "--weights", bare]]
+    for command in commands:
+        for network in ("fcos", "retinanet"):
             with pytest.raises(SystemExit, match="2"):
-                main(COCO, [*command, *wrong, *QUIET])
-            error = capsys.readouterr().err
-            told = f"would have no effect: {source} is retinanet on mobilenet_v2 at 64x64. Leave it out; it is for "
-            assert error.startswith(f"error: network='fcos', backbone='resnet34', canvas_size=333 {told}")
-    with pytest.raises(SystemExit, match="2"):
-        main(COCO, [folder, "--network", "retinanet", "--canvas-size", "65", *QUIET])
-    assert "error: canvas_size=65 would have no effect" in capsys.readouterr().err
-    true = ["--network", "retinanet", "--backbone", "mobilenet_v2", "--canvas-size", "64"]
+                main(COCO, [*command, "--network", network, *QUIET])
+            assert "--network" in capsys.readouterr().err
+        with pytest.raises(SystemExit, match="2"):
+            main(COCO, [*command, "--output", "None", "--detector.backbone", "resnet34", *QUIET])
+        assert "does not fit" in capsys.readouterr().err
+    true = ["--detector.backbone", "mobilenet_v2", "--data.input-size", "64"]
     main(COCO, [folder, "--weights", bare, "--output", str(tmp_path / "out"), *true, *QUIET])
     assert f"AP50 {best_row(trained_run)['AP50']:.4f}" in capsys.readouterr().out
 
 
-def test_a_checkpoint_of_another_detector(
-    trained_run: TrainedRun, other_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its numbers would lie in the row's run folder: refused there; welcome without an experiment."""
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--data", "--data.folder"),
+        ("--data=x", "--data.folder"),
+        ("--soft-nms", "--detector.soft-nms"),
+        ("--soft_nms", "--detector.soft-nms"),
+        ("--backbone", "--detector.backbone"),
+        ("--canvas-size", "--data.input-size"),
+    ],
+)
+def test_former_names_of_options(capsys: pytest.CaptureFixture[str], old: str, new: str) -> None:
+    """Refused with the present one, before any file is looked at."""
     with pytest.raises(SystemExit, match="2"):
-        main(COCO, [str(other_folder), "--weights", str(trained_run.best), *QUIET])
+        main(COCO, ["--weights", "missing.pth", old, "x"])
+    assert f"{old.partition('=')[0]} is called {new} now" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_detector(
+    trained_run: TrainedRun, other_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused where a row was named, whose result it is not; else it is evaluated, and not into the first row's run."""
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, [str(other_folder), "tiny", "--weights", str(trained_run.best), *QUIET])
     assert capsys.readouterr().err == (
         f"error: {trained_run.best} is a checkpoint of retinanet on mobilenet_v2, and the row tiny is fcos on "
-        "resnet18: give weights of this row, or no experiment: python -m public.test_scripts.test_on_coco --weights "
-        f"{trained_run.best}.\n"
+        "resnet18: give weights of this row, or no row: a checkpoint brings its own network with it.\n"
     )
+    shutil.copy(trained_run.best, tmp_path / "any.pth")
+    main(COCO, [str(other_folder), "--weights", str(tmp_path / "any.pth"), *QUIET])
+    printed = capsys.readouterr().out
+    assert f"AP50 {best_row(trained_run)['AP50']:.4f}" in printed
+    assert "written" not in printed
     assert not (other_folder / "runs").exists()
 
 
@@ -326,11 +378,13 @@ def test_other_classes_are_refused(trained_run: TrainedRun, world: World, tmp_pa
     first, second = content["categories"][:2]
     first["name"], second["name"] = second["name"], first["name"]
     path.write_text(json.dumps(content))
-    options = TestOptions(weights=str(trained_run.best), data=str(tmp_path / "COCO2017"), num_workers=0, time_steps=0)
+    request = request_of("--weights", str(trained_run.best))
+    data = replace(trained_run.row.data, folder=str(tmp_path / "COCO2017"))
+    options = replace(options_of(request), data=data, num_workers=0, time_steps=0)
     with pytest.raises(
         ValueError, match=r"best\.pth was trained on 2 classes \(blue, red\).* has 2 classes \(red, blue\)"
     ):
-        run(options, COCO, world)
+        run(options, request, world)
 
 
 def test_a_damaged_image_is_named(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
@@ -338,9 +392,11 @@ def test_a_damaged_image_is_named(trained_run: TrainedRun, world: World, tmp_pat
     shutil.copytree(trained_run.data, tmp_path / "COCO2017")
     image = min((tmp_path / "COCO2017" / "images" / "val2017").iterdir())
     image.write_bytes(image.read_bytes()[:100])
-    options = TestOptions(weights=str(trained_run.best), data=str(tmp_path / "COCO2017"), num_workers=0)
+    request = request_of("--weights", str(trained_run.best))
+    data = replace(trained_run.row.data, folder=str(tmp_path / "COCO2017"))
+    options = replace(options_of(request), output=None, data=data, num_workers=0)
     with pytest.raises(ValueError, match=image.name):
-        run(options, COCO, world)
+        run(options, request, world)
 
 
 def classification_checkpoint(config: ClassificationConfig, path: Path) -> Path:
@@ -356,16 +412,15 @@ def test_what_is_no_detector(
     half = tmp_path / "half.pth"
     half.write_bytes(trained_run.best.read_bytes()[:5000])
     classifier = classification_checkpoint(config, tmp_path / "classifier.pth")
-    told = "is not a checkpoint of one of our detection runs"
     expected = {
-        classifier: told,
-        half: told,
+        classifier: f"{classifier} is the checkpoint of resnet18cifar",
+        half: f"{half} is not a checkpoint of one of our runs",
         tmp_path / "typo.pth": f"error: there is no {tmp_path / 'typo.pth'}.",
         tmp_path / "best.pth": "best.pth yet: train the row first, or give --weights FILE.",
     }
     for path, message in expected.items():
         with pytest.raises(SystemExit, match="2"):
-            main(COCO, ["--weights", str(path), "--data", str(trained_run.data), *QUIET])
+            main(COCO, ["--weights", str(path), "--data.folder", str(trained_run.data), *QUIET])
         error = capsys.readouterr().err
         assert message in error
         assert "Traceback" not in error
@@ -381,10 +436,10 @@ def test_what_is_no_detector(
         (["--time-batches", "1", "0"], r"time_batches=\(1, 0\) must be 1 or more"),
         (["--time-steps", "-1"], "time_steps=-1 must be 0 or more"),
         (["--num-workers", "-1"], "num_workers=-1 must be 0 or more"),
-        (["--canvas-size", "0"], "canvas_size=0 must be 1 or more"),
-        (["--network", "fcoss"], "no detector 'fcoss'; the nearest: fcos"),
-        (["--network", "fcos", "--backbone", "resnet5"], "no backbone 'resnet5'; the nearest: "),
-        (["--data", "nowhere"], "nowhere"),
+        (["--data.input-size", "0"], "data.input_size=0 must lie within"),
+        (["--network", "fcoss"], "--network fcoss: there is no such one; the nearest: fcos"),
+        (["--network", "fcos", "--detector.backbone", "resnet5"], "no backbone 'resnet5'; the nearest: "),
+        (["--data.folder", "nowhere"], "nowhere"),
     ],
 )
 def test_mistakes_end_with_exit_code_2(
@@ -398,6 +453,95 @@ def test_mistakes_end_with_exit_code_2(
     torch.save({"weight": torch.zeros(1)}, tmp_path / "bare.pth")
     weights = tmp_path / "bare.pth" if "--network" in arguments else trained_run.best
     with pytest.raises(SystemExit, match="2"):
-        main(COCO, ["--weights", str(weights), "--data", str(trained_run.data), "--device", "cpu", *arguments])
+        main(COCO, ["--weights", str(weights), "--data.folder", str(trained_run.data), "--device", "cpu", *arguments])
     error = capsys.readouterr().err
     assert re.search(message, error), error
+
+
+# ---- what a run was trained with is what it is evaluated with --------------------------------------------------------
+
+
+def test_settings_of_the_command_line(
+    trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of another name, data folder and split than its row has: best.pth alone is enough."""
+    squares = tmp_path / "moved" / "squares"
+    shutil.copytree(trained_run.data, squares)
+    for old in (squares / "annotations" / "instances_val2017.json", squares / "images" / "val2017"):
+        old.rename(old.with_name(old.name.replace("val2017", "other")))
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    shutil.copy(trained_run.folder / "config.py", folder)
+    changes = ["--name", "mine", "--data.folder", str(squares), "--data.val-splits", "other", "--epochs", "1"]
+    (folder / "train.py").write_text(TRAIN)
+    trained = run_script(folder / "train.py", *changes, "--detector.channels", "16")
+    assert trained.returncode == 0, trained.stderr[-3000:]
+    best = folder / "runs" / "mine" / "checkpoints" / "best.pth"
+    expected = f"AP50 {load_checkpoint(best)['metrics']['best']['AP50']:.4f}"
+    main(COCO, ["--weights", str(best), *QUIET])
+    assert expected in capsys.readouterr().out
+    main(COCO, [str(folder), "--weights", str(best), *QUIET])
+    assert expected in capsys.readouterr().out
+    assert (folder / "runs" / "mine" / "test" / "predictions.json").is_file()
+    assert not (folder / "runs" / "tiny").exists()
+
+
+def test_a_transform_of_the_experiments_own(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Evaluated with the experiment's folder, given either way; without it the class is named and not imported."""
+    best = own_folder / "runs" / "dark" / "checkpoints" / "best.pth"
+    expected = f"AP50 {load_checkpoint(best)['metrics']['best']['AP50']:.4f}"
+    weights = ["--weights", str(best)]
+    for command in ([str(own_folder)], [str(own_folder), *weights], [*weights, "--experiment", str(own_folder)]):
+        main(COCO, [*command, *QUIET])
+        assert expected in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(COCO, [*weights, *QUIET])
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {best}: own.Darker is a class of the experiment's own folder: give that folder, ")
+    assert "--experiment FOLDER" in error
+
+
+def test_own_transforms_in_python(own_folder: Path, trained_run: TrainedRun) -> None:
+    """load_detector takes the folder; so does the script that draws."""
+    best = own_folder / "runs" / "dark" / "checkpoints" / "best.pth"
+    detect = load_detector(best, device="cpu", experiment=own_folder)
+    assert [type(transform).__name__ for transform in detect.transforms] == ["Darker", "SquareResize"]
+    usual = TrainedDetector(detect.image_detector, detect.transforms[1:], detect.class_names)
+    dark, light = detect(trained_run.val_images[0]), usual(trained_run.val_images[0])
+    assert not np.array_equal(dark.scores, light.scores)
+    with pytest.raises(ValueError, match=r"own\.Darker is a class of the experiment's own folder"):
+        load_detector(best, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["fcos", "faster_rcnn"])
+def test_a_run_of_format_1(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its best.pth brings network, data below DATA_ROOT and transforms with it, as one of today does."""
+    write_old_data(name, tmp_path)
+    best = write_old_run(name, tmp_path / "old").with_name("best.pth")
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    main(COCO, ["--weights", str(best), *QUIET])
+    printed = capsys.readouterr().out
+    assert f"detector   {name} on " in printed
+    assert f"written    {tmp_path / 'old' / 'test'}: pictures" in printed
+
+
+@pytest.mark.parametrize("name", ["coco", "voc", "imagenet", "cifar100"])
+def test_help_needs_nothing_else(name: str) -> None:
+    """Neither weights nor data nor a trained row."""
+    command = [sys.executable, "-m", f"public.test_scripts.test_on_{name}", "--help"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--weights" in done.stdout
+    assert "--data.dataset" in done.stdout
+
+
+def test_help_of_a_row(other_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before it is trained: with the row's own defaults."""
+    with pytest.raises(SystemExit, match="0"):
+        main(COCO, [str(other_folder), "--help"])
+    printed = capsys.readouterr().out
+    assert "resnet18" in printed
+    assert "--network " not in printed

@@ -1,6 +1,9 @@
 """A detector that learns something in eight steps: one red or blue square in each picture."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,13 +11,32 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from public.config.detection import DetectionConfig, DetectorConfig
+from public.config.detection import DetectionConfig
+from public.detectors.retinanet.options import RetinaNetOptions
+from tests.conftest import ROOT
 from tests.recipes.tiny_detection import TINY
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
 CLASS_NAMES = ["blue", "red"]
 """In the order of their category ids, 3 and 90."""
 NUM_TRAIN, NUM_VAL = 16, 5
+TRAIN = "from config import CONFIGS\nfrom public.recipes.detection import main\nmain(CONFIGS, __file__)\n"
+"""The train.py of an experiment."""
+OWN = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Darker:
+    share: float
+    num_draws: ClassVar[int] = 0
+    per_batch: ClassVar[bool] = False
+
+    def __call__(self, sample, draws):
+        return sample._replace(image=(sample.image * self.share).astype("uint8"))
+"""
+"""A transform of an experiment's own."""
 
 
 class TrainedRun(NamedTuple):
@@ -39,7 +61,7 @@ class TrainedRun(NamedTuple):
 
 def row_on(data: Path) -> DetectionConfig:
     """Two epochs of four steps, with averaged weights, which are not the trained ones; weak detections are kept."""
-    detector = DetectorConfig(
+    detector = RetinaNetOptions(
         backbone="mobilenet_v2",
         frozen_batch_norm=True,
         levels=("p4", "p5"),
@@ -50,7 +72,6 @@ def row_on(data: Path) -> DetectionConfig:
     )
     return replace(
         TINY,
-        network="retinanet",
         ema_decay=0.5,
         detector=detector,
         data=replace(TINY.data, folder=str(data), train_transforms=TINY.data.val_transforms),
@@ -79,3 +100,10 @@ def write_squares(root: Path) -> None:
             annotations.append({"id": number + 1, "image_id": header["id"], **box})
         content = {"images": images, "annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def run_script(script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A program of an experiment's folder, as a person starts it."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

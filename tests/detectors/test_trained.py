@@ -1,22 +1,24 @@
 """A checkpoint of ours becomes a detector: its options, canvas, weights and classes, and nothing that does not fit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from public.weights.trained_detector import TrainedDetector, assemble_detector, load_detector
 from torch import nn
 
 from public.config.classification import ClassificationConfig
 from public.config.record import to_record
 from public.datasets.batches import ImageSizes
-from public.detectors.catalog import build_detector
+from public.detectors.catalog import build_from_options
 from public.detectors.detector import Detections
+from public.detectors.trained import TrainedDetector, assemble_detector, load_detector
 from public.geometry.labels import PADDING
 from public.runtime.checkpoint import save_checkpoint
 from public.transforms.detection import FILL, DetectionTransform, ShortSideResize, SquareResize
+from tests.old_runs.make import old_checkpoint, write_old_run
 from tests.recipes.tiny_detection import TINY
 
 NAMES, IDS = ["cat", "dog", "owl"], [3, 7, 90]
@@ -98,7 +100,7 @@ def test_category_ids() -> None:
 def checkpoint() -> dict[str, Any]:
     """The tiny FCOS, untrained, with averaged weights that are not the trained ones."""
     torch.manual_seed(0)
-    model, ema = (build_detector("fcos", 3, **TINY.detector.options()).state_dict() for _ in range(2))
+    model, ema = (build_from_options(3, TINY.detector).state_dict() for _ in range(2))
     return {"config": to_record(TINY), "class_names": NAMES, "category_ids": IDS, "model": model, "ema": ema}
 
 
@@ -120,7 +122,7 @@ def test_a_checkpoint_knows_all(tmp_path: Path, checkpoint: dict[str, Any], aver
     own = detector.state_dict()
     assert own.keys() == expected.keys()
     assert all(torch.equal(own[key], expected[key]) for key in own)
-    assert detect.transforms == TINY.data.val_transforms
+    assert detect.transforms == (SquareResize(size=64),)
     assert (detect.class_names, detect.category_ids) == (NAMES, IDS)
     assert detect.device == torch.device("cpu")
     assert detect.image_detector.dtype == torch.float32
@@ -141,24 +143,36 @@ def test_pixel_statistics_layout_and_precision(tmp_path: Path, checkpoint: dict[
     assert found.boxes.dtype == np.float32
 
 
-def test_settings_of_other_detectors_are_left_alone(checkpoint: dict[str, Any]) -> None:
-    """A record holds None for what FCOS does not have; an older one may lack it altogether."""
-    assert checkpoint["config"]["detector"]["anchor_sizes"] is None
-    del checkpoint["config"]["detector"]["anchor_sizes"]
-    checkpoint["config"]["detector"]["max_detections"] = 7
-    device = torch.device("cpu")
-    detect = assemble_detector(checkpoint["config"], checkpoint, NAMES, IDS, device=device, precision="fp32")
+def assembled(checkpoint: dict[str, Any], device: torch.device, **changes: Any) -> TrainedDetector:
+    """The tiny FCOS with some options changed, and the checkpoint's weights."""
+    config = replace(TINY, detector=replace(TINY.detector, **changes))
+    detector = build_from_options(3, config.detector)
+    return assemble_detector(detector, config, checkpoint, NAMES, IDS, device=device, precision="fp32")
+
+
+def test_how_detections_are_chosen(checkpoint: dict[str, Any]) -> None:
+    """Options of the config, which need not be those of the training."""
+    detect = assembled(checkpoint, torch.device("cpu"), max_detections=7)
     batch = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     sizes = ImageSizes(torch.tensor([[64, 64]]), torch.tensor([[64, 64]]))
     with torch.inference_mode():
         assert detect.image_detector(batch, sizes).boxes.shape[1] <= 7
 
 
+def test_settings_that_a_record_lacks(tmp_path: Path, checkpoint: dict[str, Any]) -> None:
+    """A setting that came later has its default; one that there is not is named."""
+    del checkpoint["config"]["detector"]["center_sampling"]
+    load_detector(saved(tmp_path, checkpoint), device="cpu")
+    checkpoint["config"]["detector"]["anchor_size"] = 32
+    with pytest.raises(ValueError, match=r"best\.pth: FCOSOptions has no setting 'anchor_size' here"):
+        load_detector(saved(tmp_path, checkpoint), device="cpu")
+
+
 def test_the_device_of_this_process(checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that is given, however many there are: not one that is chosen anew."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     device = torch.device("meta")
-    detect = assemble_detector(checkpoint["config"], checkpoint, NAMES, IDS, device=device, precision="fp32")
+    detect = assembled(checkpoint, device)
     assert {tensor.device for tensor in detect.image_detector.state_dict().values()} == {device}
 
 
@@ -168,12 +182,25 @@ def test_weights_that_do_not_fit(tmp_path: Path, checkpoint: dict[str, Any]) -> 
     with pytest.raises(ValueError, match=r"cls_logits.*\[3, .*given.*\[2, .*expected"):
         load_detector(path)
     config = checkpoint["config"]
-    path = saved(tmp_path, checkpoint | {"config": config | {"network": "fcoss"}})
-    with pytest.raises(ValueError, match=r"no detector 'fcoss'; the nearest: fcos"):
+    detector = config["detector"] | {"type": "public.detectors.fcos.options.FCOSSOptions"}
+    path = saved(tmp_path, checkpoint | {"config": config | {"detector": detector}})
+    with pytest.raises(
+        ValueError, match=r"best\.pth: public\.detectors\.fcos\.options\.FCOSSOptions is nothing that a c"
+    ):
         load_detector(path)
-    data = config["data"] | {"val_transforms": ["SquareResizer(size=64)"]}
+    resizes = {
+        "public.transforms.detection.SquareResizer": r"best\.pth: .*SquareResizer is nothing that a config can hold",
+        "public.transforms.detection.RandomSquareResize": r"data\.val_transforms holds RandomSquareResize.*random",
+    }
+    for name, message in resizes.items():
+        keywords = {"sizes": [64]} if "Random" in name else {"size": 64}
+        data = config["data"] | {"val_transforms": [{"call": name, "keywords": keywords}]}
+        path = saved(tmp_path, checkpoint | {"config": config | {"data": data}})
+        with pytest.raises(ValueError, match=message):
+            load_detector(path)
+    data = config["data"] | {"val_transforms": []}
     path = saved(tmp_path, checkpoint | {"config": config | {"data": data}})
-    with pytest.raises(ValueError, match=r"the transform 'SquareResizer\(size=64\)' is not one of"):
+    with pytest.raises(ValueError, match=r"data\.val_transforms=\[\] must hold one resize"):
         load_detector(path)
 
 
@@ -194,3 +221,17 @@ def test_a_missing_gpu(tmp_path: Path, checkpoint: dict[str, Any], monkeypatch: 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match="0 are visible"):
         load_detector(saved(tmp_path, checkpoint), device="cuda")
+
+
+def test_a_checkpoint_of_format_1(tmp_path: Path) -> None:
+    """Written before configs were made of options: its network, canvas, classes and averaged weights."""
+    detect = load_detector(write_old_run("fcos", tmp_path / "run"), device="cpu")
+    checkpoint, detector = old_checkpoint("fcos"), detect.image_detector.detector
+    expected = checkpoint["ema"] or checkpoint["model"]
+    own = detector.state_dict()
+    assert type(detector).__name__ == "FCOS"
+    assert all(torch.equal(own[key], expected[key]) for key in own)
+    assert (detect.class_names, detect.category_ids) == (checkpoint["class_names"], checkpoint["category_ids"])
+    found = detect(np.zeros((50, 70, 3), np.uint8))
+    assert np.isfinite(found.boxes).all()
+    assert set(found.names) <= set(checkpoint["class_names"])
