@@ -18,14 +18,13 @@ import tyro
 
 from public.config.command_line import choose_row, fail, given, refuse_renamed, with_kinds
 from public.config.experiment import Experiment, load_configs
-from public.config.names import first_line
 from public.config.options import Kind
 from public.recipes.task import Task
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import World, join_world
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import log_to_console
-from public.weights.trained import Trained, open_trained
+from public.weights.trained import Trained, trained_of
 
 OptionsT = TypeVar("OptionsT")
 
@@ -173,10 +172,10 @@ def open_ours(weights: str, experiment: Experiment | None) -> Trained | None:
         remedy = " yet: train the row first, or give --weights FILE" if path.name == "best.pth" else ""
         raise FileNotFoundError(f"there is no {path}{remedy}.")
     try:
-        load_checkpoint(path)
+        state = load_checkpoint(path)
     except ValueError:
         return None
-    return open_trained(path, experiment)
+    return trained_of(path, state, experiment)
 
 
 def _check_bare(path: str, row: Any, network: str | None, *, is_rows: bool) -> None:
@@ -234,4 +233,4 @@ def evaluate_in_world(device: str, evaluate: Callable[[World], Any]) -> None:
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
-        fail(first_line(error) + "." if "\n" in str(error) else str(error))
+        fail(str(error))

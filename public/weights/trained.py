@@ -40,7 +40,11 @@ def open_trained(path: Path, experiment: Experiment | None = None) -> Trained:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, no checkpoint of ours, or its config cannot be made again.
     """
-    state = load_checkpoint(path)
+    return trained_of(path, load_checkpoint(path), experiment)
+
+
+def trained_of(path: Path, state: dict[str, Any], experiment: Experiment | None = None) -> Trained:
+    """As `open_trained`, of what the file at the path holds."""
     check_entries(path, state, ("config", "class_names", "model"))
     try:
         config = config_of(state, experiment)
