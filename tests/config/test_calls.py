@@ -44,7 +44,7 @@ def test_calls_within_calls_are_built_too() -> None:
     inner.clear()
     (built,) = call.build(8).transforms
     assert isinstance(built, v2.CenterCrop)
-    assert tuple(built.size) == (8, 8)
+    assert built.size == (8, 8)
 
 
 @pytest.mark.parametrize(

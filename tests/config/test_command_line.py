@@ -1,6 +1,7 @@
 """The command line: rows, settings, and what it says to mistakes."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -85,14 +86,14 @@ def test_the_launchers_local_rank_is_passed_over(rows: Rows, option: str) -> Non
 @pytest.mark.parametrize("line", ["--epochs 25", "--epochs=25", "tiny --epochs 25 --optimizer.lr 0.1"])
 def test_epochs_stretch_milestones_and_warmup(rows: Rows, line: str) -> None:
     """10 -> 25 epochs: milestones 4, 8 become 10, 20 and the warm-up of 1 epoch 2.5."""
-    schedule = parse_config(rows, line.split(), KINDS)[0].schedule
+    schedule: Any = parse_config(rows, line.split(), KINDS)[0].schedule
     assert (schedule.milestones, schedule.warmup_epochs) == ((10.0, 20.0), 2.5)
 
 
 def test_a_schedule_field_given_beside_epochs_is_taken_as_given(rows: Rows) -> None:
     """Only what the command line leaves alone is stretched."""
     line = "--epochs 25 --schedule.milestones 12 --schedule.gamma 0.5"
-    schedule = parse_config(rows, line.split(), KINDS)[0].schedule
+    schedule: Any = parse_config(rows, line.split(), KINDS)[0].schedule
     assert (schedule.milestones, schedule.gamma, schedule.warmup_epochs) == ((12.0,), 0.5, 2.5)
 
 

@@ -1,6 +1,7 @@
 """Records of format 1: every row of every experiment, and what its transforms' reprs become."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ DETECTION = OLD["detection_experiments/resnet18_fcos_sample_train_example/resnet
             Call(v2.Resize, size=(SIZE, Scaled(200, of=224)), interpolation=v2.InterpolationMode.BICUBIC),
         ),
         (v2.RandomResizedCrop(224, scale=(0.2, 1.0)), Call(RandomResizedCrop, size=SIZE, scale=(0.2, 1.0))),
+        (
+            v2.RandomResizedCrop(224, interpolation=v2.InterpolationMode.BICUBIC),  # ours has no other interpolation
+            Call(v2.RandomResizedCrop, size=SIZE, interpolation=v2.InterpolationMode.BICUBIC),
+        ),
         (v2.ColorJitter(hue=0.1), Call(v2.ColorJitter, hue=0.1)),
         (v2.ColorJitter((0.5, 1.2)), Call(v2.ColorJitter, brightness=(0.5, 1.2))),
         (v2.AutoAugment(v2.AutoAugmentPolicy.SVHN), Call(v2.AutoAugment, policy=v2.AutoAugmentPolicy.SVHN)),
@@ -83,6 +88,26 @@ def test_a_transform_that_nobody_knows_does_not_keep_a_network_from_being_evalua
     assert others == list(from_record(DETECTION).data.train_transforms)
     with pytest.raises(ValueError, match=r"the transform Mosaic\(tiles=4\) was recorded by an older version"):
         first.build(64)
+
+
+@pytest.mark.parametrize(
+    ("key", "former", "present"),
+    [
+        ("resnet50_retinanet_voc2012_finetune/one_device", {"normalise": "image"}, {"normalize": "image"}),
+        ("resnet50_retinanet_voc2012_finetune/one_device", {"anchors": "centred"}, {"anchors": "centered"}),
+        ("detnet59_cascade_rcnn_voc/voc07", {"class_agnostic": True}, {}),
+        ("detnet59_faster_rcnn_voc/voc07", {"class_agnostic": True}, {"class_agnostic": True}),
+        ("detnet59_faster_rcnn_voc/voc07", {"pool_size": None}, {"pool_size": 7}),
+    ],
+)
+def test_settings_of_detectors_that_are_called_otherwise(
+    key: str, former: dict[str, Any], present: dict[str, Any]
+) -> None:
+    """Names, words and what went without saying."""
+    record = OLD[f"detection_experiments/{key}"]
+    row = from_record(record)
+    changed = from_record(record | {"detector": record["detector"] | former})
+    assert changed == replace(row, detector=replace(row.detector, **present))
 
 
 def test_a_setting_that_did_not_exist_yet_has_its_default() -> None:
