@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds by hand and by another way of counting; what counting costs, and what it leaves alone."""
+"""Parameters and multiply-adds by hand and in another way; what counting costs, and what it leaves alone."""
 
 import copy
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def small() -> nn.Module:
 
 
 class Products(TorchFunctionMode):
-    """The other way: adds up, as torch's functions are called with numbers, how many products their outputs are made of."""
+    """The other way: adds up, as torch's functions are called with numbers, the products that outputs are made of."""
 
     def __init__(self) -> None:
         super().__init__()
