@@ -43,3 +43,8 @@ def _logits(network: nn.Module, size: tuple[int, int], training: bool) -> Tensor
     logits = network.train(training)(images)  # [2, num_classes]
     assert logits.std() > 1e-3, "the referee's logits are all alike: nothing is compared"
     return logits
+
+
+def parts(network: nn.Module) -> list[tuple[str, str]]:
+    """What a network is made of: each module with weights by its name, with all settings that it prints."""
+    return [(name, module.extra_repr()) for name, module in network.named_modules() if module._parameters]

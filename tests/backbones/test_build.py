@@ -60,15 +60,6 @@ def test_no_batch_norm_is_left(name: str) -> None:
     assert "var_mean" in operations_of(network)
 
 
-@pytest.mark.parametrize("name", FIRST_OF_FAMILY)
-def test_every_family_takes_dropout(name: str) -> None:
-    """Its own layer's rate is set, or one is put before the classifier: one dropout, in training alone."""
-    with torch.device("meta"):
-        network = build_network(name, 2, dropout=0.75)
-        assert operations_of(network) & {"native_dropout", "bernoulli_"}
-        assert {module.p for module in network.modules() if isinstance(module, nn.Dropout)} <= {0.75}
-
-
 def test_dropout_before_the_classifier_by_hand() -> None:
     """Half of the features are zero and the others doubled; evaluation changes nothing, and no key is new."""
     network = build_network("resnet18", 512, dropout=0.5)

@@ -10,7 +10,7 @@ from torch import nn
 from public.backbones import resnet
 from public.backbones.residual_network import ResNetOptions
 from public.layers.residual import BasicBlock, Bottleneck
-from tests.backbones.referee import largest_difference
+from tests.backbones.referee import largest_difference, parts
 
 IN_TORCHVISION = [
     "resnet18",
@@ -25,11 +25,19 @@ IN_TORCHVISION = [
 ]
 
 
-@pytest.mark.parametrize("name", IN_TORCHVISION)
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 def test_logits_are_torchvisions(name: str) -> None:
     """Same state dict, same logits: at an even and an odd size, in evaluation and in training mode."""
     ours, referee = getattr(resnet, name)(), torchvision.models.get_model(name)
     assert largest_difference(ours, referee, [(64, 64), (49, 75)]) < 1e-5
+
+
+@pytest.mark.parametrize("name", IN_TORCHVISION)
+def test_parts_are_torchvisions(name: str) -> None:
+    """Each layer with its settings: the deeper networks differ from those above in nothing else."""
+    with torch.device("meta"):
+        ours, referee = getattr(resnet, name)(), torchvision.models.get_model(name)
+    assert parts(ours) == parts(referee)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
