@@ -74,12 +74,12 @@ def parse_config(
     return command.config, command.fresh
 
 
-def refuse_renamed(args: Sequence[str]) -> None:
-    """Ends the program at an option that is called otherwise now."""
+def refuse_renamed(args: Sequence[str], renamed: Mapping[str, str] = {}) -> None:
+    """Ends the program at an option that is called otherwise now, in every program or by `renamed` in one."""
     for arg in args:
         option = arg.partition("=")[0].removeprefix("--")
-        new = renamed_option(option) if arg.startswith("--") else None
-        if new is not None:
+        new = renamed.get(option.replace("_", "-")) or renamed_option(option)
+        if arg.startswith("--") and new is not None:
             fail(f"--{option} is called --{new} now; see --help for what it takes.")
 
 

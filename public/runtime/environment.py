@@ -3,6 +3,7 @@
 import platform
 import re
 import subprocess
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,14 @@ def environment_record(device: str, num_processes: int) -> dict[str, Any]:
 
 
 def dependencies() -> list[str]:
-    """The names of all that this project needs to run, from its metadata; torch alone where it is not installed."""
+    """The names of all that this project needs to run, as it states them; torch alone where nothing does."""
     try:
         requirements = metadata.requires(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:  # a copy that is on the path, and no more
-        return ["torch", "torchvision"]
+    except metadata.PackageNotFoundError:  # a checkout that is on the path, and not installed
+        path = Path(__file__).parents[2] / "pyproject.toml"
+        if not path.exists():
+            return ["torch", "torchvision"]
+        requirements: list[str] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["dependencies"]
     needed = (line for line in requirements if "extra ==" not in line)
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed]
 

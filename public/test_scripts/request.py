@@ -90,11 +90,7 @@ def read_request(
         config_type: of the task.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    for arg in args:
-        new = RENAMED.get(arg.partition("=")[0].removeprefix("--").replace("_", "-")) if arg.startswith("--") else None
-        if new is not None:
-            fail(f"{arg.partition('=')[0]} is called --{new} now; see --help for what it takes.")
-    refuse_renamed(args)
+    refuse_renamed(args, RENAMED)
     first = args.pop(0) if args and not args[0].startswith("-") else None
     named_folder = given("experiment", args) or first
     folder = None if named_folder is None else Path(named_folder)

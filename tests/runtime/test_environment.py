@@ -30,9 +30,17 @@ def test_every_dependency_is_recorded() -> None:
     assert all(environment_record("CPU", 1)["packages"].values())
 
 
-def test_a_copy_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has them from pyproject.toml."""
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    monkeypatch.setattr(environment, "DISTRIBUTION", "no-such-distribution")
+    assert dependencies() == [line.split(">=")[0] for line in stated]
+
+
+def test_a_copy_of_the_package_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Records what it can."""
     monkeypatch.setattr(environment, "DISTRIBUTION", "no-such-distribution")
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "public" / "runtime" / "environment.py"))
     assert environment_record("CPU", 1)["packages"].keys() == {"torch", "torchvision"}
 
 

@@ -187,7 +187,7 @@ def test_mistakes_end_with_exit_code_2(
 
 def test_another_size(best: Path) -> None:
     """CIFAR's images are used as they are; files get the usual 256/224 and a center crop."""
-    with pytest.raises(ValueError, match=r"data\.input_size=64 cannot be chosen"):
+    with pytest.raises(ValueError, match=r"data\.input_size=64 must be 32: CIFAR-100"):
         replace(CIFAR100, input_size=64)
     data = replace(IMAGENET, input_size=112)
     resize, crop = build_all(data.val_transforms, data.input_size)
