@@ -15,6 +15,8 @@ from public.config.record import config_of
 from public.datasets.sample_layouts import write_imagenet
 from public.recipes import start
 from public.runtime.checkpoint import load_checkpoint
+from public.test_scripts.classification import main
+from public.test_scripts.test_on_imagenet import IMAGENET
 from tests.conftest import ROOT
 from tests.test_scripts.trained import TRAIN, TrainedRun, run_script
 
@@ -75,22 +77,24 @@ def test_a_loss_of_ones_own_trains(example: Path) -> None:
     assert "G MACs at 32x32" in log
 
 
-def test_its_test_script_evaluates_it(example: Path) -> None:
+def test_its_test_script_evaluates_it(
+    example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With the number that training gave, at the size it was trained at; and at another."""
     expected = f"top1       {100 * metric_of(best_of(example), 'top1'):.2f} % "
     done = shell(f"./test.sh --weights runs/mine/checkpoints/best.pth {shlex.join(QUIET)}", example, DATA_ROOT="data")
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
     (small,) = re.findall(r"([\d.]+) G MACs at 32x32", done.stdout)
-    done = shell(
-        f"./test.sh --weights {shlex.quote(str(best_of(example)))} --data.input-size 64", example, DATA_ROOT="data"
-    )
-    assert done.returncode == 0, done.stderr
-    (large,) = re.findall(r"([\d.]+) G MACs at 64x64", done.stdout)
+    monkeypatch.setenv("DATA_ROOT", str(example / "data"))
+    main(IMAGENET, [str(example), "--weights", str(best_of(example)), "--data.input-size", "64", *QUIET])
+    (large,) = re.findall(r"([\d.]+) G MACs at 64x64", capsys.readouterr().out)
     assert float(large) == pytest.approx(4 * float(small), rel=0.05)
 
 
-def test_without_its_folder_it_is_refused_by_name(example: Path) -> None:
+def test_without_its_folder_it_is_refused_by_name(
+    example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By the script and by the call from Python: nothing that a file names is imported."""
     best, module = best_of(example), f"{sys.executable} -m public.test_scripts.test_on_imagenet"
     command = f"{module} --weights {shlex.quote(str(best))} {shlex.join(QUIET)}"
@@ -99,14 +103,16 @@ def test_without_its_folder_it_is_refused_by_name(example: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "transforms.RandomInvert is a class of the experiment's own folder" in done.stderr
     assert "--experiment FOLDER" in done.stderr
-    own = f"{command} --experiment {shlex.quote(str(example))}"
-    done = shell(own, example.parent, DATA_ROOT=str(example / "data"))
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("DATA_ROOT", str(example / "data"))
+    main(IMAGENET, ["--weights", str(best), "--experiment", str(example), *QUIET])
+    assert f"top1       {100 * metric_of(best, 'top1'):.2f} % " in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"transforms\.RandomInvert is a class of the experiment's own folder"):
         load_classifier(best, device="cpu")
 
 
-def test_a_task_of_ones_own_alone(example: Path, tmp_path: Path) -> None:
+def test_a_task_of_ones_own_alone(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without a transform of its own it is the task that is refused by name, its network being anybody's guess."""
     folder = tmp_path / "experiment"
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns("runs", "__pycache__"))
@@ -121,12 +127,14 @@ def test_a_task_of_ones_own_alone(example: Path, tmp_path: Path) -> None:
         load_classifier(best, device="cpu")
     with pytest.raises(ValueError, match=r"best\.pth was trained by experiment:loss\.FocalTask, a task of its exp"):
         load_classifier(best, device="cpu", experiment=folder)
-    command = f"{sys.executable} -m public.test_scripts.test_on_imagenet --weights {best} {shlex.join(QUIET)}"
-    done = shell(command, tmp_path, DATA_ROOT=str(folder / "data"))
-    assert done.returncode == 2
-    assert "was trained by experiment:loss.FocalTask, a task of its experiment's own: run that" in done.stderr
-    done = shell(f"{command} --experiment experiment", tmp_path, DATA_ROOT=str(folder / "data"))
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("DATA_ROOT", str(folder / "data"))
+    with pytest.raises(SystemExit, match="2"):
+        main(IMAGENET, ["--weights", str(best), *QUIET])
+    assert (
+        "was trained by experiment:loss.FocalTask, a task of its experiment's own: run that" in capsys.readouterr().err
+    )
+    main(IMAGENET, ["--weights", str(best), "--experiment", str(folder), *QUIET])
+    assert f"top1       {100 * metric_of(best, 'top1'):.2f} % " in capsys.readouterr().out
 
 
 # ---- the command with which a run ends -------------------------------------------------------------------------------
@@ -159,7 +167,7 @@ def test_the_last_line_of_a_detection(trained_run: TrainedRun, tmp_path: Path) -
     folder.mkdir()
     shutil.copy(trained_run.folder / "config.py", folder)
     (folder / "train.py").write_text(TRAIN)
-    shutil.copy(ROOT / "detection_experiments" / "resnet50_retinanet" / "test.sh", folder)
+    shutil.copy(ROOT / "detection_experiments" / "resnet50_faster_rcnn_coco" / "test.sh", folder)
     changes = ["--network", "fcos", "--detector.backbone", "mobilenet_v3_small", "--name", "mine", "--epochs", "1"]
     trained = run_script(folder / "train.py", *changes)
     assert trained.returncode == 0, trained.stderr[-3000:]
