@@ -1,6 +1,7 @@
 """The test scripts: torchvision's own count on real images, a run's best checkpoint, and what does not fit."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,25 @@ def test_a_run_of_format_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "network    mobilenet_v3_small: " in printed
     assert "at 64x64" in printed
     assert "of 10), error" in printed
+
+
+def test_the_present_folder_counts_for_what_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint's data lie below DATA_ROOT, also where the present folder has others of the same name."""
+    write_old_data("classification", tmp_path / "root")
+    best = write_old_run("classification", tmp_path / "old").with_name("best.pth")
+    decoy = tmp_path / "here" / "ILSVRC2012"
+    for split in ("train", "val"):
+        shutil.copytree(tmp_path / "root" / "ILSVRC2012" / split, decoy / split)
+        shutil.rmtree(next((decoy / split).iterdir()))
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    monkeypatch.chdir(tmp_path / "here")
+    main(IMAGENET, ["--weights", str(best), *QUIET])
+    assert "of 10), error" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(IMAGENET, ["--weights", str(best), "--data.folder", "ILSVRC2012", *QUIET])
+    assert "the data set has 9 classes" in capsys.readouterr().err
 
 
 def test_another_kind_of_data_is_asked_for_by_name(
