@@ -16,6 +16,7 @@ from public.backbones import build
 from public.backbones.resnet import ResNet, ResNetOptions
 from public.config.calls import SIZE, Call
 from public.config.classification import ClassificationConfig, MixingConfig
+from public.datasets.batches import ClassificationBatch
 from public.layers.drop_block import DropBlock
 from public.layers.residual import BasicBlock
 from public.recipes import classification as recipe
@@ -197,7 +198,7 @@ def test_images_grow_and_are_mixed_at_their_size(baseline: ClassificationConfig)
     images = torch.full((4, 3, 64, 64), 9, dtype=torch.uint8)
     sizes = []
     for step in (0, 3, 4, 7):
-        ((mixed, *labels),) = prepare([(images, torch.arange(4))], step)
+        ((mixed, *labels),) = prepare([ClassificationBatch(images, torch.arange(4))], step)
         sizes.append(mixed.shape[-1])
         assert len(labels) == 3
         torch.testing.assert_close(mixed.float(), torch.full_like(mixed, 9).float())
