@@ -11,13 +11,20 @@ from pathlib import Path
 import pytest
 
 from public.backbones.trained import load_classifier
+from public.config.command_line import parse_config
+from public.config.experiment import load_configs
 from public.config.record import config_of
 from public.datasets.sample_layouts import write_imagenet
 from public.recipes import start
+from public.recipes.detection import DetectionTask, train
 from public.runtime.checkpoint import load_checkpoint
 from public.test_scripts.classification import main
+from public.test_scripts.detection import main as detection_main
+from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_imagenet import IMAGENET
 from tests.conftest import ROOT
+from tests.datasets.written import voc_object, write_voc
+from tests.recipes.runs import ONE_PROCESS
 from tests.test_scripts.trained import TRAIN, TrainedRun, run_script
 
 EXAMPLE = ROOT / "imagenet_experiments" / "own_loss_sample_train_example"
@@ -176,6 +183,29 @@ def test_the_last_line_of_a_detection(trained_run: TrainedRun, tmp_path: Path) -
     assert "detector   fcos on mobilenet_v3_small: " in done.stdout
     assert f"AP50 {metric_of(best_of(folder), 'AP50'):.4f}" in done.stdout
     assert (folder / "runs" / "mine" / "test" / "predictions.json").is_file()
+
+
+def test_classes_and_splits_of_the_command_line(
+    trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another format than the row's, its classes named there alone: best.pth brings them with it, in their order."""
+    objects = {f"{n:06d}": voc_object(name, 3, 3, 30, 25) for n, name in enumerate(("tea", "cup", "tea", "cup"))}
+    for split in ("Own/train", "Own/held"):
+        write_voc(tmp_path / "own", objects, split)
+    changes = ["--data.dataset", "voc", "--data.folder", str(tmp_path / "own"), "--data.metrics", "coco"]
+    changes += ["--data.train-splits", "Own/train", "--data.val-splits", "Own/held", "--data.class-names", "tea", "cup"]
+    config, _ = parse_config(load_configs(trained_run.folder), [*changes, "--epochs", "1"], DetectionTask.kinds)
+    assert train(config, tmp_path / "run", ONE_PROCESS) == 0
+    best = tmp_path / "run" / "checkpoints" / "best.pth"
+    assert load_checkpoint(best)["class_names"] == ["tea", "cup"]
+    capsys.readouterr()
+    detection_main(COCO, ["--weights", str(best), "--time-steps", "0", *QUIET])
+    assert f"AP50 {metric_of(best, 'AP50'):.4f}" in capsys.readouterr().out
+    detection_main(COCO, ["--weights", str(best), "--metrics", "voc", "--time-steps", "0", *QUIET])
+    assert "mAP50_11point" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        detection_main(COCO, ["--weights", str(best), "--data.class-names", "cup", "tea", *QUIET])
+    assert "was trained on 2 classes (tea, cup)" in capsys.readouterr().err
 
 
 def test_how_to_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
