@@ -90,7 +90,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(before, Mapping) and isinstance(now, Mapping) and "call" not in before:
             lines += differences(before, now, f"{prefix}{key}.")
         elif before != now:
-            lines.append(f"{prefix}{key}: {_shown(before)} -> {_shown(now)}")
+            # Two classes may share a name: torchvision and this package both have a RandomResizedCrop.
+            is_clear = _shown(before) != _shown(now)
+            shown = (_shown(value, is_short=is_clear) for value in (before, now))
+            lines.append(f"{prefix}{key}: {' -> '.join(shown)}")
     return lines
 
 
@@ -99,13 +102,14 @@ def class_summary(names: list[str]) -> str:
     return f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def _shown(value: Any) -> str:
-    """A recorded value for a message: calls as they are written in config.py."""
+def _shown(value: Any, *, is_short: bool = True) -> str:
+    """A recorded value for a message: calls as they are written in config.py, or with their class's whole name."""
     if isinstance(value, list):
-        return f"({', '.join(map(_shown, value))})"
+        return f"({', '.join(_shown(one, is_short=is_short) for one in value)})"
     if isinstance(value, Mapping) and "call" in value:
-        keywords = (f"{name}={_shown(one)}" for name, one in value["keywords"].items())
-        return f"{value['call'].rpartition('.')[2]}({', '.join(keywords)})"
+        keywords = (f"{name}={_shown(one, is_short=is_short)}" for name, one in value["keywords"].items())
+        name = value["call"].rpartition(".")[2] if is_short else value["call"]
+        return f"{name}({', '.join(keywords)})"
     if isinstance(value, Mapping) and "scaled" in value:
         return str(Scaled(value["scaled"][0], of=value["scaled"][1]))
     return repr(value)

@@ -118,7 +118,8 @@ def run(options: TestOptions, request: Request, world: World) -> dict[str, float
         ValueError: weights, data or options do not fit each other.
         FileNotFoundError: there are no weights.
     """
-    config = replace(request.config, data=in_present_folder(options.data), channels_last=options.channels_last)
+    data = in_present_folder(options.data, request.args)
+    config = replace(request.config, data=data, channels_last=options.channels_last)
     if isinstance(options, WeightsOptions):
         config = replace(config, network=options.network, network_options=options.network_options)
     eval_data = build_eval_data(

@@ -145,7 +145,8 @@ def run(options: TestOptions, request: Request, world: World) -> DetectionResult
         ValueError: weights, data or options do not fit each other, or the output cannot be written.
         FileNotFoundError: there are no weights.
     """
-    data = in_present_folder(replace(options.data, metrics=options.metrics or options.data.metrics))
+    data = replace(options.data, metrics=options.metrics or options.data.metrics)
+    data = in_present_folder(data, request.args)
     config: DetectionConfig = replace(request.config, data=data, detector=options.detector)
     make_evaluator = evaluator_of(data.rules)
     eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, world=world)

@@ -214,10 +214,14 @@ def named(config: Any) -> str:
     return config.network if detector is None else f"{config.network} on {detector.backbone}"
 
 
-def in_present_folder(data: Any) -> Any:
-    """The data with a folder below the present one made absolute: people type what they see."""
+def in_present_folder(data: Any, args: Sequence[str]) -> Any:
+    """The data with a folder that the command line gives, and that lies below the present one, made absolute.
+
+    People type what they see. What a checkpoint or a row states lies below DATA_ROOT, wherever the command is typed.
+    """
     folder = Path(data.folder).expanduser()
-    return replace(data, folder=str(folder.resolve())) if folder.is_dir() else data
+    is_typed = given("data.folder", args) is not None
+    return replace(data, folder=str(folder.resolve())) if is_typed and folder.is_dir() else data
 
 
 def evaluate_in_world(device: str, evaluate: Callable[[World], Any]) -> None:

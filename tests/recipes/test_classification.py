@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks import exact_resume
 from public.config.classification import ClassificationConfig
+from public.config.command_line import parse_config
 from public.optim import train_state
 from public.runtime.checkpoint import load_checkpoint
 from tests.recipes import runs, tiny_experiment
@@ -193,6 +194,34 @@ def test_weights_of_another_number_of_classes_are_taken_but_for_the_classifier(
     log = (tmp_path / "run" / "train.log").read_text()
     assert "fc.weight" in log
     assert "4 tensors loaded" in log
+
+
+def test_another_input_size_is_what_the_network_sees(
+    config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--data.input-size alone: training, evaluation and the multiply-adds of the log follow; nothing else is given."""
+    sizes: list[tuple[bool, int]] = []
+    real = TinyNetwork.forward
+
+    def forward(self: TinyNetwork, images: torch.Tensor) -> torch.Tensor:
+        sizes.extend([(self.training, images.shape[-1])] if images.device.type == "cpu" else [])
+        return real(self, images)
+
+    monkeypatch.setattr(TinyNetwork, "forward", forward)
+    for size in (16, 48):
+        arguments = ["--data.input-size", str(size), "--epochs", "1", "--schedule.warmup-epochs", "0"]
+        row, _ = parse_config({"tiny": config}, arguments, tiny_experiment.TinyTask.kinds)
+        sizes.clear()
+        train(row, tmp_path / str(size))
+        assert set(sizes) == {(True, size), (False, size)}
+        assert f"G MACs at {size}x{size}" in (tmp_path / str(size) / "train.log").read_text()
+
+
+def test_a_task_of_the_experiments_own_is_recorded_by_its_file(tiny_data: Path, tmp_path: Path) -> None:
+    """As a person runs it, where train.py is called __main__: the class is that of train.py in the folder."""
+    run_program(tmp_path / "run", tiny_data, ["train.py", "--epochs", "1", "--schedule.warmup-epochs", "0"])
+    checkpoint = load_checkpoint(tmp_path / "run" / "runs" / "tiny" / "checkpoints" / "latest.pth")
+    assert checkpoint["task"] == "experiment:train.TinyTask"
 
 
 # ---- several processes ----------------------------------------------------------------------------------------------

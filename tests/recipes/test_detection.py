@@ -12,11 +12,13 @@ import torch
 from torch.nn.parallel._functions import Scatter
 from torch.nn.parallel.scatter_gather import scatter
 
+from public.config.command_line import parse_config
 from public.config.detection import DetectionConfig
 from public.datasets.batches import DetectionBatch
 from public.datasets.sample_layouts import write_coco
 from public.detectors.catalog import build_detector, build_from_options, list_detectors
 from public.detectors.detector import Detector
+from public.detectors.fcos.network import FCOS
 from public.recipes import detection as recipe
 from public.recipes.detection import DetectionTask
 from public.recipes.task import split
@@ -180,20 +182,27 @@ def test_targets_are_computed_once_a_step(network: str, monkeypatch: pytest.Monk
 def test_parts_on_several_gpus_are_the_whole(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """nn.DataParallel's own cutting, by chunks where there is no GPU: the mean of two parts' losses is the whole's.
 
-    Of two stages the proposals' losses alone are compared: the second stage's regions are drawn image by image too.
+    The targets stay the detector's own NamedTuple, and each part has the rows of the normalizer for its images. Of two
+    stages this holds because what is drawn for an image depends on that image alone.
     """
     torch.manual_seed(0)
     detector = build_detector(network, num_classes=3, backbone="mobilenet_v2").eval()
-    task = task_of(detector)
-    (whole,) = task.prepare([batch_of_shapes()], 0)
+    task, batch = task_of(detector), batch_of_shapes()
+    (whole,) = task.prepare([batch], 0)
+    monkeypatch.setattr(recipe, "num_replicas", lambda *_: 2)
+    (shared,) = task.prepare([batch], 0)
+    torch.testing.assert_close(shared[2], whole[2] / 2)
     monkeypatch.setattr(Scatter, "apply", lambda gpus, sizes, dim, tensor: tensor.chunk(len(gpus), dim))
-    parts = scatter(tuple(whole), [0, 1])
+    parts = scatter(tuple(shared), [0, 1])
     assert [len(part[0]) for part in parts] == [2, 2]
+    assert all(type(part[1]) is type(whole[1]) and len(part[2]) == 2 for part in parts)
     with torch.no_grad():
         expected = task(*whole)
         found = [task(*part) for part in parts]
+    assert tuple(expected) == detector.loss_names
     for name, loss in expected.items():
-        assert sum(part[name].item() for part in found) / 2 == pytest.approx(loss.item() / 2, rel=1e-4)
+        mean = torch.stack([part[name] for part in found]).mean()
+        assert mean.item() == pytest.approx(loss.item(), rel=1e-4)
 
 
 def test_weights_of_another_number_of_classes_only_when_asked(config: DetectionConfig, tmp_path: Path) -> None:
@@ -205,6 +214,24 @@ def test_weights_of_another_number_of_classes_only_when_asked(config: DetectionC
     train(replace(seven, new_class_head=True), tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "2 left out (head.classification_head.cls_logits.weight" in log
+
+
+def test_another_input_size_is_what_the_network_sees(
+    config: DetectionConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--data.input-size 96 of a row of 64: its sizes of 64 and 96 in training become 96 and 144, 96 in evaluation."""
+    sizes: set[tuple[bool, int]] = set()
+    real = FCOS.forward
+
+    def forward(self: FCOS, images: torch.Tensor) -> Any:
+        sizes.update({(self.training, max(images.shape[-2:]))} if images.device.type == "cpu" else ())
+        return real(self, images)
+
+    monkeypatch.setattr(FCOS, "forward", forward)
+    row, _ = parse_config({"tiny": config}, ["--data.input-size", "96", "--epochs", "2"], DetectionTask.kinds)
+    train(row, tmp_path / "run")
+    assert sizes == {(True, 96), (True, 144), (False, 96)}
+    assert "G MACs at 96x96" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_a_mistake_moves_no_old_run_aside(config: DetectionConfig, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is put around a training module; one CPU needs nothing."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from public.runtime import parallel
 from public.runtime.distributed import World
 from public.runtime.parallel import check_sync_batch_norm, wrap
+from tests.conftest import ROOT
 
 PLAIN = {"sync_batch_norm": False, "parallel": "distributed", "compiled": False, "channels_last": False}
 
@@ -24,6 +27,30 @@ def test_one_process_on_the_cpu_is_left_bare(world: World) -> None:
     module = nn.Conv2d(3, 4, 3)
     assert wrapped(module, world) is module
     assert wrapped(module, world, parallel="data_parallel") is module
+
+
+def test_data_parallel_is_put_around_in_one_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where two GPUs are visible; torch's own, with no GPU behind it, hands the call through."""
+    monkeypatch.setattr(parallel, "num_replicas", lambda kind, world: 2 if kind == "data_parallel" else 1)
+    module = nn.Linear(3, 4)
+    spread = wrapped(module, world, parallel="data_parallel")
+    assert isinstance(spread, nn.DataParallel)
+    assert spread.module is module
+    assert torch.equal(spread(torch.ones(2, 3)), module(torch.ones(2, 3)))
+    assert wrapped(module, world) is module
+    found = [path for path in (ROOT / "public").rglob("*.py") if re.search(r"\bDataParallel\(", path.read_text())]
+    assert found == [ROOT / "public" / "runtime" / "parallel.py"]
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(0, 1), (1, 1), (2, 2)])
+def test_how_many_parts_there_are(visible: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are GPUs, in one process on them; one in any other case."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    cpu, cuda = (World(rank=0, size=1, device=torch.device(kind)) for kind in ("cpu", "cuda"))
+    assert parallel.num_replicas("data_parallel", cuda) == expected
+    assert parallel.num_replicas("data_parallel", cpu) == 1
+    assert parallel.num_replicas("data_parallel", replace(cuda, size=2)) == 1
+    assert parallel.num_replicas("distributed", cuda) == 1
 
 
 def test_channels_last(world: World) -> None:
