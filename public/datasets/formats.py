@@ -16,9 +16,9 @@ def format_of(data: DetectionData) -> DetectionFormat:
     Raises:
         ValueError: they are of none in the table.
     """
-    for row in FORMATS.values():
-        if isinstance(data, row.options):
-            return row
+    row = FORMATS.get(getattr(data, "kind", ""))  # by name: options may build on those of another format
+    if row is not None and isinstance(data, row.options):
+        return row
     raise ValueError(f"{type(data).__name__} is of no format in public/datasets/formats.py.")
 
 

@@ -1,7 +1,8 @@
 """The tables of formats, and that one more detection format takes one file and one line there, and nothing else."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from public.datasets import formats, image_formats
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.check import check
-from public.datasets.coco import CocoData
+from public.datasets.coco import COCO, CocoData
 from public.datasets.detection import build_eval_data, build_train_data
 from public.datasets.formats import FORMATS, format_of
 from public.datasets.image_formats import IMAGE_FORMATS, image_format_of
+from public.datasets.imagenet import IMAGENET, ImageFolderData
 from public.datasets.predictions import Predictions
 from public.datasets.scan import Kind
 from public.datasets.voc import VocData
@@ -133,6 +135,39 @@ def test_a_third_format_need_not_be_published(lines: DetectionConfig, world: Wor
         ValueError, match=r"^ClassificationData is of no format in public/datasets/image_formats\.py\.$"
     ):
         image_format_of(ClassificationData(folder="x", input_size=40, train_transforms=()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrowdsData(CocoData):
+    """A format whose options build on COCO's."""
+
+    kind: ClassVar[str] = "crowds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldersData(ImageFolderData):
+    """The same of ImageNet's."""
+
+    kind: ClassVar[str] = "folders"
+
+
+def test_a_format_that_builds_on_another_has_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never the other's, in the table or not; options without a name of their own are still the other's."""
+    crowds = CrowdsData(folder="x", input_size=40, **SPLITS)  # pyright: ignore[reportArgumentType]
+    folders = FoldersData(folder="x", input_size=40, train_transforms=())
+    with pytest.raises(ValueError, match=r"^CrowdsData is of no format"):
+        format_of(crowds)
+    with pytest.raises(ValueError, match=r"^FoldersData is of no format"):
+        image_format_of(folders)
+    monkeypatch.setitem(FORMATS, "crowds", replace(COCO, options=CrowdsData))
+    monkeypatch.setitem(IMAGE_FORMATS, "folders", replace(IMAGENET, options=FoldersData))
+    assert format_of(crowds).options is CrowdsData
+    assert image_format_of(folders).options is FoldersData
+
+    class Unnamed(CocoData):
+        """Some experiment's own, in COCO's format."""
+
+    assert format_of(Unnamed(folder="x", input_size=40, **SPLITS)) is COCO  # pyright: ignore[reportArgumentType]
 
 
 def test_images_to_look_at(lines: DetectionConfig, tmp_path: Path) -> None:
