@@ -16,9 +16,14 @@ from public.backbones.residual_network import ResNetOptions
 from public.backbones.trained import load_classifier
 from public.config.calls import SIZE, Call
 from public.config.classification import ClassificationConfig
+from public.config.experiment import Experiment
 from public.config.record import to_record
+from public.datasets.classification import build_eval_data
 from public.datasets.imagenet import ImageFolderData
-from public.runtime.checkpoint import save_checkpoint
+from public.optim.options import ConstantOptions
+from public.recipes.classification import ClassificationTask, train
+from public.runtime.checkpoint import load_checkpoint, save_checkpoint
+from public.runtime.distributed import World
 from tests.old_runs.make import old_checkpoint, write_old_run
 
 NAMES = ["cat", "dog", "owl"]
@@ -36,7 +41,8 @@ def saved(folder: Path, row: ClassificationConfig, **entries: Any) -> Path:
     """Its checkpoint, untrained; the averaged weights are not the trained ones."""
     torch.manual_seed(0)
     model, ema = (build_from_options(row.network, 3, row.network_options).state_dict() for _ in range(2))
-    state = {"config": to_record(row), "class_names": NAMES, "model": model, "ema": ema, **entries}
+    record = entries.pop("config", None) or to_record(row)
+    state = {"config": record, "class_names": NAMES, "model": model, "ema": ema, **entries}
     assert save_checkpoint(folder / "best.pth", state)
     return folder / "best.pth"
 
@@ -60,6 +66,53 @@ def test_probabilities_by_hand(row: ClassificationConfig, tmp_path: Path) -> Non
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert np.array_equal(classify(tmp_path / "cat.png"), found)
     assert np.array_equal(classify(str(tmp_path / "cat.png")), found)
+
+
+@pytest.mark.slow
+def test_a_trained_run_gives_what_its_evaluation_gave(
+    row: ClassificationConfig, image_folder: Path, world: World, tmp_path: Path
+) -> None:
+    """Of the same files: the probabilities of the loader's batches, and the top-1 and loss that training logged."""
+    row = replace(row.with_epochs(6), batch_size=4, ema_decay=0.5, precision="fp32", schedule=ConstantOptions())
+    data = replace(row.data, folder=str(image_folder))
+    row = replace(row, data=data, runtime=replace(row.runtime, device="cpu", num_workers=0))
+    assert train(row, tmp_path / "run", world) == 0
+    best = tmp_path / "run" / "checkpoints" / "best.pth"
+    classify = load_classifier(best, device="cpu")
+    files = sorted((image_folder / "val").glob("*/*.png"))
+    found = np.stack([classify(file) for file in files])  # [7, 2]
+    batches = list(build_eval_data(data, batch_size=4, num_workers=0, world=world).loader)
+    labels = torch.cat([batch.labels for batch in batches]).numpy()
+    assert [classify.class_names[label] for label in labels] == [file.parent.name for file in files]
+    network = ClassificationTask.build_network(row, 2)
+    network.load_state_dict(load_checkpoint(best)["ema"])
+    evaluated = ClassificationTask.inference(network, row, torch.float32).eval()
+    with torch.inference_mode():
+        expected = torch.cat([evaluated(batch.images).softmax(dim=1) for batch in batches]).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.ptp(found[:, 0]) > 1e-3, "the images do matter"
+    assert np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    logged = load_checkpoint(best)["metrics"]["best"]
+    assert (found.argmax(axis=1) == labels).mean() == pytest.approx(logged["top1"])
+    assert -np.log(found[np.arange(7), labels]).mean() == pytest.approx(logged["loss"], rel=1e-4)
+
+
+def test_transforms_of_an_experiments_own(row: ClassificationConfig, tmp_path: Path) -> None:
+    """Found in the folder that the caller names, and applied: a negative of an image is seen as the image was."""
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "negative.py").write_text("class Negative:\n    def __call__(self, image):\n        return 255 - image\n")
+    experiment = Experiment(folder)
+    negative = Call(experiment.find("experiment:negative.Negative"))
+    own = replace(row, data=replace(row.data, val_transforms=(negative, *row.data.val_transforms)))
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    plain = load_classifier(saved(tmp_path, row), device="cpu")
+    path = saved(folder, own, config=to_record(own, experiment))
+    with pytest.raises(ValueError, match=r"negative\.Negative is a class of the experiment's own folder"):
+        load_classifier(path, device="cpu")
+    for given in (folder, str(folder)):
+        classify = load_classifier(path, device="cpu", experiment=given)
+        np.testing.assert_array_equal(classify(255 - pixels), plain(pixels))
 
 
 def test_network_layout_and_precision(row: ClassificationConfig, tmp_path: Path) -> None:

@@ -159,6 +159,18 @@ def test_a_run_begun_then_goes_on_as_it_would_have(name: str, data_root: Path, t
 
 
 @pytest.mark.parametrize("name", OLD_RUNS)
+def test_the_config_of_its_checkpoint_goes_on(name: str, data_root: Path, tmp_path: Path) -> None:
+    """The file alone says what was trained: its config is the row of today, but for where it ran."""
+    write_old_data(name, data_root)
+    latest = write_old_run(name, tmp_path / "run")
+    config = replace(config_of(old_checkpoint(name)), runtime=RUNTIME)
+    assert config == ROWS[name]
+    assert train(replace(config, runtime=replace(RUNTIME, log_every=5)), tmp_path / "run") == 0
+    checkpoint = load_checkpoint(latest)
+    assert (checkpoint["epoch"], len(checkpoint["metrics"]["history"])) == (2, 2)
+
+
+@pytest.mark.parametrize("name", OLD_RUNS)
 def test_another_row_is_refused_as_for_a_run_of_today(name: str, data_root: Path, tmp_path: Path) -> None:
     """In one sentence that names both settings in the present spelling, and says what to do; nothing is changed."""
     write_old_data(name, data_root)

@@ -35,6 +35,7 @@ def evaluated(*argv: str, world: World) -> dict[str, float]:
     return run(replace(options_of(request), num_workers=0), request, world)
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_counts_as_torchvision_does(real_data: Path, world: World) -> None:
     """torchvision's mobilenet_v2 with its reference transform: 821 of 1000 top-1, 956 top-5, float32."""
     weights = str(real_data / "weights" / "mobilenet_v2-b0353104.pth")
@@ -133,6 +134,30 @@ def test_a_row_that_was_not_trained(
         main(IMAGENET, [str(tmp_path)])
     told = capsys.readouterr().err
     assert f"{tmp_path / 'runs' / 'weights' / 'checkpoints' / 'best.pth'} yet: train the row first, or give " in told
+
+
+def test_the_best_checkpoint_of_a_row(
+    sample_row: ClassificationConfig, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What test.sh gives, a folder and perhaps a row's name, is evaluated as the row's file is when it is named."""
+    folder = tmp_path / "experiment"
+    path = folder / "runs" / sample_row.name
+    assert train(sample_row, path, world) == 0
+    (folder / "config.py").write_text(
+        "from public.config.record import config_of\n"
+        "from public.runtime.checkpoint import load_checkpoint\n"
+        "from pathlib import Path\n"
+        f"row = config_of(load_checkpoint(Path({str(path / 'checkpoints' / 'best.pth')!r})))\n"
+        f"CONFIGS = {{{sample_row.name!r}: row}}\n"
+    )
+    expected = evaluated("--weights", str(path / "checkpoints" / "best.pth"), world=world)
+    for argv in ([str(folder)], [str(folder), sample_row.name]):
+        assert request_of(*argv).trained is not None
+        assert evaluated(*argv, world=world) == expected
+    assert f'"top1": {expected["top1"]}' in (path / "metrics.jsonl").read_text()
+    with pytest.raises(SystemExit, match="2"):
+        main(IMAGENET, [str(folder), "other"])
+    assert "other" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_other_classes(best: Path, image_folder: Path, world: World) -> None:

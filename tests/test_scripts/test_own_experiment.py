@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from public.backbones.classifier import ImageClassifier
 from public.backbones.trained import load_classifier
 from public.config.command_line import parse_config
-from public.config.experiment import load_configs
+from public.config.experiment import Experiment, load_configs
 from public.config.record import config_of
 from public.datasets.sample_layouts import write_imagenet
 from public.recipes import start
+from public.recipes.classification import ClassificationTask
 from public.recipes.detection import DetectionTask, train
 from public.runtime.checkpoint import load_checkpoint
 from public.test_scripts.classification import main
@@ -82,6 +85,25 @@ def test_a_loss_of_ones_own_trains(example: Path) -> None:
     log = (example / "runs" / "mine" / "train.log").read_text()
     assert "step 1/2  focal " in log
     assert "G MACs at 32x32" in log
+
+
+def test_the_command_lines_size_is_that_of_every_image(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are trained on and those that are evaluated, not only those that are counted."""
+    monkeypatch.setenv("DATA_ROOT", str(example / "data"))
+    config, _ = parse_config(load_configs(example), [*SMALL, "--name", "sizes"], ClassificationTask.kinds)
+    task = Experiment(example).find("experiment:loss.FocalTask")
+    sizes: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
+    real_forward = ImageClassifier.forward
+
+    def forward(self: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
+        sizes[self.training].add(tuple(images.shape[2:]))
+        return real_forward(self, images)
+
+    monkeypatch.setattr(ImageClassifier, "forward", forward)
+    assert start.train(config, tmp_path / "run", ONE_PROCESS, task, folder=example) == 0
+    assert sizes == {True: {(32, 32)}, False: {(32, 32)}}
 
 
 def test_its_test_script_evaluates_it(
@@ -155,6 +177,7 @@ def test_the_last_line_of_a_classification(example: Path, tmp_path: Path) -> Non
     assert f"top1       {100 * metric_of(best_of(example), 'top1'):.2f} % " in done.stdout
 
 
+@pytest.mark.slow
 def test_the_last_line_of_another_network_than_the_rows(example: Path, tmp_path: Path) -> None:
     """--network, data given by its whole path: the command needs no more than the last line has."""
     folder = tmp_path / "experiment"
@@ -168,6 +191,7 @@ def test_the_last_line_of_another_network_than_the_rows(example: Path, tmp_path:
     assert f"top1       {100 * metric_of(best_of(folder), 'top1'):.2f} % " in done.stdout
 
 
+@pytest.mark.slow
 def test_the_last_line_of_a_detection(trained_run: TrainedRun, tmp_path: Path) -> None:
     """Another detector and backbone than the row's."""
     folder = tmp_path / "experiment"
