@@ -17,7 +17,6 @@ from public.backbones.build import build_from_options
 from public.backbones.classifier import ImageClassifier
 from public.config.calls import build_all
 from public.config.classification import ClassificationConfig
-from public.config.experiment import Experiment
 from public.datasets.decoding import read_pixels
 from public.runtime.device import choose_device, choose_precision, memory_format
 from public.weights.loading import load_weights
@@ -83,7 +82,7 @@ def load_classifier(
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint of one of our classification runs.
     """
-    trained = open_trained(Path(path), None if experiment is None else Experiment(Path(experiment)))
+    trained = open_trained(path, experiment)
     require_usual_task(trained)
     config = trained.config
     if not isinstance(config, ClassificationConfig):

@@ -143,10 +143,14 @@ def _command_type(row: RunConfig, kinds: Sequence[Kind]) -> type:
     ]
     for number, kind in enumerate(kinds):
         if not _is_field(row, kind):  # read already, by `with_kinds`: here it is shown, and not unknown
-            help_text = f"Which kind of {kind.section}; its settings are below, under {kind.section}."
-            choice = Annotated[Literal[tuple(kind.names)], tyro.conf.arg(name=kind.option, help=help_text)]  # pyright: ignore
-            own.append((f"kind_{number}", choice, field(default=_stated(row, kind))))
+            own.append((f"kind_{number}", choice_of(kind), field(default=_stated(row, kind))))
     return make_dataclass("Command", own, frozen=True)
+
+
+def choice_of(kind: Kind) -> Any:
+    """The type of the option that chooses a section's kind, as tyro takes it."""
+    help_text = f"Which kind of {kind.section}; its settings are below, under {kind.section}."
+    return Annotated[Literal[tuple(kind.names)], tyro.conf.arg(name=kind.option, help=help_text)]  # pyright: ignore
 
 
 def _with_epochs_of(row: Config, args: Sequence[str]) -> Config:

@@ -7,11 +7,9 @@ unit, its default and its check, and an experiment's --help shows those of its o
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from public.config.checks import require, require_at_least, require_one_of, require_share
-
-OptionsT = TypeVar("OptionsT", bound="Options")
 
 Activation = Literal["relu", "relu6", "leaky_relu", "prelu", "elu", "gelu", "swish", "hard_swish", "mish"]
 """The keys of `public.layers.activations.ACTIVATIONS`."""

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from inspect import isclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -27,8 +27,6 @@ from public.config.names import first_line, nearest_names
 from public.config.options import Options
 from public.config.run import RunConfig
 from public.config.upgrade import FORMAT, upgraded
-
-ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 _V2 = "torchvision.transforms.v2"
 _ENUMS = {"InterpolationMode": _V2, "AutoAugmentPolicy": _V2}

@@ -112,12 +112,10 @@ def _of_detection(record: Mapping[str, Any]) -> dict[str, Any]:
     last = _call_parts(record["data"]["val_transforms"][-1])[1]
     size = last.get("size", last.get("short", min(canvas)))
     own["data"] = _data(record["data"], size, ("public.transforms.detection",))
-    detector = {
-        RENAMED.get(f"detector.{name}", name).rpartition(".")[2]: _RENAMED_VALUES.get(value, value)
-        if isinstance(value, str)
-        else value
-        for name, value in _given(record["detector"]).items()
-    }
+    detector = {}
+    for name, value in _given(record["detector"]).items():
+        new_name = RENAMED.get(f"detector.{name}", name).removeprefix("detector.")
+        detector[new_name] = _RENAMED_VALUES.get(value, value) if isinstance(value, str) else value
     if kind == "cascade_rcnn":
         detector.pop("class_agnostic", None)  # it could be stated, as what it always is
     own["detector"] = {"type": _DETECTORS[kind], **detector}

@@ -4,10 +4,10 @@ A format's options, reader, files of results and whatever else depends on it sta
 ends with its row. Everything else asks the row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from public.config.classification import ClassificationData
 from public.config.detection import DetectionData
@@ -68,3 +68,23 @@ class ImageFormat:
     """The loader of the validation split alone."""
     check: Callable[[Any], Iterator[SplitReport]]
     """(config) -> everything that is wrong with its splits, images included, one after the other."""
+
+
+Row = TypeVar("Row", DetectionFormat, ImageFormat)
+
+
+def row_of(data: DetectionData | ClassificationData, table: Mapping[str, Row], file: str) -> Row:
+    """The row of the format that options are of.
+
+    Args:
+        data: the options.
+        table: the rows by their name.
+        file: where the table stands, for the message.
+
+    Raises:
+        ValueError: they are of none in the table.
+    """
+    row = table.get(getattr(data, "kind", ""))  # by name: options may build on those of another format
+    if row is None or not isinstance(data, row.options):
+        raise ValueError(f"{type(data).__name__} is of no format in {file}.")
+    return row

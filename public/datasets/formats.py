@@ -3,7 +3,7 @@
 from public.config.detection import DetectionData
 from public.config.options import Kind
 from public.datasets.coco import COCO
-from public.datasets.format import DetectionFormat
+from public.datasets.format import DetectionFormat, row_of
 from public.datasets.voc import VOC
 
 FORMATS: dict[str, DetectionFormat] = {row.options.kind: row for row in (COCO, VOC)}
@@ -16,10 +16,7 @@ def format_of(data: DetectionData) -> DetectionFormat:
     Raises:
         ValueError: they are of none in the table.
     """
-    row = FORMATS.get(getattr(data, "kind", ""))  # by name: options may build on those of another format
-    if row is not None and isinstance(data, row.options):
-        return row
-    raise ValueError(f"{type(data).__name__} is of no format in public/datasets/formats.py.")
+    return row_of(data, FORMATS, "public/datasets/formats.py")
 
 
 DATA_KIND = Kind("data.dataset", "data", tuple(FORMATS), lambda name: FORMATS[name].options)

@@ -3,7 +3,7 @@
 from public.config.classification import ClassificationData
 from public.config.options import Kind
 from public.datasets.cifar100 import CIFAR100
-from public.datasets.format import ImageFormat
+from public.datasets.format import ImageFormat, row_of
 from public.datasets.imagenet import IMAGENET
 
 IMAGE_FORMATS: dict[str, ImageFormat] = {row.options.kind: row for row in (IMAGENET, CIFAR100)}
@@ -16,10 +16,7 @@ def image_format_of(data: ClassificationData) -> ImageFormat:
     Raises:
         ValueError: they are of none in the table.
     """
-    row = IMAGE_FORMATS.get(getattr(data, "kind", ""))  # by name: options may build on those of another format
-    if row is not None and isinstance(data, row.options):
-        return row
-    raise ValueError(f"{type(data).__name__} is of no format in public/datasets/image_formats.py.")
+    return row_of(data, IMAGE_FORMATS, "public/datasets/image_formats.py")
 
 
 DATA_KIND = Kind("data.dataset", "data", tuple(IMAGE_FORMATS), lambda name: IMAGE_FORMATS[name].options)

@@ -14,7 +14,6 @@ import torch
 from public.config.calls import build_all
 from public.config.checks import require
 from public.config.detection import DetectionConfig
-from public.config.experiment import Experiment
 from public.datasets.batches import DetectionBatch
 from public.datasets.decoding import read_pixels
 from public.datasets.detection_loaders import LoadedImage, checked_transforms, collate
@@ -121,7 +120,7 @@ def load_detector(
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint of one of our detection runs.
     """
-    trained = open_trained(Path(path), None if experiment is None else Experiment(Path(experiment)))
+    trained = open_trained(path, experiment)
     require_usual_task(trained)
     config = trained.config
     if not isinstance(config, DetectionConfig):

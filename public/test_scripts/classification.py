@@ -16,8 +16,7 @@ import tyro
 from public.backbones.classifier import ImageClassifier
 from public.config.classification import ClassificationConfig, ClassificationData
 from public.config.options import NetworkOptions
-from public.config.record import class_summary
-from public.datasets.batches import ClassificationBatch, DataError, EvalLoader
+from public.datasets.batches import ClassificationBatch, EvalLoader
 from public.datasets.classification import build_eval_data
 from public.datasets.image_formats import DATA_KIND
 from public.evaluation.classification import evaluate
@@ -27,7 +26,14 @@ from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.classification import ClassificationTask
 from public.runtime.device import choose_precision, device_name, memory_format
 from public.runtime.distributed import World
-from public.test_scripts.request import Request, evaluate_in_world, in_present_folder, parse_options, read_request
+from public.test_scripts.request import (
+    Request,
+    check_classes,
+    evaluate_in_world,
+    in_present_folder,
+    parse_options,
+    read_request,
+)
 from public.weights.loading import load_weights
 
 
@@ -147,11 +153,7 @@ def build_classifier(
         FileNotFoundError: there are no weights.
     """
     trained, task = request.trained, request.task(ClassificationTask)
-    if trained is not None and trained.class_names != class_names:
-        raise DataError(
-            f"{trained.path} was trained on {class_summary(trained.class_names)}, and the data set has "
-            f"{class_summary(class_names)}: they must be the same, in the same order."
-        )
+    check_classes(trained, class_names, "the data set")
     network = task.build_network(config, len(class_names))
     load_weights(network, options.weights if trained is None else trained.state)
     classifier = task.inference(network, config, choose_precision(options.precision, device))

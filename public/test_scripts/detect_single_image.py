@@ -24,7 +24,6 @@ from typing import Any, Literal
 import tyro
 
 from public.config.command_line import fail
-from public.config.experiment import Experiment
 from public.config.names import first_line
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS, read_pixels
@@ -174,7 +173,7 @@ def images_of_run(weights: Path, experiment: str | None = None, num_images: int 
     Raises:
         FileNotFoundError: they are not there.
     """
-    data = open_trained(weights, None if experiment is None else Experiment(Path(experiment))).config.data
+    data = open_trained(weights, experiment).config.data
     try:
         found = sorted(format_of(data).images(dataset_folder(data.folder), data))[:num_images]
         if not found:

@@ -17,9 +17,7 @@ from public.config.checks import require, require_at_least
 from public.config.command_line import given
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.options import DetectorOptions
-from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.batches import DataError
 from public.datasets.detection import build_eval_data, canvas_size
 from public.datasets.detection_loaders import DetectionDataset, DetectionEvalLoader
 from public.datasets.formats import DATA_KIND
@@ -38,6 +36,7 @@ from public.runtime.distributed import World
 from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
+    check_classes,
     evaluate_in_world,
     in_present_folder,
     named,
@@ -151,11 +150,7 @@ def run(options: TestOptions, request: Request, world: World) -> DetectionResult
     make_evaluator = evaluator_of(data.rules)
     eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, world=world)
     annotations, checkpoint = eval_data.annotations, request.trained
-    if checkpoint is not None and checkpoint.class_names != annotations.class_names:
-        raise DataError(
-            f"{checkpoint.path} was trained on {class_summary(checkpoint.class_names)}, and {annotations.source} has "
-            f"{class_summary(annotations.class_names)}: they must be the same, in the same order."
-        )
+    check_classes(checkpoint, annotations.class_names, annotations.source)
     detector = request.task(DetectionTask).build_network(config, len(annotations.class_names))
     assert isinstance(detector, Detector)
     trained = assemble_detector(

@@ -12,13 +12,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import field, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import tyro
 
-from public.config.command_line import choose_row, fail, given, refuse_renamed, with_kinds
+from public.config.command_line import choice_of, choose_row, fail, given, refuse_renamed, with_kinds
 from public.config.experiment import Experiment, load_configs
 from public.config.options import Kind
+from public.config.record import class_summary
+from public.datasets.batches import DataError
 from public.recipes.task import Task
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import World, join_world
@@ -135,11 +137,9 @@ def parse_options(request: Request, options: OptionsT, kind: Kind) -> OptionsT:
         options: the defaults, whose section of that kind is already the one that the command line asks for.
         kind: of the data; its option is shown, and not unknown.
     """
-    help_text = f"Which kind of {kind.section}; its settings are below, under {kind.section}."
-    choice = Annotated[Literal[tuple(kind.names)], tyro.conf.arg(name=kind.option, help=help_text)]  # pyright: ignore
     own: list[tuple[str, Any, Any]] = [
         ("options", Annotated[type(options), tyro.conf.arg(name="")], field(default=options)),
-        ("kind", choice, field(default=getattr(options, kind.section).kind)),
+        ("kind", choice_of(kind), field(default=getattr(options, kind.section).kind)),
     ]
     command: Any = make_dataclass("Command", own, frozen=True)
     try:
@@ -205,6 +205,19 @@ def _check_row(trained: Trained, row: Any) -> None:
         raise ValueError(
             f"{trained.path} is a checkpoint of {received}, and the row {row.name} is {expected}: give weights of this "
             "row, or no row: a checkpoint brings its own network with it."
+        )
+
+
+def check_classes(trained: Trained | None, class_names: list[str], source: str | Path) -> None:
+    """Refuses data of other classes than a checkpoint was trained on.
+
+    Raises:
+        DataError: see above; the message begins with the checkpoint and names the source of the data.
+    """
+    if trained is not None and trained.class_names != class_names:
+        raise DataError(
+            f"{trained.path} was trained on {class_summary(trained.class_names)}, and {source} has "
+            f"{class_summary(class_names)}: they must be the same, in the same order."
         )
 
 

@@ -29,7 +29,7 @@ class Trained(NamedTuple):
     """The whole checkpoint, which `load_weights` takes."""
 
 
-def open_trained(path: Path, experiment: Experiment | None = None) -> Trained:
+def open_trained(path: str | Path, experiment: str | Path | None = None) -> Trained:
     """Opens a checkpoint.
 
     Args:
@@ -40,7 +40,8 @@ def open_trained(path: Path, experiment: Experiment | None = None) -> Trained:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, no checkpoint of ours, or its config cannot be made again.
     """
-    return trained_of(path, load_checkpoint(path), experiment)
+    folder = None if experiment is None else Experiment(Path(experiment))
+    return trained_of(Path(path), load_checkpoint(Path(path)), folder)
 
 
 def trained_of(path: Path, state: dict[str, Any], experiment: Experiment | None = None) -> Trained:
