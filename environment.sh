@@ -13,14 +13,14 @@ if [ ! -x .venv/bin/python ]; then
 fi
 source .venv/bin/activate
 
-# Installed again only when what is wanted has changed since the last time.
-wanted="$(cat pyproject.toml requirements.txt) extras=$extras"
+# Installed again only when what is requested has changed since the last time.
+requested="$(cat pyproject.toml requirements.txt) extras=$extras"
 stamp=".venv/installed-${extras:-base}"
-if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+if [ "$(cat "$stamp" 2>/dev/null)" != "$requested" ]; then
     echo "installing into .venv (torch with CUDA is over 5 GB; this takes a few minutes) ..."
     python -m pip install --quiet -r requirements.txt
     if [ -n "$extras" ]; then
         python -m pip install --quiet -e ".[$extras]"
     fi
-    echo "$wanted" > "$stamp"
+    echo "$requested" > "$stamp"
 fi

@@ -13,7 +13,7 @@ echo "== 1. sample images in data/sample"
 python -m public.datasets.sample --root "$DATA_ROOT"
 
 classifier=imagenet_experiments/resnet_sample_train_example
-echo "== 2. training a classifier in $classifier (a second call goes on from its checkpoint, or finds it finished)"
+echo "== 2. training a classifier in $classifier (a second call resumes from its checkpoint, or finds it finished)"
 (cd "$classifier" && python train.py)
 "$classifier/test.sh"
 

@@ -38,7 +38,7 @@ from public.optim.train_state import TrainState
 from public.recipes.classification import ClassificationTask, train
 from public.recipes.train_loop import train_step
 from public.runtime.device import autocast, choose_precision, synchronize
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.launch import log_to_console
 from public.runtime.parallel import wrap
 from public.runtime.seeding import seed_everything
@@ -100,7 +100,7 @@ def our_config(options: Options, folder: Path) -> ClassificationConfig:
 
 
 def bare_batches(data: Cifar100, config: ClassificationConfig) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Normalised, padded images in memory; random crops and flips of each batch, without end."""
+    """Normalized, padded images in memory; random crops and flips of each batch, without end."""
     mean = torch.tensor(config.data.mean).view(3, 1, 1)
     std = torch.tensor(config.data.std).view(3, 1, 1)
     padded = F.pad((data.images / 255 - mean) / std, (4, 4, 4, 4), mode="reflect")  # [N, 3, 40, 40]
@@ -154,12 +154,12 @@ class OurLoop:
 
     def __init__(self, network: nn.Module, data: Cifar100, config: ClassificationConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        world = World(rank=0, size=1, device=device)
+        context = DistributedContext(rank=0, size=1, device=device)
         dtype = choose_precision(config.precision, device)
         task = ClassificationTask(network, config, dtype)
         wrapped = wrap(
             task,
-            world,
+            context,
             sync_batch_norm=False,
             parallel=config.parallel,
             compiled=config.compile,
@@ -170,7 +170,7 @@ class OurLoop:
         # What a step of the recipe's own loop asks of a run; mixing and the like are off in this row.
         self.run: Any = SimpleNamespace(
             config=config,
-            world=world,
+            context=context,
             task=SimpleNamespace(prepare=lambda parts, _: parts),
             wrapped=wrapped,
             state=state,
@@ -230,7 +230,7 @@ def compare_accuracy(options: Options, config: ClassificationConfig, words: str,
     """The recipe's whole run, and its top-1 beside the yardstick's."""
     device = benchmark_device()
     log_to_console(is_main=True)
-    code = train(config, out, World(rank=0, size=1, device=device))
+    code = train(config, out, DistributedContext(rank=0, size=1, device=device))
     if code:
         raise SystemExit(code)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

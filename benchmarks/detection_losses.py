@@ -115,7 +115,7 @@ def retinanet(options: Options, batch: DetectionBatch, targets: Any, device: tor
     logits = random_maps(9 * NUM_CLASSES, options, device, mean=-5.0)
     codes = random_maps(9 * 4, options, device, mean=0.0)
     detector = build_from_options(NUM_CLASSES, RetinaNetOptions.torchvision(backbone="resnet18"))
-    referee: Any = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
+    reference: Any = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
     head_outputs = {"cls_logits": joined(logits, NUM_CLASSES), "bbox_regression": joined(codes, 4)}
     canvas_size = (options.canvas, options.canvas)
     leaves = [[x.requires_grad_() for x in maps] for maps in (logits, codes)]
@@ -126,8 +126,8 @@ def retinanet(options: Options, batch: DetectionBatch, targets: Any, device: tor
         return detector.loss(outputs, detector.targets(batch))
 
     def theirs() -> dict[str, Tensor]:
-        anchors = referee.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
-        return referee.compute_loss(targets, head_outputs, anchors)
+        anchors = reference.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
+        return reference.compute_loss(targets, head_outputs, anchors)
 
     return _with_backward(ours, [*leaves[0], *leaves[1]]), _with_backward(theirs, list(head_outputs.values()))
 
@@ -137,7 +137,7 @@ def fcos(options: Options, batch: DetectionBatch, targets: Any, device: torch.de
     logits = random_maps(NUM_CLASSES, options, device, mean=-5.0)
     boxes = [x.abs() for x in random_maps(5, options, device, mean=4.0)]
     detector = build_from_options(NUM_CLASSES, FCOSOptions.torchvision(backbone="resnet18"))
-    referee: Any = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
+    reference: Any = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
     head_outputs = {
         "cls_logits": joined(logits, NUM_CLASSES),
         "bbox_regression": joined([x[:, :4] for x in boxes], 4),
@@ -152,8 +152,8 @@ def fcos(options: Options, batch: DetectionBatch, targets: Any, device: torch.de
         return detector.loss(outputs, detector.targets(batch))
 
     def theirs() -> dict[str, Tensor]:
-        anchors = referee.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
-        return referee.compute_loss(targets, head_outputs, anchors, num_points)
+        anchors = reference.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
+        return reference.compute_loss(targets, head_outputs, anchors, num_points)
 
     return _with_backward(ours, [*leaves[0], *leaves[1]]), _with_backward(theirs, list(head_outputs.values()))
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.faster_rcnn
 
-Both: the same weights, the same noise and boxes, the same precision. A training step is normalisation, network,
+Both: the same weights, the same noise and boxes, the same precision. A training step is normalization, network,
 targets, samples, losses, backward and SGD; inference goes from pixels to detections. torchvision's resize has
 nothing to do. Its samples are drawn from torch's generator and so are others than ours.
 """

@@ -4,8 +4,8 @@
 
 Both decode the same JPEG files, cut a random part, resize it to 224x224 and mirror it at random. The peer is what
 torchvision's classification reference trains with: ImageFolder, RandomResizedCrop, RandomHorizontalFlip, PILToTensor,
-ConvertImageDtype and Normalize in torch's DataLoader: its workers hand over normalised float32 batches. Ours hand over
-uint8, and the device normalises. On a GPU that is counted; on a CPU it is part of the network's time unless --normalize
+ConvertImageDtype and Normalize in torch's DataLoader: its workers hand over normalized float32 batches. Ours hand over
+uint8, and the device normalizes. On a GPU that is counted; on a CPU it is part of the network's time unless --normalize
 says otherwise (it then competes with the workers for the cores).
 """
 
@@ -49,7 +49,7 @@ class Options:
     num_workers: int = 2
     """Worker processes of either; 0: in the main process."""
     normalize: bool = torch.cuda.is_available()
-    """Count our normalisation on the device."""
+    """Count our normalization on the device."""
     data: Path | None = None
     """Folder of class folders; None: the real data if it is there, else the generated sample."""
 
@@ -134,7 +134,7 @@ def main(options: Options) -> None:
         comparison,
         1.6,
         device,
-        f"{data}, {options.num_workers} workers, ours {'normalised' if options.normalize else 'uint8'}",
+        f"{data}, {options.num_workers} workers, ours {'normalized' if options.normalize else 'uint8'}",
     )
 
 

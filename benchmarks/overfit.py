@@ -30,7 +30,7 @@ from public.detectors.fcos.options import FCOSOptions
 from public.detectors.retinanet.options import RetinaNetOptions
 from public.optim.options import AdamWOptions, CosineOptions
 from public.recipes.detection import train
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.transforms.detection import SquareResize
 
 Name = Literal["retinanet", "fcos", "centernet", "faster_rcnn"]
@@ -171,7 +171,7 @@ def main(options: Options) -> None:
         num_images = options.images or LESSONS[name].images
         small, run = options.folder / f"data_{num_images}", options.folder / name
         num_objects = small_copy(root, num_images, options, small)
-        train(config_of(name, small, options), run, World(rank=0, size=1, device=device), fresh=True)
+        train(config_of(name, small, options), run, DistributedContext(rank=0, size=1, device=device), fresh=True)
         ap50 = last_ap50(run)
         words = f"{num_images} photos with {num_objects} objects of {data} at {options.canvas}"
         print(f"{name}: AP50 {ap50:.3f} on {words}; claimed above {CLAIMED}", flush=True)

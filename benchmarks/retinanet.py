@@ -3,8 +3,8 @@
     python -m benchmarks.retinanet
 
 Both: the same weights, photos and objects on square canvases (torchvision's resize is switched off, it pads to a
-multiple of 32), bf16 where the device computes it natively. A step: normalisation, network, targets, losses, backward
-and SGD. An inference: normalisation, network, decoding and suppression; the random heads are given scores of which
+multiple of 32), bf16 where the device computes it natively. A step: normalization, network, targets, losses, backward
+and SGD. An inference: normalization, network, decoding and suppression; the random heads are given scores of which
 about a thousand an image pass the threshold of 0.05, as with a trained network.
 """
 
@@ -134,12 +134,12 @@ class Pair:
 
 
 @torch.no_grad()
-def _spread_scores(referee: Any, images: Tensor) -> None:
+def _spread_scores(reference: Any, images: Tensor) -> None:
     """Scales the last layer's weights so that its logits on the images are about N(-7, 1)."""
-    logits = referee.head.classification_head.cls_logits
-    transformed, _ = referee.eval().transform(list(images / 255))
-    maps = list(referee.backbone(transformed.tensors).values())
-    logits.weight.mul_(1 / referee.head.classification_head(maps).std())
+    logits = reference.head.classification_head.cls_logits
+    transformed, _ = reference.eval().transform(list(images / 255))
+    maps = list(reference.backbone(transformed.tensors).values())
+    logits.weight.mul_(1 / reference.head.classification_head(maps).std())
     logits.bias.fill_(-7)
 
 

@@ -16,7 +16,7 @@ from public.config.calls import SIZE, Call
 from public.config.classification import ClassificationConfig
 from public.datasets.cifar100 import Cifar100Data
 from public.optim.options import MultistepOptions, SGDOptions
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip
 
 ROOT = Path(__file__).parents[1]
@@ -44,9 +44,9 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def world() -> World:
+def context() -> DistributedContext:
     """One process on the CPU."""
-    return World(rank=0, size=1, device=torch.device("cpu"))
+    return DistributedContext(rank=0, size=1, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

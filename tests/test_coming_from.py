@@ -121,7 +121,7 @@ def parse_test(kind: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> N
         return Trained(path, row, ["thing"], None, None, {})
 
     monkeypatch.setattr(request, "open_ours", opened)
-    monkeypatch.setattr(request, "join_world", lambda device: contextlib.nullcontext(ONE_PROCESS))
+    monkeypatch.setattr(request, "join_process_group", lambda device: contextlib.nullcontext(ONE_PROCESS))
     monkeypatch.setattr(script, "run", lambda *given: ran.append(given))
     script.main(data, args)
     assert len(ran) == 1

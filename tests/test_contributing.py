@@ -305,8 +305,8 @@ import torch
 from public.recipes.classification import ClassificationTask
 class SquaredTask(ClassificationTask):
     def losses(self, logits, *labels):
-        wanted = torch.nn.functional.one_hot(labels[0], logits.shape[1])
-        return {"squared": ((logits.softmax(1) - wanted) ** 2).sum(1).mean()}
+        targets = torch.nn.functional.one_hot(labels[0], logits.shape[1])
+        return {"squared": ((logits.softmax(1) - targets) ** 2).sum(1).mean()}
 """
     tree.write(f"{EXAMPLE}/loss.py", loss)
     train = f"{EXAMPLE}/train.py"

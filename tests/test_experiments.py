@@ -101,7 +101,7 @@ def test_a_folder_holds_what_it_needs(folder: str) -> None:
 def test_a_config_opens_no_file(folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With DATA_ROOT pointing nowhere: python's own source files are all that is opened, and no GPU is woken."""
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "nowhere"))
-    was_initialised = torch.cuda.is_initialized()
+    was_initialized = torch.cuda.is_initialized()
     for path in (ROOT / folder).glob("*.py"):
         monkeypatch.delitem(sys.modules, path.stem, raising=False)
     with files_opened() as files:
@@ -109,7 +109,7 @@ def test_a_config_opens_no_file(folder: str, monkeypatch: pytest.MonkeyPatch, tm
     assert str(ROOT / folder / "config.py") in files or any("config.cpython" in name for name in files)
     others = [name for name in files if not re.search(r"\.pyc?(\.\d+)?$", name)]
     assert [name for name in others if name not in sys.path] == [], "but for the folders that imports are looked for in"
-    assert torch.cuda.is_initialized() == was_initialised
+    assert torch.cuda.is_initialized() == was_initialized
 
 
 def test_the_guard_sees_what_is_opened(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_card_states_the_published_number(published: Published) -> None:
 
 
 def test_every_network_has_a_row() -> None:
-    """Of the whole catalogue; torchvision's three variants of RegNets that the paper has too are left out."""
+    """Of the whole catalog; torchvision's three variants of RegNets that the paper has too are skipped."""
     used = {row.network for folder in EXPERIMENTS for row in load_rows(folder).values()}
     used |= {"regnet_x_400mf_tv", "regnet_y_800mf_tv", "regnet_y_8gf_tv"}
     assert [name for name in list_backbones() if name not in used] == []
@@ -186,7 +186,7 @@ def test_a_trick_is_one_setting() -> None:
 
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_a_row_is_called_what_its_key_says(folder: str, name: str) -> None:
-    """The run folder and the command line use the same word; the network is one of the catalogue."""
+    """The run folder and the command line use the same word; the network is one of the catalog."""
     row = load_rows(folder)[name]
     assert row.name == name
     if isinstance(row, DetectionConfig):

@@ -14,7 +14,7 @@ best top-1 error over all epochs, taken on the test set:
 best.pth is chosen on the test split, as those numbers were: CIFAR-100 has no validation split. metrics.jsonl holds
 the last epoch's number too, which no choice has flattered.
 
-Deviations from 2020: the last, incomplete batch of an epoch (80 of 50,000 images) is left out and other images fall
+Deviations from 2020: the last, incomplete batch of an epoch (80 of 50,000 images) is skipped and other images fall
 to it in the next epoch; precision is bf16 where the device has it (--precision fp32 for theirs).
 """
 

@@ -1,4 +1,4 @@
-"""What is known of every network in the catalogue, as data: this file imports no torch.
+"""What is known of every network in the catalog, as data: this file imports no torch.
 
 `python -m public.backbones.catalog` prints it as a table. `tests/backbones/test_catalog.py` builds every network and
 holds it against its card, so that no number here can drift from the code.
@@ -16,7 +16,7 @@ class Card(NamedTuple):
     """Multiply-adds of the convolutions and matrix products for one image of `input_size`."""
     channels: tuple[int, ...]
     """Of each level, shallow to deep."""
-    referee: str
+    reference: str
     """Whose logits the tests compare with ("torchvision ...", "timm ..."), or whose numbers, by calculation."""
     top1: float | None
     """Published share of ImageNet's (or CIFAR-100's) validation images classified right, in percent; None: none is."""
@@ -53,13 +53,13 @@ def _resnet(parameters: int, macs: int, channels: tuple[int, ...], name: str, to
     return Card(parameters, macs, channels, f"torchvision {name}", top1, _V1)
 
 
-def _regnet(parameters: int, macs: int, widths: tuple[int, ...], referee: str, top1: float, source: str) -> Card:
-    return Card(parameters, macs, (32, *widths), referee, top1, source)
+def _regnet(parameters: int, macs: int, widths: tuple[int, ...], reference: str, top1: float, source: str) -> Card:
+    return Card(parameters, macs, (32, *widths), reference, top1, source)
 
 
 def _cifar(parameters: int, macs: int, channels: tuple[int, ...], name: str, top1: float) -> Card:
-    referee = f"torchvision {name}, other stem"
-    return Card(parameters, macs, channels, referee, top1, _2020, _CIFAR_STRIDES, input_size=32, num_classes=100)
+    reference = f"torchvision {name}, other stem"
+    return Card(parameters, macs, channels, reference, top1, _2020, _CIFAR_STRIDES, input_size=32, num_classes=100)
 
 
 CARDS: dict[str, Card] = {

@@ -189,7 +189,7 @@ def _builder(name: str) -> "Callable[..., Backbone]":
 
 def table() -> str:
     """The cards of all networks as a table in GitHub's markdown; the same text is in the README."""
-    header = "network | parameters | MACs | input | channels | strides | referee | top-1 | source of top-1"
+    header = "network | parameters | MACs | input | channels | strides | reference | top-1 | source of top-1"
     rows = [header, " | ".join(["---"] * (header.count("|") + 1))]
     rows += [f"`{name}` | {_row(CARDS[name])}" for name in list_backbones()]
     return "\n".join(f"| {row} |" for row in rows)
@@ -204,7 +204,7 @@ def _row(card: Card) -> str:
             str(card.input_size),
             f"{levels}: {', '.join(map(str, card.channels))}",
             ", ".join(map(str, card.strides)),
-            card.referee,
+            card.reference,
             "-" if card.top1 is None else f"{card.top1:.2f}",
             card.source,
         )

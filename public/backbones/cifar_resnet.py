@@ -3,7 +3,7 @@
 Paper: He et al. 2015, https://arxiv.org/abs/1512.03385.
 Stem: https://github.com/weiaicunzai/pytorch-cifar100.
 These are not the narrow CIFAR networks of the paper's section 4.2.
-Referee: the 2020 monorepo's parameter counts and MACs at 100 classes.
+Reference: the 2020 monorepo's parameter counts and MACs at 100 classes.
 Deviation from 2020: keys are those of our ImageNet ResNet (`load_weights` renames the 2020 ones). As there,
 weights start from torch's defaults, not from He's rule: that is what the tables were trained from.
 """

@@ -10,7 +10,7 @@ from public.runtime.device import autocast
 
 
 class ImageClassifier(nn.Module):
-    """Normalisation, precision and network in one module, so that training and testing compute the same.
+    """Normalization, precision and network in one module, so that training and testing compute the same.
 
     Args:
         network: gives logits [B, num_classes] for images [B, 3, H, W].

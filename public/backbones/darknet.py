@@ -2,7 +2,7 @@
 
 Papers: Redmon and Farhadi 2016, https://arxiv.org/abs/1612.08242, table 6 (19); 2018,
 https://arxiv.org/abs/1804.02767, table 1 (53). The tiny one is that of the 2020 monorepo's successor.
-Referee: timm's `darknet53` (key names, logits); for the others the papers' multiply-adds and the successor's
+Reference: timm's `darknet53` (key names, logits); for the others the papers' multiply-adds and the successor's
 parameter count, by calculation in the test. Files of 2020 fit through `public/weights/key_maps_mobile.py`.
 Deviations from the papers: where a side of the map is odd, pooling keeps its last row, so that strides are exact.
 timm's weights were trained with a slope of 0.01, not 0.1: for those there is `negative_slope`.
@@ -23,7 +23,7 @@ from public.backbones.options import given
 from public.config.checks import require_at_least
 from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 
 # (channels, kernel size) of each layer, pooling in between: table 6 of YOLO9000
 _LAYERS_19 = (

@@ -1,7 +1,7 @@
 """DetNet-59: a ResNet-50 for detection that stops halving the map at stride 16 and looks wider instead.
 
 Paper: Li et al. 2018, https://arxiv.org/abs/1804.06215, table 1 and figure 2.
-Referee: the layout that DetNet_Pytorch published weights for: 17,347,648 parameters without classifier, and its files
+Reference: the layout that DetNet_Pytorch published weights for: 17,347,648 parameters without classifier, and its files
 load.
 Deviation from the paper: stride on the 3x3 of a bottleneck, as there and in `resnet.py`.
 """

@@ -2,7 +2,7 @@
 
 Paper: Tan and Le 2019, https://arxiv.org/abs/1905.11946, table 1; widths, depths, input sizes and dropout from the
 authors' code.
-Referee: torchvision's `efficientnet_b0` ... `efficientnet_b7` (key names, initialisation, logits, stochastic depth);
+Reference: torchvision's `efficientnet_b0` ... `efficientnet_b7` (key names, initialization, logits, stochastic depth);
 timm's `efficientnet_b0` ... through the renaming of `public/weights/key_maps_mobile.py`.
 Deviations from the paper: convolutions pad the same on both sides, as torchvision's and timm's plain networks (timm's
 `tf_efficientnet_...` pad as TensorFlow, and are others). B5 to B7 have torchvision's epsilon of 1e-3 in their batch
@@ -26,7 +26,7 @@ from public.layers.batch_norm import set_batch_norms_
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.drop_path import drop_path_layer, linear_drop_path_
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 from public.layers.squeeze_excite import SqueezeExcite
 
 

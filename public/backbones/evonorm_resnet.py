@@ -1,7 +1,7 @@
 """ResNet-50 with EvoNorm-B0 in place of batch norm and ReLU.
 
 Paper: Liu et al. 2020, https://arxiv.org/abs/2004.02967; the blocks are those of the pre-activation ResNet.
-Referee: timm's ResNetV2 built with its EvoNorm2dB0 (key names, logits).
+Reference: timm's ResNetV2 built with its EvoNorm2dB0 (key names, logits).
 Deviations from the paper: those of `resnet_v2.py` and `public/layers/evo_norm.py`. Deviation from ModelZoo.pytorch:
 that has one more norm between the stem's convolution and its pooling.
 """

@@ -1,6 +1,6 @@
 """What every network of this folder is: levels one after another, then a head.
 
-A family subclasses `Backbone`: its constructor makes the modules under the key names of the network's referee
+A family subclasses `Backbone`: its constructor makes the modules under the key names of the network's reference
 and lists in `levels` which of them, in which order, lead from one level to the next; `forward_head` goes on
 from the deepest to logits. Both uses follow from that one list: `Backbone.forward` gives logits, and
 `Backbone.to_features` a module that gives the levels asked for and holds nothing else.
@@ -57,19 +57,19 @@ class Backbone(nn.Module):
         Raises:
             ValueError: no level, or one that this network does not have, is asked for.
         """
-        wanted = [levels] if isinstance(levels, str) else list(levels)
-        unknown = [level for level in wanted if level not in self.levels]
-        if unknown or not wanted:
+        asked = [levels] if isinstance(levels, str) else list(levels)
+        unknown = [level for level in asked if level not in self.levels]
+        if unknown or not asked:
             kind, offered = type(self).__name__, ", ".join(self.levels)
             raise ValueError(f"levels={levels!r} asked of {kind}; give one or more of its levels: {offered}.")
-        return Features(self, wanted)
+        return Features(self, asked)
 
 
 class Features(nn.Module):
     """The feature maps of a network: images [B, 3, H, W] -> {level: [B, C, H/stride, W/stride]}.
 
     It holds the modules up to the deepest level asked for, under the network's own keys, and no others: the
-    network's weights load into it with `left_out` as what may be unexpected, and every parameter gets a
+    network's weights load into it with `unused_prefixes` as what may be unexpected, and every parameter gets a
     gradient when the deepest level does.
     """
 
@@ -79,7 +79,7 @@ class Features(nn.Module):
     """Stride of each level asked for, shallow to deep."""
     levels: dict[str, Level]
     """Every level up to the deepest asked for: what runs, and by which stages are frozen."""
-    left_out: tuple[str, ...]
+    unused_prefixes: tuple[str, ...]
     """What the network's keys begin with where they are not kept here: deeper stages, head and classifier."""
 
     def __init__(self, network: Backbone, levels: Sequence[str]) -> None:
@@ -92,7 +92,7 @@ class Features(nn.Module):
         for level in self.levels.values():
             for path in level.modules:
                 _place(self, path, network.get_submodule(path))
-        self.left_out = _prefixes_not_in(network.state_dict().keys(), self.state_dict().keys())
+        self.unused_prefixes = _prefixes_not_in(network.state_dict().keys(), self.state_dict().keys())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] -> {level: [B, channels[level], ceil(H/strides[level]), ceil(W/strides[level])]}."""

@@ -1,7 +1,7 @@
 """GhostNet at widths 1.0 and 1.3.
 
 Paper: Han et al. 2020, https://arxiv.org/abs/1911.11907, table 1 (1.3 is the width of its table 7).
-Referee: timm's `ghostnet_100` and `ghostnet_130` (logits; key names but for squeeze-and-excitation's, which
+Reference: timm's `ghostnet_100` and `ghostnet_130` (logits; key names but for squeeze-and-excitation's, which
 `public/weights/key_maps_mobile.py` renames).
 Deviations from the paper: none known; as in its authors' code squeeze-and-excitation has a hard sigmoid, and stands
 behind the strided convolution.
@@ -21,7 +21,7 @@ from public.backbones.options import given
 from public.config.options import NetworkOptions
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 from public.layers.squeeze_excite import SqueezeExcite
 
 

@@ -2,7 +2,7 @@
 
 Paper: Bello 2021, https://arxiv.org/abs/2102.08602: queries and keys of 16 numbers, 4 heads, one intra-depth, 23x23
 local positions ("lambda convolution"), averages of 3x3 where a 3x3 had a stride.
-Referee: timm's LambdaLayer (key names and values of the layer); the paper's 15.0 M parameters, and the 14.995 M of
+Reference: timm's LambdaLayer (key names and values of the layer); the paper's 15.0 M parameters, and the 14.995 M of
 https://github.com/d-li14/lambda.pytorch, which reached 78.2 % with them. No network of timm has this frame.
 Deviations from the paper: none known. Deviations from timm's layer: the position lambdas have no bias, and pooling is
 3x3 as in the paper. Deviations from ModelZoo.pytorch: 23x23 positions instead of 15x15; norm and ReLU stay behind the

@@ -1,7 +1,7 @@
 """LIP-ResNet-50: where a ResNet strides or takes a maximum, this one takes averages weighted by learned importance.
 
 Paper: Gao et al. 2019, https://arxiv.org/abs/1908.04156 (the bottleneck-128 logits, sensitivity 12).
-Referee: the paper's 23.9 M parameters, and 1.21 G multiply-adds more than ResNet-50. Key names are those of the
+Reference: the paper's 23.9 M parameters, and 1.21 G multiply-adds more than ResNet-50. Key names are those of the
 authors' code, whose files load.
 Deviations from the paper: logits are lowered by half their range before the exponential, which cancels out in the
 average but keeps the weights within float16.
@@ -140,7 +140,7 @@ def _block(in_channels: int, width: int, stride: int) -> ResidualBlock:
 class LipResNet(ResidualNetwork):
     """A 7x7 stem with stride 4, four residual layers, a linear classifier. Levels c1 (the stem's) to c5.
 
-    Images must have more than 16 pixels on a side: the logits are normalised over the map, which takes two places.
+    Images must have more than 16 pixels on a side: the logits are normalized over the map, which takes two places.
     """
 
     def __init__(self, depths: Sequence[int], *, num_classes: int = 1000, **options: Any) -> None:

@@ -1,7 +1,7 @@
 """MobileNet (v1) at width 1.0.
 
 Paper: Howard et al. 2017, https://arxiv.org/abs/1704.04861, table 1.
-Referee: timm's `mobilenetv1_100` (key names, logits).
+Reference: timm's `mobilenetv1_100` (key names, logits).
 Deviations from the paper: ReLU6 where it writes ReLU, as in its authors' code and timm's weights; the last block has
 stride 1, as the paper's figures of 7x7 maps need, not the 2 that its table prints.
 """
@@ -18,7 +18,7 @@ from public.backbones.features import Backbone, Level
 from public.backbones.options import given
 from public.config.options import NetworkOptions
 from public.layers.depthwise import DepthwiseConv2d
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 
 _STEM_CHANNELS = 32
 _ROWS = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))  # channels, number of blocks; all but the first row stride

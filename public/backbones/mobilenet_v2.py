@@ -1,7 +1,7 @@
 """MobileNetV2 at width 1.0.
 
 Paper: Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 2.
-Referee: torchvision's `mobilenet_v2` (key names, initialisation, logits) with its published weights; timm's
+Reference: torchvision's `mobilenet_v2` (key names, initialization, logits) with its published weights; timm's
 `mobilenetv2_100` through the renaming of `public/weights/key_maps.py`.
 Deviations from the paper: none in the network.
 """
@@ -17,7 +17,7 @@ from public.backbones.features import Backbone, Level
 from public.backbones.options import given
 from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 
 # expansion t, channels c, repeats n, stride s of the first repeat: the rows of table 2
 _ROWS = (

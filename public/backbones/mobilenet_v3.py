@@ -1,7 +1,7 @@
 """MobileNetV3, large and small, at width 1.0.
 
 Paper: Howard et al. 2019, https://arxiv.org/abs/1905.02244, tables 1 and 2.
-Referee: torchvision's `mobilenet_v3_large` and `mobilenet_v3_small` (key names, initialisation, logits); timm's
+Reference: torchvision's `mobilenet_v3_large` and `mobilenet_v3_small` (key names, initialization, logits); timm's
 `mobilenetv3_large_100` and `..._small_100` through the renaming of `public/weights/key_maps_mobile.py`.
 Deviations from the paper: batch norms have torchvision's epsilon of 1e-3; timm's weights were trained with 1e-5, for
 which there is `norm_eps`.
@@ -23,7 +23,7 @@ from public.layers.batch_norm import set_batch_norms_
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.drop_path import drop_path_layer, linear_drop_path_
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 from public.layers.squeeze_excite import SqueezeExcite
 
 

@@ -1,7 +1,7 @@
 """OctResNet-50: a share alpha of the channels lives at half the resolution, where things vary slowly.
 
 Paper: Chen et al. 2019, https://arxiv.org/abs/1904.05049, "octave convolution", section 3.
-Referee: as many parameters as ResNet-50, and multiply-adds worked out in the test; ModelZoo.pytorch's layers have the
+Reference: as many parameters as ResNet-50, and multiply-adds worked out in the test; ModelZoo.pytorch's layers have the
 same numbers (its exported network has fewer, by mistake).
 Deviations from the paper: the frame is torchvision's ResNet-50, whose norms follow the convolutions, where the paper's
 comparison took pre-activation; maps of odd size are halved by rounding up.
@@ -70,7 +70,7 @@ class OctConv(nn.Module):
         high = high if self.stride == 1 else halve(high)  # [B, high_in, H/s, W/s]
         to_high = self.high_to_high(high)
         if self.low_to_high is not None:
-            from_low = self.low_to_high(low)  # [B, high_out, H/2, W/2]: with stride 2 the size that is wanted
+            from_low = self.low_to_high(low)  # [B, high_out, H/2, W/2]: with stride 2 the size that is needed
             to_high = to_high + (double(from_low, to_high) if self.stride == 1 else from_low)
         if self.high_to_low is None or self.bn_low is None:
             return self.bn_high(to_high), None
@@ -111,7 +111,7 @@ class OctBottleneck(ResidualBlock):
         """A pair [B, C, H, W] -> a pair [B, 4 * width, ceil(H/s), ceil(W/s)]."""
         shortcut = pair if self.downsample is None else self.downsample(pair)
         pair = self.conv3(self._relu(self.conv2(self._relu(self.conv1(pair)))))
-        # One draw for both parts: the block is left out as a whole.
+        # One draw for both parts: the block is skipped as a whole.
         kept = self.drop_path(torch.ones_like(pair[0][:, :1, :1, :1]))  # [B, 1, 1, 1]
         high = pair[0] * kept + shortcut[0]
         if pair[1] is None or shortcut[1] is None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from public.backbones.features import Backbone, Level
 from public.backbones.options import DropPathOptions
 from public.layers.drop_path import linear_drop_path_
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 from public.layers.preactivation import ActivationMaker, BlockMaker, NormMaker, PreactivationBlock
 
 
@@ -28,7 +28,7 @@ class PreactivationOptions(DropPathOptions):
 class PreactivationNetwork(Backbone):
     """A 7x7 stem with stride 4, four stages of blocks, a norm, a linear classifier.
 
-    Levels c1 (the stem's) to c5. Only c5 is normalised and activated: the others are bare sums, as timm gives them.
+    Levels c1 (the stem's) to c5. Only c5 is normalized and activated: the others are bare sums, as timm gives them.
 
     Args:
         block: the kind of block.

@@ -2,7 +2,7 @@
 
 Paper: Cai et al. 2018, https://arxiv.org/abs/1812.00332, figure 4; kernel sizes, expansions and channels are those of
 the authors' published models, https://github.com/mit-han-lab/proxylessnas, whose key names these are too.
-Referee: the published models' parameter counts, and multiply-adds, by calculation in the test.
+Reference: the published models' parameter counts, and multiply-adds, by calculation in the test.
 Deviations from the paper: none known.
 """
 
@@ -21,7 +21,7 @@ from public.backbones.options import DropPathOptions, given
 from public.layers.batch_norm import set_batch_norms_
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.drop_path import drop_path_layer, linear_drop_path_
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 
 
 class Row(NamedTuple):
@@ -126,7 +126,7 @@ class ProxylessNAS(Backbone):
             for position, block in enumerate(row.blocks):
                 stride = row.stride if position == 0 else 1
                 steps.append(Step(f"blocks.{len(self.blocks)}", stride, row.channels))
-                # a block left out keeps its number in the published names
+                # a block skipped keeps its number in the published names
                 self.blocks.append(
                     InvertedResidual(channels, row.channels, block[0], stride, block[1]) if block else nn.Identity()
                 )

@@ -2,7 +2,7 @@
 
 Paper: Radosavovic et al. 2020, https://arxiv.org/abs/2003.13678: the rule of section 3.3, the numbers of figures 15
 and 16.
-Referee: torchvision's `regnet_x_...` and `regnet_y_...` (key names, logits), timm's `regnetx_...` and `regnety_...`
+Reference: torchvision's `regnet_x_...` and `regnet_y_...` (key names, logits), timm's `regnetx_...` and `regnety_...`
 through the renaming of `public/weights/key_maps_mobile.py`.
 Deviations from the paper: none in the network. torchvision rounds widths to a multiple of the group width in another
 way, which changes three networks; here, as in timm, the paper's have the plain names and torchvision's end in `_tv`.
@@ -26,7 +26,7 @@ from public.backbones.options import DropPathOptions, given
 from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.drop_path import drop_path_layer, linear_drop_path_
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 from public.layers.squeeze_excite import SqueezeExcite
 
 _STEM_CHANNELS = 32

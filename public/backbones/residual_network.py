@@ -13,7 +13,7 @@ from torch.nn import functional
 from public.backbones.features import Backbone, Level
 from public.backbones.options import DropPathOptions
 from public.layers.drop_path import linear_drop_path_
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 from public.layers.residual import ResidualLayer, zero_last_norms_
 
 

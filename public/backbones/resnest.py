@@ -2,7 +2,7 @@
 
 Paper: Zhang et al. 2020, https://arxiv.org/abs/2004.08955 (radix 2, cardinality 1, deep stem, average pooling in the
 blocks and their shortcuts).
-Referee: timm's `resnest50d`, which carries the authors' weights (key names, logits).
+Reference: timm's `resnest50d`, which carries the authors' weights (key names, logits).
 Deviation from the paper: none in the network; the parts that the reference implementation draws differently
 (classifier, stem) start here as in every ResNet of this project.
 Deviation from ModelZoo.pytorch: that has a 7x7 stem, strides in the 3x3 and a plain shortcut.

@@ -2,7 +2,7 @@
 
 Papers: He et al. 2015, https://arxiv.org/abs/1512.03385, table 1; Xie et al. 2016 (ResNeXt),
 https://arxiv.org/abs/1611.05431; Zagoruyko and Komodakis 2016 (Wide ResNet), https://arxiv.org/abs/1605.07146.
-Referee: torchvision's `resnet18` ... `wide_resnet101_2` (key names, initialisation, logits), whose names timm's
+Reference: torchvision's `resnet18` ... `wide_resnet101_2` (key names, initialization, logits), whose names timm's
 networks share; the half-width ones are the 2020 monorepo's own, whose parameter counts and MACs they have.
 Deviations from the papers: stride on the 3x3 of a bottleneck, see `public/layers/residual.py`; the wide networks are
 torchvision's, ResNets whose 3x3s have twice the channels, not the paper's for CIFAR.

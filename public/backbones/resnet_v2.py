@@ -1,10 +1,10 @@
 """Pre-activation ResNets ("v2"): 18, 34, 50, 101, 152.
 
 Paper: He et al. 2016, https://arxiv.org/abs/1603.05027.
-Referee: timm's `resnetv2_18` ... `resnetv2_152` (key names, initialisation, logits).
+Reference: timm's `resnetv2_18` ... `resnetv2_152` (key names, initialization, logits).
 Deviations from the paper, as in timm: stride on the 3x3 of a bottleneck; the norm and activation between the stem's
 convolution and the first block follow the pooling, which for positive weights of the norm is the same.
-Deviations from ModelZoo.pytorch: that normalises twice there, and its 101 and 152 lost the pre-activation.
+Deviations from ModelZoo.pytorch: that normalizes twice there, and its 101 and 152 lost the pre-activation.
 """
 
 from functools import partial

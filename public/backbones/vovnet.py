@@ -3,8 +3,8 @@
 Papers: Lee et al. 2019 (one-shot aggregation), https://arxiv.org/abs/1904.09730; Lee and Park 2019 (V2: shortcuts and
 effective squeeze-and-excitation), https://arxiv.org/abs/1911.06667; slim and depthwise variants from the authors'
 code.
-Referee: timm's `ese_vovnet19b_slim_dw` ... `ese_vovnet99b` (key names, logits); files of 2020 of the 19-layer networks
-fit through `public/weights/key_maps_mobile.py`.
+Reference: timm's `ese_vovnet19b_slim_dw` ... `ese_vovnet99b` (key names, logits); files of 2020 of the 19-layer
+networks fit through `public/weights/key_maps_mobile.py`.
 Deviations from the papers: where a side of the map is odd, pooling keeps its last row, so that strides are exact.
 Deviations from timm and 2020: eSE is in every block, as the paper says. timm has it in the last of each stage only,
 2020 nowhere in a stage with several; for timm's weights of 39 and more layers there is `ese_blocks`.
@@ -26,7 +26,7 @@ from public.config.checks import require_one_of
 from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.depthwise import DepthwiseConv2d
-from public.layers.initialisation import kaiming_fan_out_
+from public.layers.initialization import kaiming_fan_out_
 from public.layers.squeeze_excite import EffectiveSqueezeExcite
 
 _STEM_CHANNELS = 64

@@ -49,7 +49,7 @@ class Call:
 
     type: "builtins.type[Any]"
     keywords: tuple[tuple[str, Any], ...]
-    """Sorted by name; those at their defaults are left out, so that it makes no difference whether they are stated."""
+    """Sorted by name; those at their defaults are skipped, so that it makes no difference whether they are stated."""
 
     def __init__(self, type_: "builtins.type[Any]", /, **keywords: Any) -> None:
         require(isinstance(type_, type), f"Call({type_!r}): a transform's class is expected, and its arguments.")

@@ -41,9 +41,9 @@ def carried_over(options: Options, kind: type[Options]) -> dict[str, Any]:
 
     A setting without a default is MISSING where the former kind has none of that name.
     """
-    known, wanted = settings(options), {f.name: default_of(f) for f in fields(kind)}
+    known, asked = settings(options), {f.name: default_of(f) for f in fields(kind)}
     former = {f.name: getattr(options, f.name) for f in fields(options)}
-    return {name: known.get(name, former.get(name, MISSING) if d is MISSING else d) for name, d in wanted.items()}
+    return {name: known.get(name, former.get(name, MISSING) if d is MISSING else d) for name, d in asked.items()}
 
 
 class Kind(NamedTuple):
@@ -70,7 +70,7 @@ class DetectorOptions(Options):
     frozen_batch_norm: bool = False
     """Whether the backbone's batch norms keep the statistics and weights they came with."""
     score_threshold: float = 0.05
-    """Detections with a lower score are left out."""
+    """Detections with a lower score are skipped."""
     max_detections: int = 100
     """Of an image."""
 

@@ -110,7 +110,7 @@ class RunConfig:
     num_classes: int | None = None
     """None: as many as the data set has; a number is checked against the data set."""
     initial_weights: str | None = None
-    """None: random. A file, torchvision:<model>[.<weights>] or timm:<model>; only the classifier may be left out."""
+    """None: random. A file, torchvision:<model>[.<weights>] or timm:<model>; only the classifier may be skipped."""
     epochs: int
     """Passes over the training set."""
     batch_size: int

@@ -150,7 +150,7 @@ def _data(section: Mapping[str, Any], size: int, modules: Sequence[str] = _TRANS
 
 
 def _call(text: str, size: int, modules: Sequence[str]) -> dict[str, Any]:
-    """A transform's repr as a recorded Call: arguments at their default left out, lengths in relation to the size.
+    """A transform's repr as a recorded Call: arguments at their default skipped, lengths in relation to the size.
 
     One that is not understood (of an experiment's own, say) becomes a call that says so when it is to be made: what
     trains otherwise can still be evaluated.

@@ -34,7 +34,7 @@ class DetectionAnnotations:
     """The data set's own number of each label; 1 to C where it has none."""
     source: Path
     """What the split was read from. For messages."""
-    left_out: dict[str, int]
+    skipped: dict[str, int]
     """What of the files' content is not here, and how often: {"boxes without area": 2}; empty for nothing."""
     coco_file: Path | None = None
     """The split as a file in COCO's own format, where there is one: COCO's rules take the truth from it, not rounded to
@@ -56,6 +56,6 @@ class DetectionAnnotations:
         return self.boxes[rows].copy(), np.where(self.ignored[rows], IGNORED, self.labels[rows])
 
 
-def describe_left_out(annotations: DetectionAnnotations) -> str:
-    """What reading left out, for the log: "boxes without area: 2, boxes outside the image: 1"; empty for nothing."""
-    return ", ".join(f"{kind}: {count}" for kind, count in annotations.left_out.items())
+def describe_skipped(annotations: DetectionAnnotations) -> str:
+    """What reading skipped, for the log: "boxes without area: 2, boxes outside the image: 1"; empty for nothing."""
+    return ", ".join(f"{kind}: {count}" for kind, count in annotations.skipped.items())

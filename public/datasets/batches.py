@@ -15,7 +15,7 @@ class ClassificationBatch(NamedTuple):
     """Images and their classes."""
 
     images: torch.Tensor
-    """uint8 [B, 3, H, W], red green blue; normalisation happens on the device."""
+    """uint8 [B, 3, H, W], red green blue; normalization happens on the device."""
     labels: torch.Tensor
     """int64 [B], 0-based."""
 
@@ -33,7 +33,7 @@ class DetectionBatch(NamedTuple):
     """Images on canvases of one size, and their objects."""
 
     images: torch.Tensor
-    """uint8 [B, 3, H, W], red green blue; normalisation happens on the device."""
+    """uint8 [B, 3, H, W], red green blue; normalization happens on the device."""
     boxes: torch.Tensor
     """float32 [B, M, 4], x1 y1 x2 y2 in pixels of the canvas: pixel i covers [i, i + 1)."""
     labels: torch.Tensor

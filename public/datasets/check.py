@@ -66,7 +66,7 @@ def check(config: Config) -> Iterator[SplitReport]:
 
 
 def _treatment(kind: Kind) -> str:
-    return {"left out": "leaves them out", "clipped": "clips them", "kept": "goes on"}.get(
+    return {"skipped": "skips them", "clipped": "clips them", "kept": "continues"}.get(
         TREATMENT.get(kind, ""), "refuses"
     )
 

@@ -33,7 +33,7 @@ from public.datasets.batches import (
 from public.datasets.checking import SplitReport, class_problems, unusable
 from public.datasets.format import ImageFormat
 from public.datasets.locations import dataset_folder, is_generated_sample, where_to_get
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.seeding import batch_of_step, epoch_order, uniforms
 from public.transforms.batch import BatchTransform
 
@@ -118,7 +118,7 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
         raise DataError(f"{base}: the key 'data' of {split} must be uint8 [N, 3072], CIFAR-100's layout.")
     whole = isinstance(labels, list) and all(isinstance(label, int) for label in labels)
     if not whole or not names or not labels or len(labels) != len(images):
-        raise DataError(f"{base}: {split} must hold one 'fine_labels' entry an image, and meta 'fine_label_names'.")
+        raise DataError(f"{base}: {split} must hold one 'fine_labels' entry per image, and meta 'fine_label_names'.")
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")
     pixels = torch.from_numpy(images.reshape(-1, 3, 32, 32).copy())
@@ -265,31 +265,31 @@ def _read(data: Cifar100Data, split: str) -> Cifar100:
     return read_cifar100(folder, split, published_archive=published, download=data.download)
 
 
-def _train_data(config: ClassificationConfig, world: World) -> TrainData:
+def _train_data(config: ClassificationConfig, context: DistributedContext) -> TrainData:
     data = config.data
     assert isinstance(data, Cifar100Data)
-    split = _read(data, "train") if world.is_main else None  # the main process alone may download
-    world.barrier()
+    split = _read(data, "train") if context.is_main else None  # the main process alone may download
+    context.barrier()
     split = split or _read(data, "train")
     train = CifarTrainLoader(
         split,
         build_all(data.train_transforms, data.input_size),
         batch_size=config.batch_size,
         seed=config.seed,
-        rank=world.rank,
-        num_processes=world.size,
-        device=world.device,
+        rank=context.rank,
+        num_processes=context.size,
+        device=context.device,
         where=dataset_folder(data.folder),
         repeats=data.repeated_augmentation or 1,
     )
-    val = _eval_data(data, batch_size=config.local_batch_size(world.size), num_workers=0, world=world)
+    val = _eval_data(data, batch_size=config.local_batch_size(context.size), num_workers=0, context=context)
     return TrainData(train, val.loader, split.class_names, len(split.images))
 
 
-def _eval_data(data: Cifar100Data, /, *, batch_size: int, num_workers: int, world: World) -> EvalData:
+def _eval_data(data: Cifar100Data, /, *, batch_size: int, num_workers: int, context: DistributedContext) -> EvalData:
     split = _read(data, "val")
     loader = CifarEvalLoader(
-        split, batch_size=batch_size, rank=world.rank, num_processes=world.size, device=world.device
+        split, batch_size=batch_size, rank=context.rank, num_processes=context.size, device=context.device
     )
     return EvalData(loader, split.class_names)
 
@@ -299,7 +299,7 @@ def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
     assert isinstance(config.data, Cifar100Data)
     title = str(dataset_folder(config.data.folder))
     try:
-        here = World(rank=0, size=1, device=torch.device("cpu"))
+        here = DistributedContext(rank=0, size=1, device=torch.device("cpu"))
         data = _train_data(replace(config, data=replace(config.data, download=False)), here)
     except DataError as error:
         yield unusable(title, error)

@@ -5,16 +5,16 @@ from public.config.record import class_summary
 from public.datasets.batches import DataError, EvalData, TrainData
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
-def build_train_data(config: ClassificationConfig, world: World) -> TrainData:
+def build_train_data(config: ClassificationConfig, context: DistributedContext) -> TrainData:
     """Both loaders of a run.
 
     Raises:
         DataError: the data set is missing, damaged, or not of the classes that the config states.
     """
-    data = image_format_of(config.data).train_data(config, world)
+    data = image_format_of(config.data).train_data(config, context)
     if config.num_classes not in (None, len(data.class_names)):
         raise DataError(
             f"num_classes={config.num_classes}, and {dataset_folder(config.data.folder)} has "
@@ -23,10 +23,12 @@ def build_train_data(config: ClassificationConfig, world: World) -> TrainData:
     return data
 
 
-def build_eval_data(data: ClassificationData, *, batch_size: int, num_workers: int, world: World) -> EvalData:
+def build_eval_data(
+    data: ClassificationData, *, batch_size: int, num_workers: int, context: DistributedContext
+) -> EvalData:
     """The loader of the validation split alone; `batch_size` is that of one process.
 
     Raises:
         DataError: it is missing or damaged.
     """
-    return image_format_of(data).eval_data(data, batch_size=batch_size, num_workers=num_workers, world=world)
+    return image_format_of(data).eval_data(data, batch_size=batch_size, num_workers=num_workers, context=context)

@@ -99,7 +99,7 @@ def decode_pil(encoded: bytes) -> Image.Image:
         if upright.mode.startswith("I;16"):  # PIL would cut at 255 what reaches to 65535
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
-            upright = upright.convert("RGBA")  # the same colours, without PIL's warning
+            upright = upright.convert("RGBA")  # the same colors, without PIL's warning
         return upright.convert("RGB")
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from public.config.calls import build_all
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.record import class_summary
-from public.datasets.annotations import DetectionAnnotations, describe_left_out
+from public.datasets.annotations import DetectionAnnotations, describe_skipped
 from public.datasets.batches import DataError, DetectionBatch, EvalLoader, TrainLoader
 from public.datasets.detection_loaders import (
     DetectionDataset,
@@ -18,7 +18,7 @@ from public.datasets.detection_loaders import (
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import clean
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.transforms.detection import DetectionTransform
 
 logger = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class DetectionTrainData(NamedTuple):
         return self.annotations.num_images
 
 
-def build_train_data(config: DetectionConfig, world: World) -> DetectionTrainData:
-    """Both loaders of a run; the main process logs what they will give and what was left out.
+def build_train_data(config: DetectionConfig, context: DistributedContext) -> DetectionTrainData:
+    """Both loaders of a run; the main process logs what they will give and what was skipped.
 
     Raises:
         DataError: the data set is missing, damaged, without objects, or not of the classes that the config states; or
@@ -66,37 +66,39 @@ def build_train_data(config: DetectionConfig, world: World) -> DetectionTrainDat
     data = config.data
     transforms = _transforms(data, training=True)
     val_transforms = _transforms(data, training=False)  # before the minutes of reading
-    _download(data, (*data.train_splits, *data.val_splits), world)
+    _download(data, (*data.train_splits, *data.val_splits), context)
     annotations, val_annotations = (_read(data, splits) for splits in (data.train_splits, data.val_splits))
     _check_classes(config.num_classes, annotations, val_annotations)
     _check_objects(annotations, "learn")
     _check_objects(val_annotations, "find")
-    _tell_unseen_classes(annotations, world)
-    _report("training", annotations, world)
+    _tell_unseen_classes(annotations, context)
+    _report("training", annotations, context)
     train = DetectionTrainLoader(
         DetectionDataset(annotations, transforms, seed=config.seed),
         batch_size=config.batch_size,
         num_workers=config.runtime.num_workers,
-        rank=world.rank,
-        num_processes=world.size,
-        pin_memory=world.device.type == "cuda",
+        rank=context.rank,
+        num_processes=context.size,
+        pin_memory=context.device.type == "cuda",
         group_by_aspect=data.group_by_aspect,
     )
-    local_batch_size = config.local_batch_size(world.size)
-    val = _eval_loader(val_annotations, val_transforms, local_batch_size, config.runtime.num_workers, world)
+    local_batch_size = config.local_batch_size(context.size)
+    val = _eval_loader(val_annotations, val_transforms, local_batch_size, config.runtime.num_workers, context)
     return DetectionTrainData(train, val, annotations, val_annotations)
 
 
-def build_eval_data(data: DetectionData, *, batch_size: int, num_workers: int, world: World) -> DetectionEvalData:
+def build_eval_data(
+    data: DetectionData, *, batch_size: int, num_workers: int, context: DistributedContext
+) -> DetectionEvalData:
     """The loader of the validation splits alone; `batch_size` is that of one process.
 
     Raises:
         DataError: they are missing or damaged, or the transforms make no batches.
     """
     transforms = _transforms(data, training=False)
-    _download(data, data.val_splits, world)
+    _download(data, data.val_splits, context)
     annotations = _read(data, data.val_splits)
-    return DetectionEvalData(_eval_loader(annotations, transforms, batch_size, num_workers, world), annotations)
+    return DetectionEvalData(_eval_loader(annotations, transforms, batch_size, num_workers, context), annotations)
 
 
 def canvas_size(data: DetectionData) -> tuple[int, int]:
@@ -116,7 +118,7 @@ def _transforms(data: DetectionData, *, training: bool) -> list[DetectionTransfo
     return checked_transforms(f"data.{name}", build_all(getattr(data, name), data.input_size), random=training)
 
 
-def _download(data: DetectionData, splits: Sequence[str], world: World) -> None:
+def _download(data: DetectionData, splits: Sequence[str], context: DistributedContext) -> None:
     """Fetches what is missing, in the main process alone, while the others wait."""
     if not data.download:
         return
@@ -125,9 +127,9 @@ def _download(data: DetectionData, splits: Sequence[str], world: World) -> None:
         raise DataError(
             f"data.download=True: nothing is published in the format {data.kind}. Put the splits in {folder}."
         )
-    if world.is_main:
+    if context.is_main:
         published.download(folder, splits)
-    world.barrier()
+    context.barrier()
 
 
 def _read(data: DetectionData, splits: Sequence[str]) -> DetectionAnnotations:
@@ -139,16 +141,16 @@ def _eval_loader(
     transforms: Sequence[DetectionTransform],
     batch_size: int,
     num_workers: int,
-    world: World,
+    context: DistributedContext,
 ) -> DetectionEvalLoader:
-    _report("evaluation", annotations, world)
+    _report("evaluation", annotations, context)
     return DetectionEvalLoader(
         DetectionDataset(annotations, transforms, seed=0),
         batch_size=batch_size,
         num_workers=num_workers,
-        rank=world.rank,
-        num_processes=world.size,
-        pin_memory=world.device.type == "cuda",
+        rank=context.rank,
+        num_processes=context.size,
+        pin_memory=context.device.type == "cuda",
     )
 
 
@@ -169,15 +171,15 @@ def _check_objects(annotations: DetectionAnnotations, purpose: str) -> None:
     if annotations.ignored.all():
         raise DataError(
             f"{annotations.source} holds no object to {purpose}: {annotations.num_images} images, "
-            f"{annotations.num_boxes} boxes that are ignored; left out: {describe_left_out(annotations) or 'nothing'}."
+            f"{annotations.num_boxes} boxes that are ignored; skipped: {describe_skipped(annotations) or 'nothing'}."
         )
 
 
-def _tell_unseen_classes(annotations: DetectionAnnotations, world: World) -> None:
+def _tell_unseen_classes(annotations: DetectionAnnotations, context: DistributedContext) -> None:
     """Warns of classes without an object to learn."""
     seen = set(annotations.labels[~annotations.ignored].tolist())
     unseen = [name for label, name in enumerate(annotations.class_names) if label not in seen]
-    if unseen and world.is_main:
+    if unseen and context.is_main:
         names = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
         logger.warning(
             f"{annotations.source} holds no training object of {len(unseen)} of {len(annotations.class_names)} classes "
@@ -185,13 +187,13 @@ def _tell_unseen_classes(annotations: DetectionAnnotations, world: World) -> Non
         )
 
 
-def _report(purpose: str, annotations: DetectionAnnotations, world: World) -> None:
-    """One line about a split, with what reading left out of it."""
-    if not world.is_main:
+def _report(purpose: str, annotations: DetectionAnnotations, context: DistributedContext) -> None:
+    """One line about a split, with what reading skipped of it."""
+    if not context.is_main:
         return
-    left_out = describe_left_out(annotations)
+    skipped = describe_skipped(annotations)
     logger.info(
         f"{purpose}: {annotations.num_images} images, {annotations.num_boxes} boxes ({int(annotations.ignored.sum())} "
         f"of them ignored), {class_summary(annotations.class_names)} from {annotations.source}"
-        + (f"; left out: {left_out}" if left_out else "")
+        + (f"; skipped: {skipped}" if skipped else "")
     )

@@ -19,7 +19,7 @@ from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError, DetectionBatch, steps_per_epoch
 from public.datasets.decoding import UnreadableImage, decode_annotated
-from public.datasets.loaders import Share, ShareOfEpoch, WithSteps, checked, read_ahead
+from public.datasets.loaders import BatchSampler, EpochBatchSampler, WithSteps, build_dataloader, checked
 from public.geometry.labels import PADDING
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.detection import FILL, DetectionSample, DetectionTransform
@@ -186,8 +186,8 @@ def on_larger_canvas(images: torch.Tensor, canvas_size: tuple[int, int]) -> torc
     height, width = images.shape[2:]
     if (height, width) == canvas_size:
         return images
-    colour = torch.tensor(FILL, dtype=images.dtype, device=images.device)
-    canvas = colour.expand(len(images), *canvas_size, 3).contiguous().permute(0, 3, 1, 2)
+    color = torch.tensor(FILL, dtype=images.dtype, device=images.device)
+    canvas = color.expand(len(images), *canvas_size, 3).contiguous().permute(0, 3, 1, 2)
     canvas[:, :, :height, :width] = images
     return canvas
 
@@ -211,7 +211,7 @@ def grouped_order(order: np.ndarray, groups: np.ndarray, batch_size: int, seed: 
 
     Deviation from torchvision, which takes some images twice and leaves others out to fill each group's last batch: an
     epoch has the images that it has without groups, each once, and at most (number of groups - 1) of its batches hold
-    images of neighbouring groups.
+    images of neighboring groups.
 
     Args:
         order: int64 [N], the images as they come without groups.
@@ -228,8 +228,8 @@ def grouped_order(order: np.ndarray, groups: np.ndarray, batch_size: int, seed: 
     return sorted_batches[epoch_order(seed, epoch, len(sorted_batches))].reshape(-1)
 
 
-class GroupedShareOfEpoch(ShareOfEpoch):
-    """A `ShareOfEpoch` whose global batches hold images of one group, see `grouped_order`; `groups` is [N]."""
+class GroupedEpochBatchSampler(EpochBatchSampler):
+    """A `EpochBatchSampler` whose global batches hold images of one group, see `grouped_order`; `groups` is [N]."""
 
     def __init__(self, groups: np.ndarray, batch_size: int, seed: int, rank: int, num_processes: int) -> None:
         super().__init__(len(groups), batch_size, seed, rank, num_processes)
@@ -273,11 +273,11 @@ class DetectionTrainLoader:
         self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.annotations.source)
         place = batch_size, dataset.seed, rank, num_processes
         if group_by_aspect is None:
-            self.share = ShareOfEpoch(len(dataset), *place)
+            self.share = EpochBatchSampler(len(dataset), *place)
         else:
-            self.share = GroupedShareOfEpoch(aspect_groups(dataset.annotations.sizes, group_by_aspect), *place)
+            self.share = GroupedEpochBatchSampler(aspect_groups(dataset.annotations.sizes, group_by_aspect), *place)
         to_batch = partial(collate, canvas_multiple=dataset.canvas_multiple)
-        self.loader = read_ahead(dataset, WithSteps(self.share), to_batch, num_workers, pin_memory)
+        self.loader = build_dataloader(dataset, WithSteps(self.share), to_batch, num_workers, pin_memory)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[DetectionBatch]:
         """The batches of one epoch from `first_step` on."""
@@ -285,7 +285,7 @@ class DetectionTrainLoader:
         return checked(self.loader)
 
 
-class ShareOfCanvases(Share):
+class CanvasBatchSampler(BatchSampler):
     """Gives one process whole batches of images with canvases of one size, each image once.
 
     Nothing but its own padding then lies around an image: what a detector finds in it does not depend on the size of
@@ -319,8 +319,8 @@ class ShareOfCanvases(Share):
 
 
 class DetectionEvalLoader:
-    """One process's share of a split, each image once, see `ShareOfCanvases`; arguments as above, with the batch size
-    of one process."""
+    """One process's share of a split, each image once, see `CanvasBatchSampler`; arguments as above, with the batch
+    size of one process."""
 
     def __init__(
         self,
@@ -333,10 +333,10 @@ class DetectionEvalLoader:
         pin_memory: bool = False,
     ) -> None:
         self.num_images, self.batch_size = len(dataset), batch_size
-        share = ShareOfCanvases(dataset.canvases(), batch_size, rank, num_processes)
+        share = CanvasBatchSampler(dataset.canvases(), batch_size, rank, num_processes)
         self.common_batches = share.common_batches
         to_batch = partial(collate, canvas_multiple=dataset.canvas_multiple)
-        self.loader = read_ahead(dataset, WithSteps(share), to_batch, num_workers, pin_memory)
+        self.loader = build_dataloader(dataset, WithSteps(share), to_batch, num_workers, pin_memory)
 
     def __len__(self) -> int:
         return len(self.loader)

@@ -16,7 +16,7 @@ from public.datasets.batches import EvalData, TrainData
 from public.datasets.checking import SplitReport
 from public.datasets.predictions import Predictions
 from public.datasets.scan import RawAnnotations
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
 class Published(NamedTuple):
@@ -51,7 +51,7 @@ class DetectionFormat:
 class MakeEvalData(Protocol):
     """What gives the validation split."""
 
-    def __call__(self, data: Any, /, *, batch_size: int, num_workers: int, world: World) -> EvalData:
+    def __call__(self, data: Any, /, *, batch_size: int, num_workers: int, context: DistributedContext) -> EvalData:
         """Its loader and class names; `batch_size` is that of one process. Raises DataError."""
         ...
 
@@ -62,7 +62,7 @@ class ImageFormat:
 
     options: type[ClassificationData]
     """Its settings, whose `kind` is its name."""
-    train_data: Callable[[Any, World], TrainData]
+    train_data: Callable[[Any, DistributedContext], TrainData]
     """(config, this process's place) -> both loaders of a run. Raises DataError."""
     eval_data: MakeEvalData
     """The loader of the validation split alone."""

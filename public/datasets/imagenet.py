@@ -17,7 +17,7 @@ from public.datasets.image_folder import ImageFolderDataset, Images, check_same_
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
 from public.datasets.locations import dataset_folder
 from public.datasets.packed import find_images
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def _samples(data: ImageFolderData, images: Images, *, training: bool, seed: int
     return ImageFolderDataset(images, transforms, decoder=data.decoder, seed=seed)
 
 
-def _train_data(config: ClassificationConfig, world: World) -> TrainData:
+def _train_data(config: ClassificationConfig, context: DistributedContext) -> TrainData:
     data = config.data
     assert isinstance(data, ImageFolderData)
     folder = dataset_folder(data.folder)
@@ -48,28 +48,30 @@ def _train_data(config: ClassificationConfig, world: World) -> TrainData:
         dataset,
         batch_size=config.batch_size,
         num_workers=config.runtime.num_workers,
-        rank=world.rank,
-        num_processes=world.size,
-        pin_memory=world.device.type == "cuda",
+        rank=context.rank,
+        num_processes=context.size,
+        pin_memory=context.device.type == "cuda",
         repeats=data.repeated_augmentation or 1,
     )
-    val = _eval_loader(data, val_images, config.local_batch_size(world.size), config.runtime.num_workers, world)
+    val = _eval_loader(data, val_images, config.local_batch_size(context.size), config.runtime.num_workers, context)
     return TrainData(train, val, images.class_names, len(dataset))
 
 
-def _eval_data(data: ImageFolderData, /, *, batch_size: int, num_workers: int, world: World) -> EvalData:
+def _eval_data(data: ImageFolderData, /, *, batch_size: int, num_workers: int, context: DistributedContext) -> EvalData:
     images = find_images(dataset_folder(data.folder), "val")
-    return EvalData(_eval_loader(data, images, batch_size, num_workers, world), images.class_names)
+    return EvalData(_eval_loader(data, images, batch_size, num_workers, context), images.class_names)
 
 
-def _eval_loader(data: ImageFolderData, images: Images, batch_size: int, num_workers: int, world: World) -> EvalLoader:
+def _eval_loader(
+    data: ImageFolderData, images: Images, batch_size: int, num_workers: int, context: DistributedContext
+) -> EvalLoader:
     return ImageFolderEvalLoader(
         _samples(data, images, training=False, seed=0),
         batch_size=batch_size,
         num_workers=num_workers,
-        rank=world.rank,
-        num_processes=world.size,
-        pin_memory=world.device.type == "cuda",
+        rank=context.rank,
+        num_processes=context.size,
+        pin_memory=context.device.type == "cuda",
     )
 
 

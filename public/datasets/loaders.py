@@ -17,7 +17,7 @@ from public.runtime.interruption import ignore_signals_in_worker
 from public.runtime.seeding import batch_of_step, epoch_order
 
 
-class Share(Sampler[list[tuple[int, int]]]):
+class BatchSampler(Sampler[list[tuple[int, int]]]):
     """One process's batches, as (epoch, index) keys."""
 
     first_step: int = 0
@@ -27,7 +27,7 @@ class Share(Sampler[list[tuple[int, int]]]):
         raise NotImplementedError
 
 
-class ShareOfEpoch(Share):
+class EpochBatchSampler(BatchSampler):
     """Gives one process its part of each global batch of an epoch, as (epoch, index) keys.
 
     With repeated augmentation the copies of an image have epochs of their own, see `batch_of_step`.
@@ -60,7 +60,7 @@ class ShareOfEpoch(Share):
             yield list(zip(epochs[own].tolist(), indices[own].tolist(), strict=True))
 
 
-class ShareOfSplit(Share):
+class SplitBatchSampler(BatchSampler):
     """Gives one process every num_processes-th image, each once, in order."""
 
     def __init__(self, num_images: int, batch_size: int, rank: int, num_processes: int) -> None:
@@ -78,7 +78,7 @@ class ShareOfSplit(Share):
 class WithSteps(Sampler[list[tuple[int, int, int]]]):
     """Adds to each key the step that its batch is for, to (epoch, index, step): what all images of a batch share."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: BatchSampler) -> None:
         self.share = share
 
     def __len__(self) -> int:
@@ -113,12 +113,12 @@ def checked(batches: DataLoader[Any]) -> Iterator[Any]:
         if isinstance(batch, UnreadableImage):
             raise DataError(
                 f"the image {batch.path} {batch.problem}: {batch.reason}. {batch.remedy}; the same command "
-                "then goes on from the last checkpoint."
+                "then resumes from the last checkpoint."
             )
         yield batch
 
 
-def read_ahead(
+def build_dataloader(
     dataset: Dataset[Any],
     sampler: Sampler[Any],
     collate: Callable[[Sequence[Any]], Any],
@@ -167,8 +167,8 @@ class ImageFolderTrainLoader:
         repeats: int = 1,
     ) -> None:
         self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.images.folder)
-        self.sampler = ShareOfEpoch(len(dataset), batch_size, dataset.seed, rank, num_processes, repeats)
-        self.loader = read_ahead(dataset, self.sampler, collate, num_workers, pin_memory)
+        self.sampler = EpochBatchSampler(len(dataset), batch_size, dataset.seed, rank, num_processes, repeats)
+        self.loader = build_dataloader(dataset, self.sampler, collate, num_workers, pin_memory)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:
         """The batches of one epoch from `first_step` on."""
@@ -191,8 +191,8 @@ class ImageFolderEvalLoader:
     ) -> None:
         self.num_images, self.batch_size = len(dataset), batch_size
         self.common_batches = common_batches(len(dataset), batch_size, num_processes)
-        sampler = ShareOfSplit(len(dataset), batch_size, rank, num_processes)
-        self.loader = read_ahead(dataset, sampler, collate, num_workers, pin_memory)
+        sampler = SplitBatchSampler(len(dataset), batch_size, rank, num_processes)
+        self.loader = build_dataloader(dataset, sampler, collate, num_workers, pin_memory)
 
     def __len__(self) -> int:
         return len(self.loader)

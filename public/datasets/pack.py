@@ -8,7 +8,7 @@ Then `--data.folder ILSVRC2012_packed` trains on it. Without --shorter-side the 
 training ends with the same bits as from the folder; with it, images whose shorter side is longer are turned upright,
 shrunk as torchvision's Resize does it and stored as JPEG, and random crops of them are cut from fewer pixels.
 
-A conversion that was stopped, or killed, goes on with the same command: what was packed is kept, but for files that
+A conversion that was stopped, or killed, resumes with the same command: what was packed is kept, but for files that
 changed or vanished since. Every image is decoded once: those that cannot be are named at the end.
 """
 
@@ -154,7 +154,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes from here", file=sys.stderr)
         return 130
 
 

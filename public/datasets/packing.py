@@ -19,7 +19,7 @@ from public.config.names import first_line
 from public.datasets.batches import DataError
 from public.datasets.decoding import DECODING_ERRORS, UnreadableImage, decode_opencv
 from public.datasets.image_folder import ImageList
-from public.datasets.loaders import read_ahead
+from public.datasets.loaders import build_dataloader
 from public.datasets.packed import (
     CONTENTS,
     FORMAT,
@@ -110,7 +110,7 @@ def _begin(partial: Path, shrinking: Shrinking | None) -> float:
     begun_with = Shrinking(*settings["shrinking"]) if settings["shrinking"] else None
     if begun_with != shrinking:
         raise DataError(
-            f"{partial} was begun {describe(begun_with)}, and is to go on {describe(shrinking)}: give the same "
+            f"{partial} was begun {describe(begun_with)}, and is to resume {describe(shrinking)}: give the same "
             "options, or remove it to start over."
         )
     return settings["begun"]
@@ -126,7 +126,7 @@ def _settings(partial: Path) -> dict[str, Any] | None:
                 return None  # the first write failed
             return json.loads(unsealed(SETTINGS, transaction.get(SETTINGS)))
     except (lmdb.Error, OSError, ValueError) as error:
-        raise DataError(f"{partial} is no conversion to go on with ({first_line(error)}): remove it.") from error
+        raise DataError(f"{partial} is no conversion to resume ({first_line(error)}): remove it.") from error
 
 
 def _not_packed(images: ImageList, partial: Path, begun: float) -> list[int]:
@@ -156,7 +156,7 @@ def _pack(
     """Writes the records of the waiting images, many at once, and gives the images that have none."""
     collate: Callable[[Any], Any] = list
     sampler: Any = BatchSampler(waiting, 16, drop_last=False)
-    batches = read_ahead(_Encoded(images, shrinking), sampler, collate, num_workers, pin_memory=False)
+    batches = build_dataloader(_Encoded(images, shrinking), sampler, collate, num_workers, pin_memory=False)
     bar = tqdm(total=len(images.files), desc=partial.stem, unit="image", dynamic_ncols=True, disable=None)
     bar.update(len(images.files) - len(waiting))
     records: dict[bytes, bytes] = {}
@@ -222,12 +222,12 @@ def _finish(images: ImageList, partial: Path, shrinking: Shrinking | None) -> No
         "files": [os.fsdecode(file) for file in images.files.tolist()],
         "labels": images.labels.tolist(),
     }
-    there, wanted = _keys(partial), {*images.files.tolist()}
-    if wanted - there:
+    there, expected = _keys(partial), {*images.files.tolist()}
+    if expected - there:
         raise DataError(
             f"{partial} was taken away while it was written; do not pack a data set twice at the same time."
         )
-    _write(partial, {CONTENTS: json.dumps(contents).encode()}, remove=there - wanted)
+    _write(partial, {CONTENTS: json.dumps(contents).encode()}, remove=there - expected)
     with open_to_read(partial) as environment:
         length = used_bytes(environment)
     # LMDB leaves out unused pages at the end: a reader could not tell that from a file that was cut short.
@@ -258,7 +258,7 @@ def _write(partial: Path, records: Mapping[bytes, bytes], remove: Collection[byt
     except (lmdb.Error, OSError) as error:
         raise DataError(
             f"{partial} cannot be written ({first_line(error)}). Is the disk full, or not writable? Make room, or name "
-            "another destination; the same command then goes on, and nothing that was packed is lost."
+            "another destination; the same command then resumes, and nothing that was packed is lost."
         ) from error
 
 

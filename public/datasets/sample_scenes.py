@@ -5,7 +5,7 @@ function of the generator it is given and of nothing else, so the same numbers m
 
 Letters: H, W = height and width of the image in pixels; h, w = of a window in it; P = points of a polygon.
 Coordinates: x to the right, y down, in pixels; pixel i covers [i, i + 1), so an image spans [0, W] x [0, H].
-Colours: BGR, the order of OpenCV, float32 in 0..255 until ``Scene.render``.
+Colors: BGR, the order of OpenCV, float32 in 0..255 until ``Scene.render``.
 
 Contrast is guaranteed, not hoped for: a scene is dark with light objects or light with dark ones, measured in
 luminance. Hue, texture, size and rotation say nothing about the shape, so a network must look at outlines.
@@ -95,7 +95,7 @@ TEXTURES: tuple[str, ...] = (
 
 
 def _texture(name: str, x: np.ndarray, y: np.ndarray, period: float, rng: np.random.Generator) -> np.ndarray:
-    """Share of the second colour in 0..1 at each point.
+    """Share of the second color in 0..1 at each point.
 
     Args:
         name: one of ``TEXTURES``.
@@ -167,7 +167,7 @@ def clip_polygon(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
 def _coverage(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
     """Covered share of every pixel by a polygon [P, 2]: uint8 [H, W], 255 where it is covered whole."""
     mask = np.zeros((height * _MASK_SCALE, width * _MASK_SCALE), dtype=np.uint8)
-    # OpenCV puts pixel centres on whole numbers, where ours lie on halves.
+    # OpenCV puts pixel centers on whole numbers, where ours lie on halves.
     points = np.round((polygon * _MASK_SCALE - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
     cv2.fillPoly(mask, [points], color=255, shift=_SUBPIXEL_BITS)
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
@@ -203,7 +203,7 @@ class Sprite:
         return _span(y, reach, height), _span(x, reach, width)
 
     def frame(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-        """Supersampled pixel centres of a window in the sprite's frame: x and y, float32 [2h, 2w] each."""
+        """Supersampled pixel centers of a window in the sprite's frame: x and y, float32 [2h, 2w] each."""
         rows, columns = window
         x = (_centers(columns) - self.center[0]) / self.radius
         y = (_centers(rows)[:, None] - self.center[1]) / self.radius
@@ -299,13 +299,13 @@ class Scene:
         return True
 
     def _paint(self, window: tuple[slice, slice], cover: np.ndarray, color: np.ndarray) -> None:
-        """Lay a colour, [3] or [h, w, 3], over a window of the picture; ``cover`` [H, W] is its opacity."""
+        """Lay a color, [3] or [h, w, 3], over a window of the picture; ``cover`` [H, W] is its opacity."""
         alpha = (cover[window] * np.float32(1 / 255))[:, :, None]
         view = self._image[window]
         view += alpha * (color.astype(np.float32) - view)
 
     def _color(self, luminance: float) -> np.ndarray:
-        """A random colour [3] of the given luminance (0..1): grey plus a hue that adds no luminance."""
+        """A random color [3] of the given luminance (0..1): gray plus a hue that adds no luminance."""
         chroma = self.rng.uniform(-1, 1, 3)
         chroma -= chroma @ _LUMINANCE
         return np.clip(255 * (luminance + 0.3 * chroma), 0, 255)
@@ -318,7 +318,7 @@ class Scene:
         return cv2.resize(coarse, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
 
     def _textured(self, sprite: Sprite, window: tuple[slice, slice]) -> np.ndarray:
-        """The sprite's pattern over a window, in colours that stand out from the background: [h, w, 3]."""
+        """The sprite's pattern over a window, in colors that stand out from the background: [h, w, 3]."""
         luminances = (0.92, 0.64) if self.is_dark else (0.08, 0.36)
         first, second = (self._color(luminance + self.rng.uniform(-0.05, 0.05)) for luminance in luminances)
         period = self.rng.uniform(0.38, 0.55)
@@ -365,7 +365,7 @@ def detection_scene(
     """Several objects that may hide one another or leave the image in part.
 
     Args:
-        num_objects: wanted; an object that finds no place in 20 tries is left out.
+        num_objects: asked for; an object that finds no place in 20 tries is skipped.
         with_crowd: put a crowd of small shapes behind the objects.
         min_visible: share of every object that stays visible at least.
 

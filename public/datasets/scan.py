@@ -44,8 +44,8 @@ class Kind(StrEnum):
 
 
 TREATMENT: dict[Kind, str] = {
-    Kind.NO_AREA: "left out",
-    Kind.OUTSIDE: "left out",
+    Kind.NO_AREA: "skipped",
+    Kind.OUTSIDE: "skipped",
     Kind.PARTLY_OUTSIDE: "clipped",
     Kind.DUPLICATE: "kept",
     Kind.UNSEEN_CLASS: "kept",
@@ -137,7 +137,7 @@ def clip_boxes(raw: RawAnnotations) -> tuple[np.ndarray, BoxFlaws]:
 
 
 def clean(raw: RawAnnotations) -> DetectionAnnotations:
-    """What training and evaluation use: boxes without area or outside their image left out, the others clipped.
+    """What training and evaluation use: boxes without area or outside their image skipped, the others clipped.
 
     Raises:
         DataError: there is a problem that training must not pass over; the first of them, and how many there are.
@@ -147,7 +147,7 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
         more = f" (and {len(refused) - 1} more; python -m public.datasets.check <experiment> lists them)"
         raise DataError(f"{refused[0]}{more if len(refused) > 1 else ''}.")
     clipped, flaws = clip_boxes(raw)
-    left_out = {Kind.NO_AREA: flaws.no_area, Kind.OUTSIDE: flaws.outside}
+    skipped = {Kind.NO_AREA: flaws.no_area, Kind.OUTSIDE: flaws.outside}
     kept = np.flatnonzero(~(flaws.no_area | flaws.outside))
     kept = kept[np.argsort(raw.object_images[kept], kind="stable")]
     num_objects = np.bincount(raw.object_images[kept], minlength=len(raw.files))  # [N]
@@ -164,7 +164,7 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
         category_ids=raw.category_ids,
         source=raw.source,
         coco_file=raw.coco_file,
-        left_out={str(kind): int(mask.sum()) for kind, mask in left_out.items() if mask.any()},
+        skipped={str(kind): int(mask.sum()) for kind, mask in skipped.items() if mask.any()},
     )
 
 
@@ -191,7 +191,7 @@ def num_usable(raw: RawAnnotations) -> int:
 
 
 def _usable(raw: RawAnnotations, flaws: BoxFlaws) -> np.ndarray:
-    """bool [T]: neither left out nor ignored."""
+    """bool [T]: neither skipped nor ignored."""
     return ~(flaws.no_area | flaws.outside | raw.ignored)
 
 

@@ -4,7 +4,7 @@ Format: the development kits of http://host.robots.ox.ac.uk/pascal/VOC/. A box n
 from 1, both inside. Here pixel i covers [i, i + 1), so that it becomes xmin - 1, ymin - 1, xmax, ymax.
 
 A box with xmin = xmax or ymin = ymax would be one pixel wide or high. No object is: it is a click without a drag in a
-labelling tool (the two such boxes of the blood-cell set BCCD are points), and is left out as a box without area.
+labeling tool (the two such boxes of the blood-cell set BCCD are points), and is skipped as a box without area.
 """
 
 import reprlib

@@ -1,7 +1,7 @@
 """Which anchor learns which object.
 
 Paper: Lin et al. 2017, https://arxiv.org/abs/1708.02002, section 4; every object's best anchor: Ren et al. 2015,
-https://arxiv.org/abs/1506.01497, section 3.1.2. Referee: torchvision's `Matcher` with `allow_low_quality_matches`.
+https://arxiv.org/abs/1506.01497, section 3.1.2. Reference: torchvision's `Matcher` with `allow_low_quality_matches`.
 
 Of the many pairs of an object and an anchor, few overlap enough to matter. Overlaps are computed for all of them, some
 objects at a time, and only the pairs that can decide anything are kept: the rest works on a short list.

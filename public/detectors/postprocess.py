@@ -55,7 +55,7 @@ def to_original(boxes: Tensor, images: Tensor, sizes: ImageSizes) -> Tensor:
 def pack(
     boxes: Tensor, scores: Tensor, labels: Tensor, images: Tensor, *, batch_size: int, max_detections: int
 ) -> Detections:
-    """The flat list as one row an image.
+    """The flat list as one row per image.
 
     Args:
         boxes: float32 [n, 4], in the original images.
@@ -63,7 +63,7 @@ def pack(
         labels: int64 [n].
         images: int64 [n], the image in the batch.
         batch_size: B.
-        max_detections: D; what comes behind the first D of an image is left out.
+        max_detections: D; what comes behind the first D of an image is skipped.
     """
     rank = rank_in_group(images)
     kept = rank < max_detections

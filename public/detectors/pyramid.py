@@ -2,7 +2,7 @@
 
 Paper: Lin et al. 2016, https://arxiv.org/abs/1612.03144; P6 and P7: Lin et al. 2017, https://arxiv.org/abs/1708.02002;
 DetNet: Li et al. 2018, https://arxiv.org/abs/1804.06215.
-Referee: torchvision, whose key names these are (`inner_blocks.0.0`, `layer_blocks.0.0`, `extra_blocks.p6`).
+Reference: torchvision, whose key names these are (`inner_blocks.0.0`, `layer_blocks.0.0`, `extra_blocks.p6`).
 """
 
 from collections.abc import Mapping

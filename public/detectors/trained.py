@@ -72,7 +72,7 @@ class TrainedDetector:
 
         Args:
             image: a file, or uint8 [H, W, 3] red green blue.
-            score_threshold: 0..1; weaker detections are left out (beside those that the network leaves out itself).
+            score_threshold: 0..1; weaker detections are skipped (beside those that the network leaves out itself).
 
         Raises:
             OSError: the file is missing, or no image.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from public.datasets.batches import ClassificationBatch
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
 def topk_correct(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
@@ -29,7 +29,7 @@ def topk_correct(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Te
 def evaluate(
     classifier: nn.Module,
     batches: Iterable[ClassificationBatch],
-    world: World,
+    context: DistributedContext,
     *,
     after_batch: Callable[[int], None] = lambda num_images: None,
 ) -> dict[str, float]:
@@ -39,24 +39,24 @@ def evaluate(
         classifier: uint8 images [B, 3, H, W] -> float32 logits [B, num_classes]; evaluated in eval mode and left in
             the mode it had.
         batches: this process's share.
-        world: this process's place.
+        context: this process's place.
         after_batch: called with the number of images of each batch.
 
     Returns:
         top1 and top5 as fractions, loss (mean cross entropy), num_images.
     """
-    sums = torch.zeros(4, dtype=torch.float64, device=world.device)  # top-1, top-5, loss, images
+    sums = torch.zeros(4, dtype=torch.float64, device=context.device)  # top-1, top-5, loss, images
     was_training = classifier.training
     classifier.eval()
     for images, labels in batches:
-        logits = classifier(images.to(world.device, non_blocking=True))  # [B, num_classes]
-        labels = labels.to(world.device, non_blocking=True)
+        logits = classifier(images.to(context.device, non_blocking=True))  # [B, num_classes]
+        labels = labels.to(context.device, non_blocking=True)
         loss = F.cross_entropy(logits, labels, reduction="sum").double()
         counts = topk_correct(logits, labels, 1), topk_correct(logits, labels, 5)
         sums += torch.stack([*counts, loss, torch.full_like(loss, len(labels))])
         after_batch(len(labels))
     classifier.train(was_training)
-    top1, top5, loss_sum, num_images = world.sum(sums).tolist()
+    top1, top5, loss_sum, num_images = context.sum(sums).tolist()
     return {
         "top1": top1 / num_images,
         "top5": top5 / num_images,

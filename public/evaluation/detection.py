@@ -15,7 +15,7 @@ from public.evaluation.coco import CocoEvaluator
 from public.evaluation.evaluator import DetectionResult, Evaluator
 from public.evaluation.voc import VocEvaluator
 from public.geometry.labels import PADDING
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 EVALUATORS: dict[str, type[Evaluator]] = {one.kind: one for one in (CocoEvaluator, VocEvaluator)}
 """By the name that --data.metrics has for it; each judges a split of any format."""
@@ -48,7 +48,7 @@ def evaluate_detector(
     detect: Callable[[torch.Tensor, ImageSizes], Detections],
     loader: Iterable[DetectionBatch],
     evaluator: Evaluator,
-    world: World,
+    context: DistributedContext,
     *,
     after_batch: Callable[[int], None] = lambda num_images: None,
 ) -> tuple[DetectionResult, Predictions]:
@@ -58,7 +58,7 @@ def evaluate_detector(
         detect: uint8 images [B, 3, H, W] and their sizes, on the device -> detections; in eval mode already.
         loader: this process's share.
         evaluator: of the split; used on the main process alone.
-        world: this process's place.
+        context: this process's place.
         after_batch: called with the number of images of each batch.
 
     Returns:
@@ -68,24 +68,24 @@ def evaluate_detector(
     found: list[Detections] = []
     image_ids: list[torch.Tensor] = []
     for batch in loader:
-        sizes = ImageSizes(*(size.to(world.device, non_blocking=True) for size in batch.sizes))
-        found.append(detect(batch.images.to(world.device, non_blocking=True), sizes))
+        sizes = ImageSizes(*(size.to(context.device, non_blocking=True) for size in batch.sizes))
+        found.append(detect(batch.images.to(context.device, non_blocking=True), sizes))
         image_ids.append(batch.image_ids)
         after_batch(len(batch.image_ids))
-    predictions = gather_predictions(_flatten(found, image_ids), world)
-    result = evaluator.evaluate(predictions) if world.is_main else None
-    result = world.gather(result)[0]
+    predictions = gather_predictions(_flatten(found, image_ids), context)
+    result = evaluator.evaluate(predictions) if context.is_main else None
+    result = context.gather(result)[0]
     assert result is not None
     return result, predictions
 
 
-def gather_predictions(local: Predictions, world: World) -> Predictions:
+def gather_predictions(local: Predictions, context: DistributedContext) -> Predictions:
     """The predictions of all processes, on every process, sorted by image.
 
     Within an image they keep their order, and each image belongs to one process: the result is the same, to the last
     bit, for any number of processes.
     """
-    parts = world.gather(tuple(local))
+    parts = context.gather(tuple(local))
     together = Predictions(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
     order = np.argsort(together.image_ids, kind="stable")
     return Predictions(*(array[order] for array in together))
@@ -107,7 +107,7 @@ def _flatten(found: list[Detections], image_ids: list[torch.Tensor]) -> Predicti
 
 
 def format_table(result: DetectionResult) -> str:
-    """The metrics, then a line for each class in the data set's order, then the classes that were left out, as text."""
+    """The metrics, then a line for each class in the data set's order, then the classes that were skipped, as text."""
     lines = ["  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())]
     width = max((len(name) for name in result.class_names), default=0)
     names = [name for name in (result.per_class or [{}])[0] if name not in ("class", "objects")]

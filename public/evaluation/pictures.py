@@ -24,7 +24,7 @@ CAPITAL = 22
 PANEL = (320, 440)
 """Height and width in pixels of one image of the grid."""
 MOST_CURVES = 20
-"""Classes that have a colour and a name in the precision-recall plot."""
+"""Classes that have a color and a name in the precision-recall plot."""
 
 
 class GridEntry(NamedTuple):
@@ -44,8 +44,8 @@ class GridEntry(NamedTuple):
     """int64 [D]."""
 
 
-def class_colour(label: int) -> tuple[int, int, int]:
-    """RGB: neighbouring labels are far apart in hue, and no two of a hundred are equal. Grey for a negative label."""
+def class_color(label: int) -> tuple[int, int, int]:
+    """RGB: neighboring labels are far apart in hue, and no two of a hundred are equal. Gray for a negative label."""
     if label < 0:
         return 190, 190, 190
     hue = 0.02 + label * 0.6180339887  # the golden ratio divides the circle of hues most evenly
@@ -66,7 +66,7 @@ def draw_boxes(
     Args:
         image: uint8 [H, W, 3] RGB, of any size: lines and letters grow with it.
         boxes: [N, 4], x1 y1 x2 y2 in its pixels.
-        labels: int64 [N]; a negative one is drawn grey as "ignored".
+        labels: int64 [N]; a negative one is drawn gray as "ignored".
         scores: [N], written behind the names; the best is drawn last, on top. None for ground truth.
         class_names: of the labels.
     """
@@ -83,14 +83,14 @@ def draw_boxes(
         tags.append(_place(text, corners[i].tolist(), (height, width), tags))
     for i in reversed(best_first):  # the best lie on top
         x1, y1, x2, y2 = corners[i].tolist()
-        cv2.rectangle(image, (x1, y1), (max(x1, x2), max(y1, y2)), class_colour(int(labels[i])), line)
+        cv2.rectangle(image, (x1, y1), (max(x1, x2), max(y1, y2)), class_color(int(labels[i])), line)
     for i, tag in zip(reversed(best_first), reversed(tags), strict=True):  # no line runs through the letters
-        _write(image, tag, class_colour(int(labels[i])))
+        _write(image, tag, class_color(int(labels[i])))
     return image
 
 
 class _Tag(NamedTuple):
-    """Text on a patch of colour."""
+    """Text on a patch of color."""
 
     text: str
     x: int
@@ -133,10 +133,10 @@ def _thickness(scale: float) -> int:
     return max(1, round(1.4 * scale))
 
 
-def _write(image: np.ndarray, tag: _Tag, colour: tuple[int, int, int]) -> None:
+def _write(image: np.ndarray, tag: _Tag, color: tuple[int, int, int]) -> None:
     """Draws a tag, with black or white letters, whichever stands out."""
-    patch = np.full((tag.height, tag.width, 3), colour, np.uint8)  # one of its own: letters cannot leave it
-    ink = (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
+    patch = np.full((tag.height, tag.width, 3), color, np.uint8)  # one of its own: letters cannot leave it
+    ink = (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
     baseline = tag.height - cv2.getTextSize(tag.text, FONT, tag.scale, 1)[1]
     thickness = _thickness(tag.scale)
     cv2.putText(patch, tag.text, (tag.margin, baseline), FONT, tag.scale, ink, thickness, cv2.LINE_AA)
@@ -231,7 +231,7 @@ def draw_precision_recall(path: Path, result: DetectionResult, title: str = "pre
     """Draws the curve of each class, and their mean in bold, as a PNG. A full disk is a warning, and no file.
 
     Each class is named with its AP50, the best first. Of more than 20 classes the ten best and the ten worst have a
-    colour and a name; the others are thin and grey.
+    color and a name; the others are thin and gray.
     """
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -243,8 +243,8 @@ def draw_precision_recall(path: Path, result: DetectionResult, title: str = "pre
     named = best_first if len(best_first) <= MOST_CURVES else best_first[:half] + best_first[-half:]
     for label in best_first:
         precision, name = result.curves.precision[label], f"{result.class_names[label]} {scores[label]:.3f}"
-        colour = [0.9 * part / 255 for part in class_colour(label)]
-        look: dict[str, Any] = {"color": colour, "linewidth": 1.2, "label": name}
+        color = [0.9 * part / 255 for part in class_color(label)]
+        look: dict[str, Any] = {"color": color, "linewidth": 1.2, "label": name}
         axes.plot(result.curves.recall, precision, **look if label in named else {"color": "0.8", "linewidth": 0.6})
     if best_first:
         mean = result.curves.precision[present].mean(axis=0)

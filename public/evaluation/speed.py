@@ -1,4 +1,4 @@
-"""Milliseconds for each part of the way from a file to a prediction, after warm-up and with synchronisation."""
+"""Milliseconds for each part of the way from a file to a prediction, after warm-up and with synchronization."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ class Timing(NamedTuple):
 
     def __str__(self) -> str:
         parts = " + ".join(f"{name} {value:.2f}" for name, value in self.parts.items())
-        return f"{sum(self.parts.values()):.2f} ms an image: {parts} (mean of {self.num_images})"
+        return f"{sum(self.parts.values()):.2f} ms per image: {parts} (mean of {self.num_images})"
 
 
 @torch.inference_mode()
@@ -38,9 +38,9 @@ def time_inference(
 
     Args:
         stages: by name. The first takes a batch on the device, each further one what the one before it gave.
-        batches: NamedTuples of tensors, the first of which has one row an image.
+        batches: NamedTuples of tensors, the first of which has one row per image.
         device: where the stages compute.
-        num_warmup: batches left out at first: start of workers, choice of kernels, filling of caches.
+        num_warmup: batches skipped at first: start of workers, choice of kernels, filling of caches.
         num_measured: batches measured after them, if there are as many.
 
     Raises:

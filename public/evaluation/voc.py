@@ -53,8 +53,8 @@ class VocEvaluator(Evaluator):
         """
         annotations = self.annotations
         matches = match(predictions, annotations)
-        wanted = annotations.labels[~annotations.ignored]
-        counts = np.bincount(wanted, minlength=len(annotations.class_names))
+        labels = annotations.labels[~annotations.ignored]
+        counts = np.bincount(labels, minlength=len(annotations.class_names))
         verdicts = np.stack([judge(matches, annotations.ignored, iou) for iou in IOUS])  # [10, D]
         rows: list[dict[str, Any]] = []
         curves = np.full((len(counts), len(CURVE)), np.nan)

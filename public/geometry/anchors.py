@@ -41,7 +41,7 @@ def pyramid_anchors(
 
     Returns:
         float32 [N, 4], x1 y1 x2 y2: level after level, row after row; in a cell ratio by ratio (tall, square, wide),
-        each in all scales. None is left out or cut at the border.
+        each in all scales. None is skipped or cut at the border.
     """
     return _pyramid_anchors(tuple(canvas_size), tuple(strides), tuple(sizes), device, layout, tuple(scales))
 

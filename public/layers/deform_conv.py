@@ -1,7 +1,7 @@
 """Deformable convolution: each tap looks where the image tells it to, and counts as much as the image tells it to.
 
 Paper: Zhu et al. 2018, https://arxiv.org/abs/1811.11168 (version 2, with a mask beside the offsets).
-Referee: torchvision.ops.deform_conv2d. Key names are those of CharlesShang's DCNv2, whose `DCN` weights load as they
+Reference: torchvision.ops.deform_conv2d. Key names are those of CharlesShang's DCNv2, whose `DCN` weights load as they
 are.
 
 torchvision's operator is made for CUDA; on a CPU it is one thread and many scattered additions, and other devices lack
@@ -101,7 +101,7 @@ def _sample(x: Tensor, offsets: Tensor, mask: Tensor, kernel_size: int) -> Tenso
 
 
 def _split(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Positions in pixels -> the whole pixel before, at -2 or `size` where both neighbours lie outside; the rest."""
+    """Positions in pixels -> the whole pixel before, at -2 or `size` where both neighbors lie outside; the rest."""
     whole = position.detach().floor()
     # A NaN, of training that diverged, is no index; it goes on in the rest.
     return whole.nan_to_num().clamp(-2, size).long(), position - whole

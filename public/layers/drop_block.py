@@ -2,7 +2,7 @@
 
 Paper: Ghiasi, Lin, Le 2018, https://arxiv.org/abs/1810.12890, algorithm 1: a mask of its own for each image and
 channel; squares that lie wholly within the map; a share of dropped units that grows linearly over the training.
-Referee: torchvision.ops.drop_block2d for odd squares. (It fails where a map of even size is smaller than the square.)
+Reference: torchvision.ops.drop_block2d for odd squares. (It fails where a map of even size is smaller than the square.)
 """
 
 from collections.abc import Iterator

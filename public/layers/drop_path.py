@@ -15,7 +15,7 @@ def drop_path_layer() -> StochasticDepth:
 
 
 def linear_drop_path_(network: nn.Module, rate: float) -> None:
-    """Sets the rates of all drop paths in place: block l of L is left out with probability rate * l / L.
+    """Sets the rates of all drop paths in place: block l of L is skipped with probability rate * l / L.
 
     That is the paper's linear decay (its p_L is 1 - rate). timm and torchvision start at 0 in the first block instead.
 

@@ -1,6 +1,6 @@
-"""EvoNorm-B0: normalisation and activation in one formula, found by evolution.
+"""EvoNorm-B0: normalization and activation in one formula, found by evolution.
 
-Paper: Liu et al. 2020, https://arxiv.org/abs/2004.02967, table 1. Referee: timm's EvoNorm2dB0 (key names, values).
+Paper: Liu et al. 2020, https://arxiv.org/abs/2004.02967, table 1. Reference: timm's EvoNorm2dB0 (key names, values).
 Deviation from the authors' code, as in timm and in every batch norm of torch: the running variance is the unbiased one.
 """
 

@@ -22,7 +22,7 @@ def freeze_batch_norm(module: nn.Module) -> None:
     """Turns every batch norm within `module` into a frozen one, in place, with its weights and statistics."""
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.__class__ = FrozenBatchNorm2d  # the same state and arithmetic, another behaviour of train()
+            layer.__class__ = FrozenBatchNorm2d  # the same state and arithmetic, another behavior of train()
             layer.eval().requires_grad_(False)
 
 

@@ -1,6 +1,6 @@
 """Residual blocks whose norms and activations come before the convolutions, so that nothing follows the sum.
 
-Paper: He et al. 2016, https://arxiv.org/abs/1603.05027, figure 4 (e). Referee: timm's ResNetV2, whose key names these
+Paper: He et al. 2016, https://arxiv.org/abs/1603.05027, figure 4 (e). Reference: timm's ResNetV2, whose key names these
 are: `norm1`, `conv1`, ..., `downsample.conv`. Deviation from the paper: a bottleneck strides in its 3x3, as timm's.
 
 Shapes: B images, C channels in, s the stride. A shortcut that has to change the shape is a convolution of the

@@ -2,7 +2,7 @@
 
 Paper: He et al. 2015, https://arxiv.org/abs/1512.03385, figures 2 and 5; groups: Xie et al. 2016 (ResNeXt),
 https://arxiv.org/abs/1611.05431; wider 3x3s: Zagoruyko and Komodakis 2016, https://arxiv.org/abs/1605.07146.
-Referee: torchvision, whose key names these are: `conv1`, `bn1`, ..., `downsample.0`, `downsample.1`.
+Reference: torchvision, whose key names these are: `conv1`, `bn1`, ..., `downsample.0`, `downsample.1`.
 Deviation from the paper: a bottleneck strides in its 3x3 convolution, not in its first 1x1, as torchvision's.
 
 Shapes: B images, C channels in, s the stride.

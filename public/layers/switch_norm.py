@@ -1,4 +1,4 @@
-"""Switchable normalisation: each layer learns how much of instance, layer and batch norm it wants.
+"""Switchable normalization: each layer learns how much of instance, layer and batch norm it wants.
 
 Paper: Luo et al. 2018, https://arxiv.org/abs/1806.10779, equations 3 to 5.
 Deviation from the paper: evaluation takes moving averages of the batch statistics, as batch norm does, instead of a

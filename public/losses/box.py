@@ -27,7 +27,7 @@ def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor) -> Tensor:
-    """1 minus the generalised overlap: 0 for equal boxes, up to 2 for distant ones.
+    """1 minus the generalized overlap: 0 for equal boxes, up to 2 for distant ones.
 
     Paper: Rezatofighi et al. 2019, https://arxiv.org/abs/1902.09630. Boxes of no area are no error, and lead to
     finite gradients.

@@ -1,6 +1,6 @@
 """The focal loss of sigmoid outputs, summed, made for maps where nearly every entry is background.
 
-Paper: Lin et al. 2017, https://arxiv.org/abs/1708.02002. Referee: torchvision.ops.sigmoid_focal_loss.
+Paper: Lin et al. 2017, https://arxiv.org/abs/1708.02002. Reference: torchvision.ops.sigmoid_focal_loss.
 
 A RetinaNet has tens of millions of logits and a few thousand positives a batch. So every logit is first taken for
 background, piece by piece so that what lies in between stays in the cache, and the few entries that are not are put

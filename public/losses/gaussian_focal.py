@@ -1,9 +1,9 @@
 """The focal loss of heatmaps with a peak at each object and a slope around it, summed.
 
 Papers: Law and Deng 2018, https://arxiv.org/abs/1808.01244, equation 1 (alpha 2, beta 4); Zhou et al. 2019,
-https://arxiv.org/abs/1904.07850. Referee: the formula in float64, by autograd.
+https://arxiv.org/abs/1904.07850. Reference: the formula in float64, by autograd.
 
-The maps are large (80 classes of 128 x 128 places an image) and nearly all background. So loss and derivative come out
+The maps are large (80 classes of 128 x 128 places per image) and nearly all background. So loss and derivative come out
 of one pass over the logits, some images at a time, and only the derivative is kept.
 """
 

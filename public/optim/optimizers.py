@@ -16,7 +16,7 @@ FUSED_DEVICES = ("cpu", "cuda")
 def parameter_groups(module: nn.Module, weight_decay: float, decay_norm_and_bias: bool) -> list[dict[str, Any]]:
     """Splits the trainable parameters into decayed ones and, unless all are decayed, those of one dimension.
 
-    Parameters of one dimension are exactly the scales and shifts of normalisation layers and all biases.
+    Parameters of one dimension are exactly the scales and shifts of normalization layers and all biases.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     if decay_norm_and_bias:

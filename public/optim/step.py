@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -31,13 +31,13 @@ def added(sums: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> dict[str,
     return {name: sums.get(name, 0) + loss.detach().float() for name, loss in losses.items()}
 
 
-def start_reading(sums: Mapping[str, Tensor], world: World) -> Callable[[], dict[str, float]]:
+def start_reading(sums: Mapping[str, Tensor], context: DistributedContext) -> Callable[[], dict[str, float]]:
     """Starts copying the losses, averaged over the processes, to the CPU; call what it gives to have them.
 
     Started before the backward pass is queued and read after it, they cost no waiting: the GPU is then at work on the
     backward pass, and the optimizer's kernels are queued behind it in time.
     """
-    values = world.sum(torch.stack(list(sums.values()))) / world.size
+    values = context.sum(torch.stack(list(sums.values()))) / context.size
     if values.device.type != "cuda":
         return lambda: dict(zip(sums, values.tolist(), strict=True))
     on_cpu = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

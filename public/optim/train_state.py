@@ -13,7 +13,7 @@ from public.config.names import first_line
 from public.config.record import changed_results, class_summary, config_of
 from public.optim.ema import AveragedWeights
 from public.runtime.checkpoint import check_entries, load_checkpoint, save_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.seeding import get_rng_states, set_rng_states
 
 logger = logging.getLogger(__name__)
@@ -74,12 +74,12 @@ class TrainState:
             return True
         return row[metric] < self.best[metric] if metric == "loss" else row[metric] > self.best[metric]
 
-    def save(self, path: Path, world: World, identity: dict[str, Any]) -> bool:
+    def save(self, path: Path, context: DistributedContext, identity: dict[str, Any]) -> bool:
         """Writes a checkpoint. Called by every process: each adds its random generators, the main one writes.
 
         Args:
             path: the file.
-            world: this process's place.
+            context: this process's place.
             identity: what a run must share with a checkpoint to resume from it: "config" (a record), "class_names",
                 "num_images".
 
@@ -95,9 +95,9 @@ class TrainState:
                 f"{path} stays as it was. Usual causes: too high a learning rate, no warm-up, a gradient that "
                 "overflowed (clip_grad_norm limits it)."
             )
-        rng = world.gather(get_rng_states())
-        written = save_checkpoint(path, identity | self._to_dict() | {"rng": rng}) if world.is_main else True
-        return all(world.gather(written))
+        rng = context.gather(get_rng_states())
+        written = save_checkpoint(path, identity | self._to_dict() | {"rng": rng}) if context.is_main else True
+        return all(context.gather(written))
 
     def _to_dict(self) -> dict[str, Any]:
         return {
@@ -112,12 +112,14 @@ class TrainState:
             "metrics": {"history": self.history, "best": self.best, "loss_sums": self.loss_sums},
         }
 
-    def resume(self, path: Path, world: World, identity: dict[str, Any], experiment: Experiment | None = None) -> bool:
+    def resume(
+        self, path: Path, context: DistributedContext, identity: dict[str, Any], experiment: Experiment | None = None
+    ) -> bool:
         """Resumes from a checkpoint if there is one.
 
         Args:
             path: the file.
-            world: this process's place.
+            context: this process's place.
             identity: see `save`.
             experiment: the folder whose own classes the config may use.
 
@@ -128,11 +130,11 @@ class TrainState:
             ValueError: it is damaged, or of another config or other classes; the message lists what differs. Or not
                 all processes see it.
         """
-        places = world.gather(path.exists())
+        places = context.gather(path.exists())
         if not all(places):
             if any(places):
                 raise ValueError(
-                    f"{path} is seen by {sum(places)} of {world.size} processes: the run folder must lie where all "
+                    f"{path} is seen by {sum(places)} of {context.size} processes: the run folder must lie where all "
                     "machines see it (a shared disk), or be copied to each of them."
                 )
             return False
@@ -145,18 +147,18 @@ class TrainState:
                 f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike the run that resumes."
             )
         self._from_dict(state)
-        where = world.gather((self.epoch, self.step))
+        where = context.gather((self.epoch, self.step))
         if len(set(where)) > 1:
             raise ValueError(
                 f"{path} is not the same on all machines, it has done (epochs, steps) {sorted(set(where))}: put one "
                 "file where all see it."
             )
-        if len(state["rng"]) == world.size:
-            set_rng_states(state["rng"][world.rank])
+        if len(state["rng"]) == context.size:
+            set_rng_states(state["rng"][context.rank])
         else:
             logger.warning(
-                f"{path} was written by {len(state['rng'])} processes, and {world.size} resume: the result is as good, "
-                "but not bit for bit that of a run that never stopped."
+                f"{path} was written by {len(state['rng'])} processes, and {context.size} resume: the result is as "
+                "good, but not bit for bit that of a run that never stopped."
             )
         return True
 

@@ -21,7 +21,7 @@ from public.optim.options import OPTIMIZER_KIND, SCHEDULE_KIND
 from public.recipes import start
 from public.recipes.preparation import preparation
 from public.recipes.task import Evaluated, Panels, Task
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.weights.loading import load_weights
 
 
@@ -37,9 +37,9 @@ class ClassificationTask(Task):
         check_backbone_name(config.network)
 
     @classmethod
-    def open_data(cls, config: ClassificationConfig, world: World) -> TrainData:
+    def open_data(cls, config: ClassificationConfig, context: DistributedContext) -> TrainData:
         """Both loaders."""
-        return build_train_data(config, world)
+        return build_train_data(config, context)
 
     @classmethod
     def build_network(cls, config: ClassificationConfig, num_classes: int) -> nn.Module:
@@ -61,7 +61,7 @@ class ClassificationTask(Task):
         mean, std = config.data.mean, config.data.std
         return ImageClassifier(network, mean=mean, std=std, dtype=dtype, channels_last=config.channels_last)
 
-    def begin(self, network: Backbone, data: TrainData, world: World) -> None:
+    def begin(self, network: Backbone, data: TrainData, context: DistributedContext) -> None:
         """Puts DropBlock into the network where the row has it."""
         self._prepare = preparation(self.config, network, data.train.steps_per_epoch)
 
@@ -80,8 +80,8 @@ class ClassificationTask(Task):
 
     def evaluate(self, evaluated: Evaluated) -> dict[str, float]:
         """top1, top5 (fractions) and loss."""
-        model, batches, after_batch, world, *_ = evaluated
-        metrics = evaluate(model, batches, world, after_batch=after_batch)
+        model, batches, after_batch, context, *_ = evaluated
+        metrics = evaluate(model, batches, context, after_batch=after_batch)
         del metrics["num_images"]
         return metrics
 
@@ -106,6 +106,6 @@ def main(
     start.run_experiment(configs, script, task, argv)
 
 
-def train(config: ClassificationConfig, path: Path, world: World, *, fresh: bool = False) -> int:
+def train(config: ClassificationConfig, path: Path, context: DistributedContext, *, fresh: bool = False) -> int:
     """Trains one row in a run folder; gives the exit code. See `start.train`."""
-    return start.train(config, path, world, ClassificationTask, fresh)
+    return start.train(config, path, context, ClassificationTask, fresh)

@@ -22,7 +22,7 @@ from public.evaluation.report import write_report
 from public.optim.options import OPTIMIZER_KIND, SCHEDULE_KIND
 from public.recipes import start
 from public.recipes.task import Evaluated, Panels, Task
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.parallel import num_replicas
 from public.weights.loading import load_weights
 
@@ -43,9 +43,9 @@ class DetectionTask(Task):
         check_metrics(config)
 
     @classmethod
-    def open_data(cls, config: DetectionConfig, world: World) -> DetectionTrainData:
+    def open_data(cls, config: DetectionConfig, context: DistributedContext) -> DetectionTrainData:
         """Both loaders and the annotations."""
-        return build_train_data(config, world)
+        return build_train_data(config, context)
 
     @classmethod
     def build_network(cls, config: DetectionConfig, num_classes: int) -> Detector:
@@ -54,15 +54,15 @@ class DetectionTask(Task):
 
     @classmethod
     def load_initial_weights(cls, network: nn.Module, config: DetectionConfig) -> list[str]:
-        """The whole detector's weights, or the backbone's from classification; what was loaded and left out."""
+        """The whole detector's weights, or the backbone's from classification; what was loaded and skipped."""
         assert isinstance(network, Detector)
         reports = []
         if config.initial_weights is not None:
-            left_out = network.class_prefixes if config.new_class_head else ()
-            report = load_weights(network, config.initial_weights, leave_out=left_out)
+            skipped = network.class_prefixes if config.new_class_head else ()
+            report = load_weights(network, config.initial_weights, skip=skipped)
             reports.append(f"initial weights {config.initial_weights}: {report}")
         if config.backbone_weights is not None:
-            report = load_weights(network.body, config.backbone_weights, allow_unexpected=network.body.left_out)
+            report = load_weights(network.body, config.backbone_weights, allow_unexpected=network.body.unused_prefixes)
             reports.append(f"backbone weights {config.backbone_weights}: {report}")
         return reports
 
@@ -78,9 +78,9 @@ class DetectionTask(Task):
         """The bare detector."""
         return self.model.detector
 
-    def begin(self, network: nn.Module, data: DetectionTrainData, world: World) -> None:
+    def begin(self, network: nn.Module, data: DetectionTrainData, context: DistributedContext) -> None:
         """Prepares the evaluation, which keeps the truth from one epoch to the next."""
-        self._world, self._data = world, data
+        self._context, self._data = context, data
         self._evaluator = evaluator_of(self.config.data.rules)(data.val_annotations)
 
     @torch.no_grad()
@@ -91,11 +91,11 @@ class DetectionTask(Task):
         nn.DataParallel: dividing each by total / number of parts makes that average the sum over the batch / total.
         The normalizer has a row for each image, all equal, because nn.DataParallel cuts along B.
         """
-        parts = on_one_canvas(parts, self._world)
+        parts = on_one_canvas(parts, self._context)
         targets = [self.detector.targets(part) for part in parts]
         own = torch.stack([self.detector.counts(one).sum(dim=0) for one in targets]).sum(dim=0)  # [K]
-        total = self._world.sum(own).clamp(min=1)
-        share = total / (len(parts) * self._world.size * num_replicas(self.config.parallel, self._world))
+        total = self._context.sum(own).clamp(min=1)
+        share = total / (len(parts) * self._context.size * num_replicas(self.config.parallel, self._context))
         return [
             (part.images, one, share.expand(len(part.images), -1)) for part, one in zip(parts, targets, strict=True)
         ]
@@ -116,10 +116,10 @@ class DetectionTask(Task):
 
     def evaluate(self, evaluated: Evaluated) -> dict[str, float]:
         """The metrics of the data's rules; writes pictures, curves and the table by class."""
-        model, batches, after_batch, world, folder, epoch = evaluated
+        model, batches, after_batch, context, folder, epoch = evaluated
         model.eval()
-        result, predictions = evaluate_detector(model, batches, self._evaluator, world, after_batch=after_batch)
-        if world.is_main:
+        result, predictions = evaluate_detector(model, batches, self._evaluator, context, after_batch=after_batch)
+        if context.is_main:
             write_report(
                 folder / "evaluation",
                 result,
@@ -145,14 +145,14 @@ class DetectionTask(Task):
         return f"{self.config.network} on {self.config.detector.backbone}, {size} at {width}x{height}"
 
 
-def on_one_canvas(parts: list[DetectionBatch], world: World) -> list[DetectionBatch]:
+def on_one_canvas(parts: list[DetectionBatch], context: DistributedContext) -> list[DetectionBatch]:
     """The parts of a process's batch with the images extended to the largest canvas of all processes.
 
     An image's outputs, and what is drawn for its anchors, then depend on its global batch and not on who has it.
     """
-    if world.size == 1:
+    if context.size == 1:
         return parts
-    sides = world.gather(tuple(parts[0].images.shape[-2:]))  # the parts of a process share a canvas
+    sides = context.gather(tuple(parts[0].images.shape[-2:]))  # the parts of a process share a canvas
     canvas = (max(height for height, _ in sides), max(width for _, width in sides))
     return [part._replace(images=on_larger_canvas(part.images, canvas)) for part in parts]
 
@@ -167,6 +167,6 @@ def main(
     start.run_experiment(configs, script, task, argv)
 
 
-def train(config: DetectionConfig, path: Path, world: World, *, fresh: bool = False) -> int:
+def train(config: DetectionConfig, path: Path, context: DistributedContext, *, fresh: bool = False) -> int:
     """Trains one row in a run folder; gives the exit code. See `start.train`."""
-    return start.train(config, path, world, DetectionTask, fresh)
+    return start.train(config, path, context, DetectionTask, fresh)

@@ -13,7 +13,7 @@ from public.optim.schedules import lr_factor
 from public.optim.train_state import TrainState
 from public.recipes.task import Data, Evaluated, Panels, Task, split
 from public.runtime.device import device_name
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.interruption import Interruption
 from public.runtime.progress import Progress
 from public.runtime.run_folder import RunFolder
@@ -27,7 +27,7 @@ class Run:
 
     config: Any
     """The row: a `RunConfig` with the `best_metric` of its task."""
-    world: World
+    context: DistributedContext
     task: Task
     wrapped: nn.Module
     """The task as the loop calls it: for all of the run's devices, perhaps compiled."""
@@ -70,11 +70,11 @@ class Run:
 
     def parts(self, batch: Any) -> list[Any]:
         """A batch on the device, cut for the accumulation steps."""
-        return split(batch, self.config.accumulation_steps, self.world.device)
+        return split(batch, self.config.accumulation_steps, self.context.device)
 
     def save(self, path: Path) -> bool:
         """Writes a checkpoint; every process must call it, and learns whether it could be written."""
-        return self.state.save(path, self.world, self.identity)
+        return self.state.save(path, self.context, self.identity)
 
     def evaluation_is_due(self) -> bool:
         """Whether the present epoch ends with an evaluation: every so many, and the last."""
@@ -88,15 +88,15 @@ class Run:
             Stopped: a signal asked for it.
         """
         loader, log_every = self.data.val, self.config.runtime.log_every
-        self.world.broadcast_buffers(self.evaluated)
-        progress = Progress("evaluate", len(loader), 0, max(log_every, len(loader) // 4), self.world.is_main)
+        self.context.broadcast_buffers(self.evaluated)
+        progress = Progress("evaluate", len(loader), 0, max(log_every, len(loader) // 4), self.context.is_main)
         # All processes have to take part in a decision, and their shares differ by a batch: only the batches that every
         # process has are counted.
         polls_left = loader.common_batches
 
         def after_batch(num_done: int) -> None:
             nonlocal polls_left
-            progress.advance(num_done * self.world.size)
+            progress.advance(num_done * self.context.size)
             if polls_left > 0:
                 polls_left -= 1
                 self.interruption.stop_if_asked(self.interruption.poll())
@@ -106,7 +106,7 @@ class Run:
             progress.close()
 
         epoch = self.state.epoch + 1
-        where = Evaluated(self.evaluated, batches(), after_batch, self.world, self.folder.path, epoch)
+        where = Evaluated(self.evaluated, batches(), after_batch, self.context, self.folder.path, epoch)
         return self.task.evaluate(where)
 
     def log_start(self, precision: str, resumed: bool) -> None:
@@ -118,7 +118,9 @@ class Run:
             f"{len(self.data.class_names)} classes; {config.epochs} epochs of {self.steps_per_epoch} steps, "
             f"batch {config.batch_size}"
         )
-        logger.info(f"{self.world.size} x {device_name(self.world.device)}, {precision}; run folder {self.folder.path}")
+        logger.info(
+            f"{self.context.size} x {device_name(self.context.device)}, {precision}; run folder {self.folder.path}"
+        )
         if resumed:
             logger.info(f"resuming from {self.folder.latest}: {state.epoch} epochs and {state.step} steps are done")
 
@@ -132,10 +134,10 @@ class Run:
         best, last = self.state.best, self.state.history[-1][metric]
         if best is None or not is_written:
             missing = self.folder.best if is_written else self.folder.latest
-            if self.world.is_main:
+            if self.context.is_main:
                 logger.error(f"done, last {metric} {last:.4f}, but {missing} could not be written (why: see above).")
             return 1
-        if self.world.is_main:
+        if self.context.is_main:
             logger.info(
                 f"done: best {metric} {best[metric]:.4f} in epoch {best['epoch']}, last {last:.4f}. "
                 f"Weights {self.folder.best}, curves {self.folder.path / 'curves.png'}. To evaluate: {self.how_to_test}"

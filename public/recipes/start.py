@@ -24,7 +24,7 @@ from public.recipes.run import Run
 from public.recipes.task import Data, Task
 from public.recipes.train_loop import train_epochs
 from public.runtime.device import choose_precision, device_name, use_deterministic_kernels
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.environment import environment_record
 from public.runtime.interruption import Interruption
 from public.runtime.launch import launch
@@ -51,20 +51,25 @@ def run_experiment(
     folder = Path(script).resolve().parent
     path = folder / "runs" / config.name
     try:
-        sys.exit(launch(config, script, args, lambda world: train(config, path, world, task, fresh, folder)))
+        sys.exit(launch(config, script, args, lambda context: train(config, path, context, task, fresh, folder)))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # before or after the loop, which ends by itself
 
 
 def train(
-    config: Any, path: Path, world: World, task_type: type[Task], fresh: bool = False, folder: Path | None = None
+    config: Any,
+    path: Path,
+    context: DistributedContext,
+    task_type: type[Task],
+    fresh: bool = False,
+    folder: Path | None = None,
 ) -> int:
     """Trains one row.
 
     Args:
         config: the row.
         path: the run folder.
-        world: this process's place.
+        context: this process's place.
         task_type: the recipe's, or the experiment's own.
         fresh: start over, keeping an old run folder aside.
         folder: the experiment's; None: the row uses no classes of its own.
@@ -80,59 +85,59 @@ def train(
     experiment = None if folder is None else Experiment(folder)
     record = to_record(config, experiment)  # what a checkpoint could not bring back is refused before anything is done
     task_name = None if task_type.__module__.startswith("public.") else recorded_type(task_type, "task", experiment)
-    check_data_parallel(config.parallel, config.local_batch_size(world.size), world)
-    check_sync_batch_norm(config.sync_batch_norm, world)
+    check_data_parallel(config.parallel, config.local_batch_size(context.size), context)
+    check_sync_batch_norm(config.sync_batch_norm, context)
     task_type.check(config)
-    data = task_type.open_data(config, world)
+    data = task_type.open_data(config, context)
 
     # ---- network and optimizer --------------------------------------------------------------------------------------
     seed_everything(config.seed)
     if config.runtime.deterministic:
         use_deterministic_kernels()
     network = task_type.build_network(config, len(data.class_names))
-    run_folder = RunFolder(path, world.is_main)
+    run_folder = RunFolder(path, context.is_main)
     # A checkpoint holds all that the weights to start from gave; they may be gone by then.
     reports = [] if run_folder.will_resume(fresh) else task_type.load_initial_weights(network, config)
-    dtype = choose_precision(config.precision, world.device)
+    dtype = choose_precision(config.precision, context.device)
     task = task_type(network, config, dtype)
     wrapped = wrap(
         task,
-        world,
+        context,
         sync_batch_norm=config.sync_batch_norm,
         parallel=config.parallel,
         compiled=config.compile,
         channels_last=config.channels_last,
     )
-    task.begin(network, data, world)
+    task.begin(network, data, context)
     optimizer = build_optimizer(network, config.optimizer)
     ema = AveragedWeights(network, config.ema_decay) if config.ema_decay is not None else None
     # Only fp16 has gradients small enough to vanish; disabled, the scaler passes everything through.
-    scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
-    evaluated = task.model if ema is None else task.inference(ema.network, config, dtype).to(world.device)
+    scaler = torch.amp.GradScaler(context.device.type, enabled=dtype == torch.float16)
+    evaluated = task.model if ema is None else task.inference(ema.network, config, dtype).to(context.device)
 
     # ---- resume -----------------------------------------------------------------------------------------------------
     run_folder.open(fresh)  # only now: a mistake above moves no old run aside
     for report in reports:
         logger.info(report)
-    world.barrier()  # nobody looks for latest.pth before an old folder is out of the way
+    context.barrier()  # nobody looks for latest.pth before an old folder is out of the way
     run = Run(
         config=config,
-        world=world,
+        context=context,
         task=task,
         wrapped=wrapped,
         data=data,
         folder=run_folder,
         state=TrainState(network, optimizer, scaler, ema),
         evaluated=evaluated,
-        interruption=Interruption(world, config.runtime.save_every_minutes),
+        interruption=Interruption(context, config.runtime.save_every_minutes),
         identity=identity_of(record, data, task_name),
         how_to_test=how_to_test(folder, run_folder.best),
     )
-    resumed = run.state.resume(run_folder.latest, world, run.identity, experiment)
+    resumed = run.state.resume(run_folder.latest, context, run.identity, experiment)
     run_folder.write_history(run.state.history, run.global_step)
     run_folder.write_json("config.json", record)
-    run_folder.write_json("environment.json", environment_record(device_name(world.device), world.size))
-    if world.is_main:
+    run_folder.write_json("environment.json", environment_record(device_name(context.device), context.size))
+    if context.is_main:
         run.log_start(str(dtype).removeprefix("torch."), resumed)
     return train_epochs(run)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from public.config.options import Kind
 from public.datasets.batches import EvalLoader, TrainLoader
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 Panels = Sequence[tuple[str, Sequence[str]]]
 """Of curves.png: a title and the columns of metrics.jsonl drawn under it."""
@@ -65,7 +65,7 @@ class Evaluated(NamedTuple):
     """The validation images."""
     after_batch: Callable[[int], None]
     """To be called after each batch with the number of its images."""
-    world: World
+    context: DistributedContext
     """This process's place."""
     folder: Path
     """Of the run."""
@@ -97,7 +97,7 @@ class Task(nn.Module):
         """Raises ValueError where a setting names nothing that exists; called before any data is touched."""
 
     @classmethod
-    def open_data(cls, config: Any, world: World) -> Data:
+    def open_data(cls, config: Any, context: DistributedContext) -> Data:
         """The loaders. Raises DataError where the data set is missing, damaged or does not fit the config."""
         raise NotImplementedError
 
@@ -116,7 +116,7 @@ class Task(nn.Module):
         """The network as it is used: uint8 images in, predictions out."""
         raise NotImplementedError
 
-    def begin(self, network: Any, data: Any, world: World) -> None:
+    def begin(self, network: Any, data: Any, context: DistributedContext) -> None:
         """Called once the module is wrapped and on its device, before the optimizer is made."""
 
     # ---- a step ----------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def train_epochs(run: Run) -> int:
         logger.info(f"{stop} in epoch {state.epoch + 1} after step {state.step}; the same command resumes.")
         return stop.exit_code
     except DataError:
-        if run.world.size == 1:  # with others, they would wait in vain for this process to save
+        if run.context.size == 1:  # with others, they would wait in vain for this process to save
             run.save(folder.latest)
         raise
     finally:
@@ -61,7 +61,7 @@ def train_epoch(run: Run) -> dict[str, float]:
     state, config = run.state, run.config
     run.wrapped.train()
     title, every = f"epoch {state.epoch + 1}/{config.epochs}", config.runtime.log_every
-    progress = Progress(title, run.steps_per_epoch, state.step, every, run.world.is_main)
+    progress = Progress(title, run.steps_per_epoch, state.step, every, run.context.is_main)
     for batch in progress.timed(run.batches()):
         lr = run.lr(run.global_step)
         losses = train_step(run, batch, lr)
@@ -100,7 +100,7 @@ def train_step(run: Run, batch: Any, lr: float) -> dict[str, float]:
             losses = means(run.wrapped(*part), len(parts))
             sums = added(sums, losses)
             if is_last:
-                read = start_reading(sums, run.world)
+                read = start_reading(sums, run.context)
             scaler.scale(torch.stack(list(losses.values())).sum()).backward()
     values = read()
     check_finite(values, step=step, lr=lr)
@@ -130,7 +130,7 @@ def finish_epoch(run: Run, row: dict[str, Any]) -> bool:
     state.finish_epoch(row)
     folder.write_rows(state.history)
     folder.write_scalars("epoch", {k: v for k, v in row.items() if k != "epoch"}, run.global_step)
-    if run.world.is_main:
+    if run.context.is_main:
         with going_on_when_disk_is_full("curves.png"):
             draw_curves(folder.path / "curves.png", state.history, run.panels, title=run.config.name)
     # best.pth first: a kill between the two repeats the epoch's evaluation and writes best.pth again.

@@ -32,7 +32,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> bool:
 
     Returns:
         False where it could not be written (full disk, no permission): the old file is intact, a warning is logged,
-        and the run can go on.
+        and the run can continue.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -48,7 +48,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> bool:
             temporary.unlink(missing_ok=True)
         # torch's own message speaks of positions in the zip file; what the system said stands behind it.
         reason = first_line(error.__context__ if isinstance(error.__context__, OSError) else error)
-        logger.warning(f"could not write {path}: {reason}. The one before it is kept, and the run goes on.")
+        logger.warning(f"could not write {path}: {reason}. The one before it is kept, and the run continues.")
         return False
     return True
 
@@ -77,7 +77,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(
             f"{path} cannot be read as a checkpoint: {error}. If it is a run's latest.pth, remove it to start over, or "
-            "put the run's best.pth in its place to go on from there."
+            "put the run's best.pth in its place to resume from there."
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project (format {FORMAT!r}); it may be bare weights.")

@@ -20,7 +20,7 @@ noticed at once all the same: its connections close."""
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """This process's place among all processes of the run."""
 
     rank: int
@@ -30,7 +30,7 @@ class World:
     device: torch.device
     """The device of this process."""
     control: Any = None
-    """A gloo group for decisions taken on the CPU; None in a world of one."""
+    """A gloo group for decisions taken on the CPU; None in one process."""
 
     @property
     def is_main(self) -> bool:
@@ -108,7 +108,7 @@ def start_processes(num_processes: int, script: str, args: Sequence[str]) -> int
 
 
 @contextlib.contextmanager
-def join_world(device: str, parallel: str = "distributed") -> Iterator[World]:
+def join_process_group(device: str, parallel: str = "distributed") -> Iterator[DistributedContext]:
     """Joins the processes that a launcher started, or stands alone; leaves them at the end.
 
     Args:
@@ -125,13 +125,13 @@ def join_world(device: str, parallel: str = "distributed") -> Iterator[World]:
             "Start it with `python train.py`, or use --parallel distributed."
         )
     if size == 1:
-        yield World(rank=0, size=1, device=choose_device(device))
+        yield DistributedContext(rank=0, size=1, device=choose_device(device))
         return
     own_device = choose_device(device, int(os.environ["LOCAL_RANK"]))
     on_gpu = own_device.type == "cuda"
     # This group keeps the backend's own minutes: it adds up gradients, which all processes have at about the same time.
     dist.init_process_group("nccl" if on_gpu else "gloo", device_id=own_device if on_gpu else None)
     control = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
-    yield World(rank=dist.get_rank(), size=size, device=own_device, control=control)
+    yield DistributedContext(rank=dist.get_rank(), size=size, device=own_device, control=control)
     # Not after an error: the others would still be waiting for this process, and it for them.
     dist.destroy_process_group()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A launcher repeats the signal to its children; only a person's later, second one means "at once".
@@ -41,11 +41,11 @@ class Interruption:
     """Listens for SIGTERM and SIGINT and for the time of the next checkpoint.
 
     With several processes a decision is agreed on by a maximum over all of them, started at one step and read at the
-    next: nobody waits, nobody synchronises a GPU, and all stop at the same step.
+    next: nobody waits, nobody synchronizes a GPU, and all stop at the same step.
     """
 
-    def __init__(self, world: World, save_every_minutes: float) -> None:
-        self.world = world
+    def __init__(self, context: DistributedContext, save_every_minutes: float) -> None:
+        self.context = context
         self.save_every_seconds = save_every_minutes * 60
         self.last_save = time.monotonic()
         self.received_signal = 0
@@ -71,11 +71,11 @@ class Interruption:
 
     def poll(self) -> Decision:
         """To be called by every process at every step boundary: what all of them do now."""
-        due = self.world.is_main and time.monotonic() - self.last_save >= self.save_every_seconds
+        due = self.context.is_main and time.monotonic() - self.last_save >= self.save_every_seconds
         if due:  # from the asking, not from the saving: the answer comes a step later, and must not be asked for twice
             self.last_save = time.monotonic()
         flags = torch.tensor([self.received_signal, int(due)])
-        if self.world.size > 1:
+        if self.context.size > 1:
             flags = self._agree(flags)
         return Decision(int(flags[0]), bool(flags[1]))
 
@@ -90,7 +90,7 @@ class Interruption:
         if self.pending is not None:
             agreed, work = self.pending
             work.wait()
-        work = dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.world.control, async_op=True)
+        work = dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.context.control, async_op=True)
         self.pending = flags, work
         return agreed
 

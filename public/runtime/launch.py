@@ -7,7 +7,7 @@ from pathlib import Path
 
 from public.config.command_line import fail
 from public.config.run import RunConfig
-from public.runtime.distributed import World, join_world, processes_to_start, start_processes
+from public.runtime.distributed import DistributedContext, join_process_group, processes_to_start, start_processes
 from public.runtime.run_folder import log_to_console
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 logger = logging.getLogger(__name__)
 
 
-def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[World], int]) -> int:
+def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[DistributedContext], int]) -> int:
     """Runs `run` here, or starts `script` again in one process per GPU, each of which then comes here itself.
 
     Args:
@@ -36,9 +36,9 @@ def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[W
     if num_processes > 1:
         return start_processes(num_processes, script, args)
     try:
-        with join_world(runtime.device, config.parallel) as world:
-            log_to_console(world.is_main)
-            return run(world)
+        with join_process_group(runtime.device, config.parallel) as context:
+            log_to_console(context.is_main)
+            return run(context)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         if not raised_by_us(error):
             raise

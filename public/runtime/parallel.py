@@ -4,34 +4,34 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
-def check_sync_batch_norm(sync_batch_norm: bool, world: World) -> None:
-    """Refuses synchronised batch norm where torch has none; to be called before any data is touched."""
-    if sync_batch_norm and world.device.type == "cpu":
+def check_sync_batch_norm(sync_batch_norm: bool, context: DistributedContext) -> None:
+    """Refuses synchronized batch norm where torch has none; to be called before any data is touched."""
+    if sync_batch_norm and context.device.type == "cpu":
         raise ValueError("sync_batch_norm=True needs GPUs: torch's SyncBatchNorm does not run on a CPU.")
 
 
-def check_data_parallel(parallel: str, images_per_pass: int, world: World) -> None:
+def check_data_parallel(parallel: str, images_per_pass: int, context: DistributedContext) -> None:
     """Refuses parts of unequal size: nn.DataParallel's mean of their means would weigh images unequally."""
     num_gpus = torch.cuda.device_count()
-    if parallel == "data_parallel" and world.device.type == "cuda" and images_per_pass % max(1, num_gpus):
+    if parallel == "data_parallel" and context.device.type == "cuda" and images_per_pass % max(1, num_gpus):
         raise ValueError(
             f"parallel='data_parallel': {images_per_pass} images in a forward pass (batch_size / accumulation_steps) "
             f"must be divisible by the {num_gpus} visible GPUs."
         )
 
 
-def num_replicas(parallel: str, world: World) -> int:
+def num_replicas(parallel: str, context: DistributedContext) -> int:
     """Into how many parts nn.DataParallel splits a process's batch; 1 without it."""
-    uses_it = parallel == "data_parallel" and world.size == 1 and world.device.type == "cuda"
+    uses_it = parallel == "data_parallel" and context.size == 1 and context.device.type == "cuda"
     return max(1, torch.cuda.device_count()) if uses_it else 1
 
 
 def wrap(
     module: nn.Module,
-    world: World,
+    context: DistributedContext,
     *,
     sync_batch_norm: bool,
     parallel: str,
@@ -42,7 +42,7 @@ def wrap(
 
     Args:
         module: takes a batch and gives losses; its state stays reachable through the same object.
-        world: this process's place.
+        context: this process's place.
         sync_batch_norm: batch norm statistics over all processes.
         parallel: 'distributed' or 'data_parallel'.
         compiled: torch.compile the result.
@@ -51,15 +51,15 @@ def wrap(
     Returns:
         What the training loop calls.
     """
-    if sync_batch_norm and world.size > 1:
+    if sync_batch_norm and context.size > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    module.to(world.device)
+    module.to(context.device)
     if channels_last:
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     wrapped: nn.Module = module
-    if world.size > 1:
-        device_ids = [world.device.index] if world.device.type == "cuda" else None
+    if context.size > 1:
+        device_ids = [context.device.index] if context.device.type == "cuda" else None
         wrapped = DistributedDataParallel(module, device_ids=device_ids, gradient_as_bucket_view=True)
-    elif num_replicas(parallel, world) > 1:
+    elif num_replicas(parallel, context) > 1:
         wrapped = DataParallel(module)
     return torch.compile(wrapped) if compiled else wrapped  # pyright: ignore[reportReturnType]

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class RunFolder:
     """Paths and writers of one run. Only the main process writes; the others hold the paths.
 
-    A full disk never stops a run: what cannot be written is warned about once and left out.
+    A full disk never stops a run: what cannot be written is warned about once and skipped.
     """
 
     def __init__(self, path: Path, is_main: bool) -> None:
@@ -34,7 +34,7 @@ class RunFolder:
         return not fresh and self.latest.exists()
 
     def open(self, fresh: bool) -> None:
-        """Makes the folder, after moving an old one aside if a fresh start is wanted, and begins train.log.
+        """Makes the folder, after moving an old one aside if asked to start afresh, and begins train.log.
 
         Raises:
             ValueError: the folder cannot be made or written to.
@@ -138,7 +138,7 @@ def going_on_when_disk_is_full(what: str) -> Iterator[None]:
     except OSError as error:
         if what not in _warned:
             _warned.add(what)
-            logger.warning(f"could not write {what}: {error}. The run goes on without it.")
+            logger.warning(f"could not write {what}: {error}. The run continues without it.")
 
 
 def log_to_console(is_main: bool) -> None:

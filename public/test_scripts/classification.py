@@ -25,11 +25,11 @@ from public.evaluation.speed import Timing, time_inference
 from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.classification import ClassificationTask
 from public.runtime.device import choose_precision, device_name, memory_format
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.test_scripts.request import (
     Request,
     check_classes,
-    evaluate_in_world,
+    evaluate_distributed,
     in_present_folder,
     parse_options,
     read_request,
@@ -83,7 +83,7 @@ def main(data: ClassificationData, argv: Sequence[str] | None = None) -> None:
         argv, ClassificationTask.kinds[:2], lambda network: of_network(network, data), ClassificationConfig
     )
     options = parse_options(request, options_of(request), DATA_KIND)
-    evaluate_in_world(options.device, lambda world: run(options, request, world))
+    evaluate_distributed(options.device, lambda context: run(options, request, context))
 
 
 def of_network(network: str | None, data: ClassificationData) -> ClassificationConfig:
@@ -117,7 +117,7 @@ def options_of(request: Request) -> TestOptions:
     return WeightsOptions(**own, network=network, network_options=config.network_options)
 
 
-def run(options: TestOptions, request: Request, world: World) -> dict[str, float]:
+def run(options: TestOptions, request: Request, context: DistributedContext) -> dict[str, float]:
     """Evaluates, times and prints; gives what `evaluate` gives.
 
     Raises:
@@ -129,13 +129,13 @@ def run(options: TestOptions, request: Request, world: World) -> dict[str, float
     if isinstance(options, WeightsOptions):
         config = replace(config, network=options.network, network_options=options.network_options)
     eval_data = build_eval_data(
-        config.data, batch_size=options.batch_size, num_workers=options.num_workers, world=world
+        config.data, batch_size=options.batch_size, num_workers=options.num_workers, context=context
     )
-    classifier = build_classifier(options, request, config, eval_data.class_names, world.device)
-    metrics = evaluate(classifier, eval_data.loader, world)
-    if world.is_main:
-        _print_result(options, config, classifier, metrics, world)
-        print(f"time       {_time(classifier, eval_data.loader, world.device)}, batch {options.batch_size}")
+    classifier = build_classifier(options, request, config, eval_data.class_names, context.device)
+    metrics = evaluate(classifier, eval_data.loader, context)
+    if context.is_main:
+        _print_result(options, config, classifier, metrics, context)
+        print(f"time       {_time(classifier, eval_data.loader, context.device)}, batch {options.batch_size}")
     return metrics
 
 
@@ -173,13 +173,14 @@ def _print_result(
     config: ClassificationConfig,
     classifier: ImageClassifier,
     metrics: dict[str, float],
-    world: World,
+    context: DistributedContext,
 ) -> None:
     """One line a number."""
     num_images, size = int(metrics["num_images"]), config.data.input_size
     print(f"network    {config.network}: {count(classifier.network, size)} at {size}x{size}")
     print(f"weights    {options.weights}")
-    print(f"computed   on {world.size} x {device_name(world.device)} in {str(classifier.dtype).removeprefix('torch.')}")
+    dtype = str(classifier.dtype).removeprefix("torch.")
+    print(f"computed   on {context.size} x {device_name(context.device)} in {dtype}")
     for name in ("top1", "top5"):
         correct, share = round(metrics[name] * num_images), 100 * metrics[name]
         print(f"{name}       {share:.2f} % ({correct} of {num_images}), error {100 - share:.2f} %")

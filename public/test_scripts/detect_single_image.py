@@ -87,7 +87,7 @@ def run(options: DetectOptions) -> list[dict[str, Any]]:
         try:
             rows.append(detect_file(detect, path, target, options.score_threshold))
         except OSError as error:
-            print(f"left out: {first_line(error)}", file=sys.stderr)
+            print(f"skipped: {first_line(error)}", file=sys.stderr)
     if not rows:
         raise ValueError(f"not one of {len(paths)} files could be read as an image; the first is {paths[0]}.")
     with writing_to(folder):

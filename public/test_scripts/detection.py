@@ -32,12 +32,12 @@ from public.evaluation.speed import time_inference
 from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.detection import DetectionTask
 from public.runtime.device import device_name
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
     check_classes,
-    evaluate_in_world,
+    evaluate_distributed,
     in_present_folder,
     named,
     parse_options,
@@ -101,7 +101,7 @@ def main(data: DetectionData, argv: Sequence[str] | None = None) -> None:
     """
     request = read_request(argv, DetectionTask.kinds[:2], lambda network: of_network(network, data), DetectionConfig)
     options = parse_options(request, options_of(request), DATA_KIND)
-    evaluate_in_world(options.device, lambda world: run(options, request, world))
+    evaluate_distributed(options.device, lambda context: run(options, request, context))
 
 
 def of_network(network: str | None, data: DetectionData) -> DetectionConfig:
@@ -137,7 +137,7 @@ def options_of(request: Request) -> TestOptions:
     return TestOptions(**own)
 
 
-def run(options: TestOptions, request: Request, world: World) -> DetectionResult:
+def run(options: TestOptions, request: Request, context: DistributedContext) -> DetectionResult:
     """Evaluates, times and prints.
 
     Raises:
@@ -148,7 +148,7 @@ def run(options: TestOptions, request: Request, world: World) -> DetectionResult
     data = in_present_folder(data, request.args)
     config: DetectionConfig = replace(request.config, data=data, detector=options.detector)
     make_evaluator = evaluator_of(data.rules)
-    eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, world=world)
+    eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, context=context)
     annotations, checkpoint = eval_data.annotations, request.trained
     check_classes(checkpoint, annotations.class_names, annotations.source)
     detector = request.task(DetectionTask).build_network(config, len(annotations.class_names))
@@ -159,15 +159,15 @@ def run(options: TestOptions, request: Request, world: World) -> DetectionResult
         options.weights if checkpoint is None else checkpoint.state,
         annotations.class_names,
         annotations.category_ids,
-        device=world.device,
+        device=context.device,
         precision=options.precision,
     )
-    if world.is_main and options.output is not None:
+    if context.is_main and options.output is not None:
         make_folder(Path(options.output))
     evaluator = make_evaluator(annotations)
-    result, predictions = evaluate_detector(trained.image_detector, eval_data.loader, evaluator, world)
-    if world.is_main:
-        _print_result(options, config, trained, result, world)
+    result, predictions = evaluate_detector(trained.image_detector, eval_data.loader, evaluator, context)
+    if context.is_main:
+        _print_result(options, config, trained, result, context)
         if options.output is not None:
             output = Path(options.output)
             write_report(output, result, predictions, annotations, data=data, evaluator=evaluator)
@@ -177,7 +177,11 @@ def run(options: TestOptions, request: Request, world: World) -> DetectionResult
 
 
 def _print_result(
-    options: TestOptions, config: DetectionConfig, trained: TrainedDetector, result: DetectionResult, world: World
+    options: TestOptions,
+    config: DetectionConfig,
+    trained: TrainedDetector,
+    result: DetectionResult,
+    context: DistributedContext,
 ) -> None:
     """The detector, then the metrics and the table by class."""
     height, width = canvas_size(config.data)
@@ -186,7 +190,7 @@ def _print_result(
     print(f"detector   {named(config)}: {size} at {width}x{height}")
     print(f"weights    {options.weights}")
     precision = str(trained.image_detector.dtype).removeprefix("torch.")
-    print(f"computed   on {world.size} x {device_name(world.device)} in {precision}")
+    print(f"computed   on {context.size} x {device_name(context.device)} in {precision}")
     print(format_table(result), end="")
 
 

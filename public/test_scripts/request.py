@@ -23,7 +23,7 @@ from public.config.record import class_summary
 from public.datasets.batches import DataError
 from public.recipes.task import Task
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.distributed import World, join_world
+from public.runtime.distributed import DistributedContext, join_process_group
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import log_to_console
 from public.weights.trained import Trained, trained_of
@@ -237,12 +237,12 @@ def in_present_folder(data: Any, args: Sequence[str]) -> Any:
     return replace(data, folder=str(folder.resolve())) if is_typed and folder.is_dir() else data
 
 
-def evaluate_in_world(device: str, evaluate: Callable[[World], Any]) -> None:
+def evaluate_distributed(device: str, evaluate: Callable[[DistributedContext], Any]) -> None:
     """Runs an evaluation in this process's place among those of a launcher; a user's mistake ends with code 2."""
     try:
-        with join_world(device) as world:
-            log_to_console(world.is_main)
-            evaluate(world)
+        with join_process_group(device) as context:
+            log_to_console(context.is_main)
+            evaluate(context)
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise

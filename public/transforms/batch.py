@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from public.runtime.seeding import drawing_for
-from public.transforms.image import IMAGENET_MEAN_COLOUR
+from public.transforms.image import IMAGENET_MEAN_COLOR
 
 
 class BatchTransform(Protocol):
@@ -91,8 +91,8 @@ class BatchCutout:
 
     size: int
     """Side of the square, pixels."""
-    fill: tuple[int, int, int] = IMAGENET_MEAN_COLOUR
-    """Its colour, red green blue: the data set's mean, which normalisation makes zero."""
+    fill: tuple[int, int, int] = IMAGENET_MEAN_COLOR
+    """Its color, red green blue: the data set's mean, which normalization makes zero."""
     num_draws: ClassVar[int] = 2
 
     def __call__(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -104,9 +104,9 @@ class BatchCutout:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRandomErasing:
-    """Covers a rectangle of some of the images with one colour.
+    """Covers a rectangle of some of the images with one color.
 
-    Zhong et al. 2017, https://arxiv.org/abs/1708.04896, algorithm 1, with the mean colour (their RE-M): rectangles are
+    Zhong et al. 2017, https://arxiv.org/abs/1708.04896, algorithm 1, with the mean color (their RE-M): rectangles are
     drawn until one lies within the image, here ten times at most.
     """
 
@@ -116,8 +116,8 @@ class BatchRandomErasing:
     """Smallest and largest share of the image's area."""
     ratio: tuple[float, float] = (0.3, 1 / 0.3)
     """Smallest and largest height / width."""
-    fill: tuple[int, int, int] = IMAGENET_MEAN_COLOUR
-    """The colour, red green blue."""
+    fill: tuple[int, int, int] = IMAGENET_MEAN_COLOR
+    """The color, red green blue."""
     num_draws: ClassVar[int] = 1 + 10 * 4
 
     def __call__(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -141,22 +141,22 @@ def _filled(
     left: torch.Tensor,
     bottom: torch.Tensor,
     right: torch.Tensor,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
 ) -> torch.Tensor:
-    """Images [B, 3, H, W] with a rectangle in a colour, its sides [B] in pixels, the last two exclusive."""
+    """Images [B, 3, H, W] with a rectangle in a color, its sides [B] in pixels, the last two exclusive."""
     height, width = images.shape[2:]
     y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     rows = (y >= top[:, None]) & (y < bottom[:, None])  # [B, H]
     columns = (x >= left[:, None]) & (x < right[:, None])  # [B, W]
     covered = rows[:, None, :, None] & columns[:, None, None, :]  # [B, 1, H, W]
-    return torch.where(covered, torch.tensor(colour, dtype=torch.uint8, device=images.device).view(1, 3, 1, 1), images)
+    return torch.where(covered, torch.tensor(color, dtype=torch.uint8, device=images.device).view(1, 3, 1, 1), images)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EachImage:
     """Any transform of one image, applied to each image of a batch: torchvision's RandAugment, RandomRotation, ...
 
-    Its draws come from torch's generator, which each image's own number seeds. It takes about a millisecond an image.
+    Its draws come from torch's generator, which each image's own number seeds. It takes about a millisecond per image.
     """
 
     transform: Callable[[Any], Any]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 FILL = (124, 116, 104)
-"""Colour of what a picture does not cover: ImageNet's mean pixel, which normalisation turns into (nearly) zero."""
+"""Color of what a picture does not cover: ImageNet's mean pixel, which normalization turns into (nearly) zero."""
 
 
 class DetectionSample(NamedTuple):
@@ -84,7 +84,7 @@ class ShortSideResize:
     """
 
     short: int
-    """Length wanted of the short side, pixels."""
+    """Target length of the short side, pixels."""
     long_cap: int
     """Greatest length of the long side, pixels."""
     num_draws: ClassVar[int] = 0
@@ -132,7 +132,7 @@ class RandomShortSideResize:
     """Multi-scale training in the manner of Faster R-CNN: `ShortSideResize` to one of several lengths, one a batch."""
 
     shorts: tuple[int, ...]
-    """Lengths wanted of the short side, pixels, all equally likely."""
+    """Target lengths of the short side, pixels, all equally likely."""
     long_cap: int
     """Greatest length of the long side, pixels."""
     num_draws: ClassVar[int] = 1
@@ -237,7 +237,7 @@ class RandomTranslate:
 class PhotometricJitter:
     """Distorts brightness, contrast, saturation and hue, each or not, as SSD (Liu et al., arXiv:1512.02325) began it.
 
-    The operations, their order (contrast before or after the colours) and the default amounts are those of
+    The operations, their order (contrast before or after the colors) and the default amounts are those of
     torchvision's RandomPhotometricDistort, except that channels are not swapped. Boxes stay. OpenCV keeps hue and
     saturation in 8 bits on the way, which moves a pixel by a few levels where the hue is turned.
     """
@@ -245,11 +245,11 @@ class PhotometricJitter:
     brightness: float = 0.125
     """Pixels are multiplied by a factor within 1 - brightness .. 1 + brightness."""
     contrast: float = 0.5
-    """Differences from the picture's mean grey are multiplied by a factor within 1 - contrast .. 1 + contrast."""
+    """Differences from the picture's mean gray are multiplied by a factor within 1 - contrast .. 1 + contrast."""
     saturation: float = 0.5
-    """Differences from each pixel's own grey are multiplied by a factor within 1 - saturation .. 1 + saturation."""
+    """Differences from each pixel's own gray are multiplied by a factor within 1 - saturation .. 1 + saturation."""
     hue: float = 0.05
-    """Hues move by -hue .. hue turns of the colour circle."""
+    """Hues move by -hue .. hue turns of the color circle."""
     probability: float = 0.5
     """Probability of each of the four, by itself."""
     num_draws: ClassVar[int] = 9
@@ -278,7 +278,7 @@ class PhotometricJitter:
         return sample._replace(image=image)
 
 
-_GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma of red, green and blue
+_GRAY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma of red, green and blue
 _LEVELS = np.arange(256)
 
 
@@ -290,22 +290,22 @@ def _map_levels(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
 
 
 def _change_contrast(image: np.ndarray, amount: float) -> np.ndarray:
-    """Moves every pixel away from the picture's mean grey (amount > 0) or towards it."""
+    """Moves every pixel away from the picture's mean gray (amount > 0) or towards it."""
     if amount == 0:
         return image
-    mean = float(_GREY @ cv2.mean(image)[:3])
+    mean = float(_GRAY @ cv2.mean(image)[:3])
     return _map_levels(image, 1 + amount, -amount * mean)
 
 
 def _change_saturation(image: np.ndarray, amount: float) -> np.ndarray:
-    """Moves every pixel away from its own grey (amount > 0) or towards it: one 3x3 matrix for all pixels."""
+    """Moves every pixel away from its own gray (amount > 0) or towards it: one 3x3 matrix for all pixels."""
     if amount == 0:
         return image
-    return cv2.transform(image, (1 + amount) * np.eye(3) - amount * _GREY)
+    return cv2.transform(image, (1 + amount) * np.eye(3) - amount * _GRAY)
 
 
 def _turn_hue(image: np.ndarray, turns: float) -> np.ndarray:
-    """Turns every pixel's hue by a part of the colour circle."""
+    """Turns every pixel's hue by a part of the color circle."""
     if turns == 0:
         return image
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
@@ -379,7 +379,7 @@ def _require_cap(transform: "ShortSideResize | RandomShortSideResize", short: in
     """Refuses a long side that may not even be as long as the short one."""
     _require_pixels(transform, "long_cap", transform.long_cap)
     if transform.long_cap < short:
-        raise ValueError(f"{transform}: long_cap must be {short} or more, the length wanted of the short side.")
+        raise ValueError(f"{transform}: long_cap must be {short} or more, the target length of the short side.")
 
 
 def _require_probability(transform: object, probability: float) -> None:

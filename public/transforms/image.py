@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-IMAGENET_MEAN_COLOUR = (124, 116, 104)
+IMAGENET_MEAN_COLOR = (124, 116, 104)
 """The mean pixel of ImageNet, 255 x (0.485, 0.456, 0.406) rounded: red green blue."""
 
 
@@ -57,10 +57,10 @@ class Cutout(v2.Transform):
 
     Args:
         size: side of the square, pixels.
-        fill: its colour, red green blue: the data set's mean, which normalisation makes zero.
+        fill: its color, red green blue: the data set's mean, which normalization makes zero.
     """
 
-    def __init__(self, size: int, fill: tuple[int, int, int] = IMAGENET_MEAN_COLOUR) -> None:
+    def __init__(self, size: int, fill: tuple[int, int, int] = IMAGENET_MEAN_COLOR) -> None:
         super().__init__()
         self.size, self.fill = size, fill
 
@@ -78,7 +78,7 @@ class RandomErasing(v2.Transform):
 
     Zhong et al. 2017, https://arxiv.org/abs/1708.04896, algorithm 1, with a random value from 0 to 255 for each pixel
     (their RE-R): rectangles are drawn until one lies within the image, here ten times at most. torchvision's has
-    random values for normalised images only.
+    random values for normalized images only.
 
     Args:
         probability: share of the images that are covered.
@@ -119,11 +119,11 @@ class RandomErasing(v2.Transform):
         return None
 
 
-def _covered(image: Any, box: tuple[int, int, int, int], colours: Tensor) -> Any:
-    """A copy of the image with colours uint8 [3, h or 1, w or 1] in a box x1 y1 x2 y2."""
+def _covered(image: Any, box: tuple[int, int, int, int], colors: Tensor) -> Any:
+    """A copy of the image with colors uint8 [3, h or 1, w or 1] in a box x1 y1 x2 y2."""
     if isinstance(image, Image.Image):
-        return functional.to_pil_image(_covered(functional.pil_to_tensor(image), box, colours))
+        return functional.to_pil_image(_covered(functional.pil_to_tensor(image), box, colors))
     left, top, right, bottom = box
     covered = image.clone()
-    covered[:, top:bottom, left:right] = colours
+    covered[:, top:bottom, left:right] = colors
     return covered

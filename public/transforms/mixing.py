@@ -1,6 +1,6 @@
 """Mixing the images of a batch two by two: mixup and CutMix. Both work where the images lie, also on a GPU.
 
-Images are paired with their neighbours: 0 with 1, 2 with 3, ... The order of an epoch is a random one, so each image's
+Images are paired with their neighbors: 0 with 1, 2 with 3, ... The order of an epoch is a random one, so each image's
 partner is a random one too; and as long as every process holds an even number of images, the pairs are the same for any
 number of processes. What is drawn depends on (seed, step) alone and is the same for the whole global batch.
 """
@@ -21,9 +21,9 @@ class Draws(NamedTuple):
     share: float
     """How much of the mixed image is to be the first one, 0 to 1: lambda in both papers."""
     x: float
-    """cutmix: the centre of the box as a share of the width."""
+    """cutmix: the center of the box as a share of the width."""
     y: float
-    """cutmix: the centre of the box as a share of the height."""
+    """cutmix: the center of the box as a share of the height."""
 
 
 class Mixed(NamedTuple):
@@ -81,7 +81,7 @@ class Mixing:
 
 
 def partners(values: Tensor) -> Tensor:
-    """[B, ...] -> [B, ...] with neighbours changed over: 1, 0, 3, 2, ..."""
+    """[B, ...] -> [B, ...] with neighbors changed over: 1, 0, 3, 2, ..."""
     assert len(values) % 2 == 0, "an image would have no partner"
     return values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
@@ -89,7 +89,7 @@ def partners(values: Tensor) -> Tensor:
 def mixup(images: Tensor, labels: Tensor, share: float) -> Mixed:
     """share x image + (1 - share) x partner. Zhang et al. 2017, https://arxiv.org/abs/1710.09412.
 
-    As normalisation is affine and the two shares make up 1, mixing before it is mixing after it.
+    As normalization is affine and the two shares make up 1, mixing before it is mixing after it.
     """
     pixels = images.float()
     mixed = share * pixels + (1 - share) * partners(pixels)
@@ -99,7 +99,7 @@ def mixup(images: Tensor, labels: Tensor, share: float) -> Mixed:
 def cutmix(images: Tensor, labels: Tensor, draws: Draws) -> Mixed:
     """A box of the partner, of about 1 - share of the area, in each image. Yun et al. 2019, arXiv 1905.04899.
 
-    The centre of the box lies anywhere in the image, and what lies outside is cut off (the paper's algorithm A1); the
+    The center of the box lies anywhere in the image, and what lies outside is cut off (the paper's algorithm A1); the
     labels count with the area that is really covered.
     """
     height, width = images.shape[-2:]
@@ -111,10 +111,10 @@ def cutmix(images: Tensor, labels: Tensor, draws: Draws) -> Mixed:
     return Mixed(mixed, labels, partners(labels), _shares_of(labels, 1 - covered))
 
 
-def _span(centre: float, share: float, length: int) -> tuple[int, int]:
+def _span(center: float, share: float, length: int) -> tuple[int, int]:
     """First and last + 1 pixel of the box along one side of the image, of `length` pixels."""
     half = length * math.sqrt(1 - share) / 2
-    return round(max(0.0, centre * length - half)), round(min(float(length), centre * length + half))
+    return round(max(0.0, center * length - half)), round(min(float(length), center * length + half))
 
 
 def _shares_of(labels: Tensor, share: float) -> Tensor:

@@ -110,9 +110,9 @@ _KEY_MAPS: tuple[Callable[[str], str], ...] = (
 )
 
 
-def rename_to_fit(weights: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """The weights under those names, their own or renamed, of which most are wanted; in doubt their own."""
-    own = set(wanted)
+def rename_to_fit(weights: dict[str, Tensor], own_keys: Collection[str]) -> dict[str, Tensor]:
+    """The weights under those names, their own or renamed, of which most fit; in doubt their own."""
+    own = set(own_keys)
     candidates = [weights]
     for rename in _KEY_MAPS:
         candidates.append({rename(key): tensor for key, tensor in weights.items()})

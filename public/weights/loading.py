@@ -2,8 +2,8 @@
 
 load_weights(network, "torchvision:resnet50")
 load_weights(network, "best.pth", allow_mismatched=network.classifier_prefix)   # another number of classes
-load_weights(detector, "best.pth", leave_out=detector.class_prefixes)           # other classes, even if as many
-load_weights(features, "torchvision:resnet50", allow_unexpected=features.left_out)
+load_weights(detector, "best.pth", skip=detector.class_prefixes)           # other classes, even if as many
+load_weights(features, "torchvision:resnet50", allow_unexpected=features.unused_prefixes)
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class LoadReport(NamedTuple):
     """In the source only: ignored."""
     mismatched: dict[str, str]
     """In both, with another shape or kind of number, both stated: they keep the network's values."""
-    left_out: list[str]
+    skipped: list[str]
     """As was asked, wherever they are: they keep the network's values, and those of the source are ignored."""
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ def load_weights(
     allow_missing: Sequence[str] = (),
     allow_unexpected: Sequence[str] = (),
     allow_mismatched: Sequence[str] = (),
-    leave_out: Sequence[str] = (),
+    skip: Sequence[str] = (),
 ) -> LoadReport:
     """Loads weights into a network, in place; where they do not fit, nothing is changed.
 
@@ -54,10 +54,10 @@ def load_weights(
         allow_missing: beginnings, such as `("fc.",)`, of keys which the source need not have.
         allow_unexpected: beginnings of keys which the network need not have.
         allow_mismatched: beginnings of keys whose shapes may differ; the network's values stay where they do.
-        leave_out: beginnings of keys that are not loaded; the network's values stay, whatever the source has.
+        skip: beginnings of keys that are not loaded; the network's values stay, whatever the source has.
 
     Returns:
-        Which keys were loaded, missing, unexpected, mismatched and left out, the allowed ones included.
+        Which keys were loaded, missing, unexpected, mismatched and skipped, the allowed ones included.
 
     Raises:
         FileNotFoundError: see `read_weights`.
@@ -65,13 +65,13 @@ def load_weights(
     """
     own = model.state_dict()
     weights = _as_linear_layers(rename_to_fit(read_weights(source), own.keys()), own)
-    report = _compare(weights, own, leave_out)
+    report = _compare(weights, own, skip)
     refused = LoadReport(
         report.loaded,
         [key for key in report.missing if not _begins(key, allow_missing)],
         [key for key in report.unexpected if not _begins(key, allow_unexpected)],
         {key: kinds for key, kinds in report.mismatched.items() if not _begins(key, allow_mismatched)},
-        left_out=[],
+        skipped=[],
     )
     _check(refused, f"{describe_source(source)} into {type(model).__name__}", weights, own)
     model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
@@ -86,22 +86,23 @@ def _as_linear_layers(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dic
     }
 
 
-def _compare(weights: dict[str, Tensor], own: dict[str, Tensor], leave_out: Sequence[str]) -> LoadReport:
-    left_out = [key for key in own | weights if _begins(key, leave_out)]
-    wanted = {key: tensor for key, tensor in own.items() if key not in left_out}
-    given = {key: tensor for key, tensor in weights.items() if key not in left_out}
-    shared = [key for key in wanted if key in given]
+def _compare(weights: dict[str, Tensor], own: dict[str, Tensor], skip: Sequence[str]) -> LoadReport:
+    skipped = [key for key in own | weights if _begins(key, skip)]
+    expected = {key: tensor for key, tensor in own.items() if key not in skipped}
+    given = {key: tensor for key, tensor in weights.items() if key not in skipped}
+    shared = [key for key in expected if key in given]
     mismatched = {
-        key: f"{_kind(given[key])} given, {_kind(wanted[key])} expected"
+        key: f"{_kind(given[key])} given, {_kind(expected[key])} expected"
         for key in shared
-        if given[key].shape != wanted[key].shape or given[key].is_floating_point() != wanted[key].is_floating_point()
+        if given[key].shape != expected[key].shape
+        or given[key].is_floating_point() != expected[key].is_floating_point()
     }
     return LoadReport(
         loaded=[key for key in shared if key not in mismatched],
-        missing=[key for key in wanted if key not in given and not _is_counter(key)],
-        unexpected=[key for key in given if key not in wanted and not _is_counter(key)],
+        missing=[key for key in expected if key not in given and not _is_counter(key)],
+        unexpected=[key for key in given if key not in expected and not _is_counter(key)],
         mismatched=mismatched,
-        left_out=left_out,
+        skipped=skipped,
     )
 
 
@@ -117,7 +118,7 @@ def _check(refused: LoadReport, what: str, weights: dict[str, Tensor], own: dict
         raise ValueError(
             f"{what} does not fit: {'; '.join(differences)}. If that is meant, allow it: the classes of a "
             "detector with --new-class-head on the command line of train.py; anything, from Python, by the beginnings "
-            "of the keys, with load_weights' allow_missing, allow_unexpected, allow_mismatched or leave_out."
+            "of the keys, with load_weights' allow_missing, allow_unexpected, allow_mismatched or skip."
         )
 
 
@@ -127,7 +128,7 @@ def _differences(report: LoadReport) -> list[str]:
         "missing": report.missing,
         "unexpected": report.unexpected,
         "mismatched": mismatched,
-        "left out": report.left_out,
+        "skipped": report.skipped,
     }
     return [f"{len(keys)} {name} ({some(keys)})" for name, keys in named.items() if keys]
 

@@ -20,7 +20,7 @@ from public.datasets.format import ImageFormat
 from public.datasets.image_folder import ImageFolderDataset, ImageList, check_same_classes
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
 from public.datasets.locations import dataset_folder
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def _list(data: NumberedImagesData, split: str) -> ImageList:
     return ImageList(Path(folder), np.array([os.fsencode(file) for file in files]), labels, names)
 
 
-def _train_data(config: ClassificationConfig, world: World) -> TrainData:
+def _train_data(config: ClassificationConfig, context: DistributedContext) -> TrainData:
     data = config.data
     assert isinstance(data, NumberedImagesData)
     images = _list(data, "train")
@@ -52,24 +52,26 @@ def _train_data(config: ClassificationConfig, world: World) -> TrainData:
         ImageFolderDataset(images, transforms, decoder="opencv", seed=config.seed),
         batch_size=config.batch_size,
         num_workers=config.runtime.num_workers,
-        rank=world.rank,
-        num_processes=world.size,
+        rank=context.rank,
+        num_processes=context.size,
         pin_memory=False,
     )
-    size, workers = config.local_batch_size(world.size), config.runtime.num_workers
-    val = _eval_data(data, batch_size=size, num_workers=workers, world=world)
+    size, workers = config.local_batch_size(context.size), config.runtime.num_workers
+    val = _eval_data(data, batch_size=size, num_workers=workers, context=context)
     check_same_classes(images, _list(data, "val"))
     return TrainData(train, val.loader, images.class_names, len(images.files))
 
 
-def _eval_data(data: NumberedImagesData, /, *, batch_size: int, num_workers: int, world: World) -> EvalData:
+def _eval_data(
+    data: NumberedImagesData, /, *, batch_size: int, num_workers: int, context: DistributedContext
+) -> EvalData:
     images, transforms = _list(data, "val"), build_all(data.val_transforms, data.input_size)
     loader = ImageFolderEvalLoader(
         ImageFolderDataset(images, transforms, decoder="opencv", seed=0),
         batch_size=batch_size,
         num_workers=num_workers,
-        rank=world.rank,
-        num_processes=world.size,
+        rank=context.rank,
+        num_processes=context.size,
         pin_memory=False,
     )
     return EvalData(loader, images.class_names)

@@ -84,7 +84,7 @@ def test_all_options_at_once() -> None:
 
 
 def test_what_a_family_does_not_have_is_refused() -> None:
-    """By the catalogue, with what there is; and EvoNorm has neither norm nor activation to replace."""
+    """By the catalog, with what there is; and EvoNorm has neither norm nor activation to replace."""
     with pytest.raises(ValueError, match="mobilenet_v2 has no option 'zero_init_residual'; it takes: "):
         build_network("mobilenet_v2", zero_init_residual=True)
     with pytest.raises(
@@ -144,7 +144,7 @@ def test_settings_out_of_range_are_refused(name: str, option: dict[str, Any], me
 
 
 def test_a_family_is_not_called_with_what_is_done_afterwards() -> None:
-    """Its function could do nothing with it: `build_from_options` does, and the catalogue's builder refuses."""
+    """Its function could do nothing with it: `build_from_options` does, and the catalog's builder refuses."""
     with pytest.raises(TypeError, match="activation"):
         resnet18(options=ResNetOptions(activation="swish"))
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The whole catalogue, swept: every network, every level."""
+"""The whole catalog, swept: every network, every level."""
 
 import ast
 import math
@@ -43,14 +43,14 @@ OTHER_CODE = [
 ]
 """Members of a family whose blocks or classes are not those of its smallest."""
 IN_TORCHVISION = {
-    name: CARDS[name].referee.removeprefix("torchvision ")
+    name: CARDS[name].reference.removeprefix("torchvision ")
     for name in NAMES
-    if re.fullmatch(r"torchvision (?!regnet)\w+", CARDS[name].referee)  # RegNets need numbers to be built there
+    if re.fullmatch(r"torchvision (?!regnet)\w+", CARDS[name].reference)  # RegNets need numbers to be built there
 }
 
 
-def test_the_sweeps_cover_the_catalogue() -> None:
-    """A card for every network, in the order of the catalogue; each function that builds one is in it."""
+def test_the_sweeps_cover_the_catalog() -> None:
+    """A card for every network, in the order of the catalog; each function that builds one is in it."""
     assert list(CARDS) == NAMES
     assert len(NAMES) == sum(map(len, _FAMILIES.values()))  # a name in two families would count once
     assert set(OTHER_CODE) <= set(NAMES) - set(SMALLEST)
@@ -83,21 +83,21 @@ def test_parameters_and_macs(on_meta: tuple[Card, Backbone]) -> None:
 
 
 def test_features_keep_what_leads_to_them(on_meta: tuple[Card, Backbone]) -> None:
-    """With the last level but one as the deepest: the rest is left out, and named by its beginnings."""
+    """With the last level but one as the deepest: the rest is skipped, and named by its beginnings."""
     card, network = on_meta
     keys = set(network.state_dict())
     features = network.to_features([card.levels[-2]])
     kept = set(features.state_dict())
     assert kept < keys
-    assert {key for key in keys if key.startswith(features.left_out)} == keys - kept
+    assert {key for key in keys if key.startswith(features.unused_prefixes)} == keys - kept
 
 
 @pytest.mark.parametrize(("name", "model"), IN_TORCHVISION.items())
 def test_keys_and_shapes_are_torchvisions(name: str, model: str) -> None:
     with torch.device("meta"):
-        referee = torchvision.models.get_model(model).state_dict()
+        reference = torchvision.models.get_model(model).state_dict()
     ours = _build_on_meta(name).state_dict()
-    assert {key: tensor.shape for key, tensor in ours.items()} == {key: t.shape for key, t in referee.items()}
+    assert {key: tensor.shape for key, tensor in ours.items()} == {key: t.shape for key, t in reference.items()}
 
 
 def test_levels_of_an_odd_canvas(on_meta: tuple[Card, Backbone]) -> None:
@@ -143,8 +143,8 @@ def test_levels_give_gradients_to_all_before(network: Backbone) -> None:
     before: list[torch.Tensor] = []
     for level, x in features(torch.randn(2, 3, 35, 27)).items():
         modules = [features.get_submodule(path) for path in features.levels[level].modules]
-        wanted = [*before, *(parameter for module in modules for parameter in module.parameters())]
-        slopes = torch.autograd.grad(x.sum(), wanted, retain_graph=True, allow_unused=True)
+        inputs = [*before, *(parameter for module in modules for parameter in module.parameters())]
+        slopes = torch.autograd.grad(x.sum(), inputs, retain_graph=True, allow_unused=True)
         assert all(slope is not None for slope in slopes), level
         before = [x]
 
@@ -172,7 +172,7 @@ def test_features_are_the_networks_own(backbone: str) -> None:
     torch.manual_seed(0)
     network = build_backbone(backbone, num_classes=7).eval()
     features = build_features(backbone, ["c5", "c3"]).eval()  # any order
-    report = load_weights(features, network.state_dict(), allow_unexpected=features.left_out)
+    report = load_weights(features, network.state_dict(), allow_unexpected=features.unused_prefixes)
     assert not report.missing
     images = torch.randn(1, 3, 65, 97)
     maps = features(images)

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 
 from public.backbones import cifar_resnet
-from tests.backbones.referee import largest_difference, parts
+from tests.backbones.reference import largest_difference, parts
 
 
 def _torchvision_with_cifar_stem(name: str) -> nn.Module:
@@ -26,8 +26,8 @@ def test_logits_are_torchvisions_with_a_3x3_stem(name: str) -> None:
 def test_parts_are_torchvisions_with_a_3x3_stem(name: str) -> None:
     """Each layer with its settings: the deeper networks differ from those above in nothing else."""
     with torch.device("meta"):
-        ours, referee = getattr(cifar_resnet, f"{name}cifar")(num_classes=100), _torchvision_with_cifar_stem(name)
-    assert parts(ours) == parts(referee)
+        ours, reference = getattr(cifar_resnet, f"{name}cifar")(num_classes=100), _torchvision_with_cifar_stem(name)
+    assert parts(ours) == parts(reference)
 
 
 def test_weights_start_from_torchs_defaults() -> None:

@@ -12,7 +12,7 @@ from public.backbones.darknet import DarkNetOptions
 from public.backbones.features import Backbone
 from public.weights.key_maps_mobile import darknet_2020
 from public.weights.loading import load_weights
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 # channels in and out, kernel size, side of the output for images of 256 pixels: table 6 of YOLO9000
 LAYERS_19 = [
@@ -71,8 +71,8 @@ def test_counts_of_darknet53() -> None:
 
 def test_logits_are_timms() -> None:
     """With timm's slope."""
-    ours, referee = darknet.darknet53(options=DarkNetOptions(negative_slope=0.01)), timm.create_model("darknet53")
-    assert largest_difference(ours, referee, [(64, 64), (49, 75)]) < 1e-6
+    ours, reference = darknet.darknet53(options=DarkNetOptions(negative_slope=0.01)), timm.create_model("darknet53")
+    assert largest_difference(ours, reference, [(64, 64), (49, 75)]) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["darknet19", "darknet53", "darknet_tiny"])

@@ -10,7 +10,7 @@ from torchvision.ops import StochasticDepth
 from public.backbones import efficientnet
 from public.backbones.efficientnet import EfficientNetOptions
 from public.weights.loading import load_weights
-from tests.backbones.referee import largest_difference, parts
+from tests.backbones.reference import largest_difference, parts
 
 NAMES = [f"efficientnet_b{number}" for number in range(8)]
 SIZES = [(64, 64), (49, 75)]
@@ -19,8 +19,8 @@ SIZES = [(64, 64), (49, 75)]
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b1", "efficientnet_b2"])
 def test_logits_are_torchvisions(name: str) -> None:
     """Stochastic depth and dropout included: the same draws from the same generator."""
-    ours, referee = getattr(efficientnet, name)(), torchvision.models.get_model(name)
-    assert largest_difference(ours, referee, SIZES) < 1e-6
+    ours, reference = getattr(efficientnet, name)(), torchvision.models.get_model(name)
+    assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b3"])
@@ -33,13 +33,13 @@ def test_logits_are_timms(name: str) -> None:
 def test_structure_is_torchvisions(name: str) -> None:
     """Keys and shapes, settings of each layer and of each norm, rates of dropout and of stochastic depth."""
     with torch.device("meta"):
-        ours, referee = getattr(efficientnet, name)(), torchvision.models.get_model(name)
+        ours, reference = getattr(efficientnet, name)(), torchvision.models.get_model(name)
     assert [(key, value.shape) for key, value in ours.state_dict().items()] == [
-        (key, value.shape) for key, value in referee.state_dict().items()
+        (key, value.shape) for key, value in reference.state_dict().items()
     ]
-    assert parts(ours) == parts(referee)
-    assert _norms(ours) == _norms(referee)
-    assert _rates(ours) == pytest.approx(_rates(referee))
+    assert parts(ours) == parts(reference)
+    assert _norms(ours) == _norms(reference)
+    assert _rates(ours) == pytest.approx(_rates(reference))
     assert len(_rates(ours)) > 16
 
 
@@ -54,8 +54,8 @@ def _rates(network: nn.Module) -> list[float]:
 @pytest.mark.parametrize("name", NAMES)
 def test_timms_files_fit(name: str) -> None:
     with torch.device("meta"):
-        ours, referee = getattr(efficientnet, name)(), timm.create_model(name)
-    assert not load_weights(ours, referee.state_dict()).missing
+        ours, reference = getattr(efficientnet, name)(), timm.create_model(name)
+    assert not load_weights(ours, reference.state_dict()).missing
 
 
 def test_options_reach_the_network() -> None:

@@ -8,18 +8,18 @@ from torch import nn
 
 from public.backbones.evonorm_resnet import evonorm_resnet50
 from public.layers.evo_norm import EvoNormB0
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 timm_layers = pytest.importorskip("timm.layers")
 
 
-def _randomise(network: nn.Module) -> None:
+def _randomize(network: nn.Module) -> None:
     """Every norm's weight, bias, v and running variance, so that no two could be swapped."""
     generator = torch.Generator().manual_seed(3)
     for key, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if tensor.ndim == 1 and not key.startswith("head."):
-            centre = 0.0 if key.endswith("bias") else 1.0
-            nn.init.uniform_(tensor, centre - 0.4, centre + 0.4, generator=generator)
+            center = 0.0 if key.endswith("bias") else 1.0
+            nn.init.uniform_(tensor, center - 0.4, center + 0.4, generator=generator)
 
 
 def test_logits_are_timms() -> None:
@@ -27,9 +27,9 @@ def test_logits_are_timms() -> None:
     from timm.models.resnetv2 import ResNetV2
 
     norm = partial(timm_layers.EvoNorm2dB0, eps=1e-5)
-    referee = ResNetV2([3, 4, 6, 3], norm_layer=norm, conv_layer=timm_layers.create_conv2d)
-    _randomise(referee)
-    assert largest_difference(evonorm_resnet50(), referee, [(64, 64), (49, 75)]) < 1e-5
+    reference = ResNetV2([3, 4, 6, 3], norm_layer=norm, conv_layer=timm_layers.create_conv2d)
+    _randomize(reference)
+    assert largest_difference(evonorm_resnet50(), reference, [(64, 64), (49, 75)]) < 1e-5
 
 
 def test_the_formula_by_hand() -> None:
@@ -51,10 +51,10 @@ def test_the_formula_by_hand() -> None:
 
 
 def test_running_variance_is_timms() -> None:
-    ours, referee = EvoNormB0(3), timm_layers.EvoNorm2dB0(3, eps=1e-5)
+    ours, reference = EvoNormB0(3), timm_layers.EvoNorm2dB0(3, eps=1e-5)
     x = torch.randn(4, 3, 5, 7) * 2
-    torch.testing.assert_close(ours(x), referee(x))
-    torch.testing.assert_close(ours.running_var, referee.running_var)
+    torch.testing.assert_close(ours(x), reference(x))
+    torch.testing.assert_close(ours.running_var, reference.running_var)
 
 
 def test_half_precision_keeps_its_type_and_varies_in_float32() -> None:

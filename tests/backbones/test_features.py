@@ -1,4 +1,4 @@
-"""Stages that do not train, swept over the catalogue's families: what stands still, and that all else moves."""
+"""Stages that do not train, swept over the catalog's families: what stands still, and that all else moves."""
 
 import pytest
 import torch

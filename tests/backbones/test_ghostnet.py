@@ -7,14 +7,14 @@ from torch import nn
 
 from public.backbones import ghostnet
 from public.backbones.ghostnet import GhostModule
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 
 @pytest.mark.parametrize("name", ["ghostnet_100", "ghostnet_130"])
 def test_logits_are_timms(name: str) -> None:
     """With its dropout of 0.2."""
-    ours, referee = getattr(ghostnet, name)(), timm.create_model(name)
-    assert largest_difference(ours, referee, [(64, 64), (49, 75)]) < 1e-6
+    ours, reference = getattr(ghostnet, name)(), timm.create_model(name)
+    assert largest_difference(ours, reference, [(64, 64), (49, 75)]) < 1e-6
 
 
 def test_the_second_half_of_a_ghost_module_is_made_of_the_first() -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from public.backbones.lambda_resnet import LambdaBottleneck, LambdaLayer, lambda_resnet50
 from public.weights.loading import load_weights
-from tests.backbones.referee import randomise_norms
+from tests.backbones.reference import randomize_norms
 
 KEYS, HEADS, SCOPE = 16, 4, 23
 
@@ -16,16 +16,16 @@ KEYS, HEADS, SCOPE = 16, 4, 23
 def test_layer_is_timms(size: tuple[int, int], training: bool) -> None:
     """timm's convolves over [H, W, channels] in three dimensions, with a bias that is zeroed here."""
     timm = pytest.importorskip("timm.layers.lambda_layer")
-    referee = timm.LambdaLayer(64, num_heads=HEADS, dim_head=KEYS, r=SCOPE).train(training)
-    randomise_norms(referee)
-    nn.init.zeros_(referee.conv_lambda.bias)
-    weights = referee.state_dict()
+    reference = timm.LambdaLayer(64, num_heads=HEADS, dim_head=KEYS, r=SCOPE).train(training)
+    randomize_norms(reference)
+    nn.init.zeros_(reference.conv_lambda.bias)
+    weights = reference.state_dict()
     del weights["conv_lambda.bias"]
     weights["conv_lambda.weight"] = weights["conv_lambda.weight"].squeeze(-1)  # [K, 1, 23, 23]
     ours = LambdaLayer(64).train(training)
     load_weights(ours, weights)
     x = torch.randn(2, 64, *size)
-    expected = referee(x)
+    expected = reference(x)
     assert expected.std() > 0.01
     torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-5)
 

@@ -31,7 +31,7 @@ def test_pooling_in_loops() -> None:
 
 
 def test_logits_range_over_twelve() -> None:
-    """12 sigmoid(normalised) as in the paper, less 6, which cancels out: largest where the norm's output is large."""
+    """12 sigmoid(normalized) as in the paper, less 6, which cancels out: largest where the norm's output is large."""
     importance = Importance(2, 2, 3)
     nn.init.constant_(importance.bn.weight, 100.0)
     logits = importance(torch.randn(1, 2, 9, 9))

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from public.backbones.mobilenet_v1 import MobileNetV1Options, mobilenet_v1
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 
 def test_logits_are_timms() -> None:

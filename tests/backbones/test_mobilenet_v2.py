@@ -5,28 +5,28 @@ import torch
 import torchvision
 
 from public.backbones.mobilenet_v2 import MobileNetV2Options, mobilenet_v2
-from tests.backbones.referee import largest_difference, randomise_norms
+from tests.backbones.reference import largest_difference, randomize_norms
 
 WITHOUT_DROPOUT = MobileNetV2Options(dropout=0.0)
 
 
 def test_logits_are_torchvisions() -> None:
-    referee = torchvision.models.mobilenet_v2()
-    assert largest_difference(mobilenet_v2(), referee, [(64, 64), (49, 75)]) < 1e-5
+    reference = torchvision.models.mobilenet_v2()
+    assert largest_difference(mobilenet_v2(), reference, [(64, 64), (49, 75)]) < 1e-5
 
 
 def test_logits_are_timms() -> None:
     """Without dropout: timm draws its mask at another place."""
     timm = pytest.importorskip("timm")
-    referee = timm.create_model("mobilenetv2_100", drop_rate=0.0)
-    assert largest_difference(mobilenet_v2(options=WITHOUT_DROPOUT), referee, [(64, 64), (49, 75)]) < 1e-5
+    reference = timm.create_model("mobilenetv2_100", drop_rate=0.0)
+    assert largest_difference(mobilenet_v2(options=WITHOUT_DROPOUT), reference, [(64, 64), (49, 75)]) < 1e-5
 
 
-def test_initialisation_is_torchvisions() -> None:
+def test_initialization_is_torchvisions() -> None:
     """The same keys in the same order, the same constants, and spreads equal to 25 % from 300 numbers on."""
-    ours, referee = mobilenet_v2().state_dict(), torchvision.models.mobilenet_v2().state_dict()
-    assert list(ours) == list(referee)
-    for key, expected in referee.items():
+    ours, reference = mobilenet_v2().state_dict(), torchvision.models.mobilenet_v2().state_dict()
+    assert list(ours) == list(reference)
+    for key, expected in reference.items():
         if expected.numel() == 1 or expected.float().std() == 0:
             assert torch.equal(ours[key], expected), key
         elif expected.numel() >= 300:
@@ -35,6 +35,6 @@ def test_initialisation_is_torchvisions() -> None:
 
 def test_dropout_is_an_option() -> None:
     network = mobilenet_v2(10, WITHOUT_DROPOUT).train()
-    randomise_norms(network)
+    randomize_norms(network)
     images = torch.randn(2, 3, 33, 33)
     assert torch.equal(network(images), network(images))

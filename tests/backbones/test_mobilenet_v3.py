@@ -10,7 +10,7 @@ from torchvision.ops import StochasticDepth
 
 from public.backbones import mobilenet_v3
 from public.backbones.mobilenet_v3 import MobileNetV3Options
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 NAMES = ["mobilenet_v3_large", "mobilenet_v3_small"]
 SIZES = [(64, 64), (49, 75)]
@@ -18,24 +18,24 @@ SIZES = [(64, 64), (49, 75)]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_are_torchvisions(name: str) -> None:
-    ours, referee = getattr(mobilenet_v3, name)(), torchvision.models.get_model(name)
-    assert largest_difference(ours, referee, SIZES) < 1e-6
+    ours, reference = getattr(mobilenet_v3, name)(), torchvision.models.get_model(name)
+    assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_are_timms(name: str) -> None:
     """Without dropout, whose mask timm draws elsewhere, with timm's epsilon; its first classifier is a convolution."""
     ours = getattr(mobilenet_v3, name)(options=MobileNetV3Options(dropout=0.0, norm_eps=1e-5))
-    referee = timm.create_model(name.replace("mobilenet_v3", "mobilenetv3") + "_100")
-    assert largest_difference(ours, referee, SIZES) < 1e-6
+    reference = timm.create_model(name.replace("mobilenet_v3", "mobilenetv3") + "_100")
+    assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_initialisation_is_torchvisions(name: str) -> None:
+def test_initialization_is_torchvisions(name: str) -> None:
     """Each tensor: the same constant, or the same spread to within 6 standard errors of both, 1 / sqrt(2n) each."""
-    ours, referee = getattr(mobilenet_v3, name)().state_dict(), torchvision.models.get_model(name).state_dict()
-    assert list(ours) == list(referee)
-    for key, expected in referee.items():
+    ours, reference = getattr(mobilenet_v3, name)().state_dict(), torchvision.models.get_model(name).state_dict()
+    assert list(ours) == list(reference)
+    for key, expected in reference.items():
         assert ours[key].float().std(correction=0).item() == pytest.approx(
             expected.float().std(correction=0).item(), rel=6 / math.sqrt(expected.numel())
         ), key

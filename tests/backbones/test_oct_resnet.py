@@ -46,13 +46,13 @@ def test_a_pair_survives_the_way_through_one_map(size: tuple[int, int]) -> None:
 def test_without_low_channels_it_is_torchvisions_resnet50() -> None:
     """alpha = 0, where a stride is an average before the convolution; without strides the blocks are equal."""
     torch.manual_seed(0)
-    block, referee = OctBottleneck(16, 4, 1, 0.0, 0.0), torchvision.models.resnet.Bottleneck(16, 4)
+    block, reference = OctBottleneck(16, 4, 1, 0.0, 0.0), torchvision.models.resnet.Bottleneck(16, 4)
     for ours, theirs in zip((block.conv1, block.conv2, block.conv3), (1, 2, 3), strict=True):
-        ours.high_to_high.load_state_dict(getattr(referee, f"conv{theirs}").state_dict())
+        ours.high_to_high.load_state_dict(getattr(reference, f"conv{theirs}").state_dict())
     x = torch.randn(2, 16, 7, 9)
     high, low = block((x, None))
     assert low is None
-    torch.testing.assert_close(high, referee(x))
+    torch.testing.assert_close(high, reference(x))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_parameters_and_macs(name: str, alpha: float, macs: int) -> None:
 
     With shares a of low inputs and b of low outputs, weights (1 - a)(1 - b) work on all places that come out, the b
     into the low part on a quarter, and the a (1 - b) from low to high on a quarter, too: before the enlargement. Only
-    with a stride, when the low maps have the size that is wanted, do these work on all.
+    with a stride, when the low maps have the size that is needed, do these work on all.
     """
 
     def conv(n_in: int, n_out: int, area: int, places: int, a: float, b: float, stride: int = 1) -> float:

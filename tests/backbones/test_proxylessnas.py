@@ -65,7 +65,7 @@ def test_counts(name: str, blocks: str, stem: int, head: int, published: int, mi
 
 @pytest.mark.parametrize("name", [name for name, *_ in NETWORKS])
 def test_keys_are_the_published_ones(name: str) -> None:
-    """21 blocks are counted, those left out included, and one of expansion 1 begins."""
+    """21 blocks are counted, those skipped included, and one of expansion 1 begins."""
     with torch.device("meta"):
         network = getattr(proxylessnas, name)()
     keys = set(network.state_dict())
@@ -77,7 +77,7 @@ def test_keys_are_the_published_ones(name: str) -> None:
     assert len(network.blocks) == 22
 
 
-def test_a_block_left_out_changes_nothing() -> None:
+def test_a_block_skipped_changes_nothing() -> None:
     """The second of the GPU's four blocks with 32 channels."""
     network = proxylessnas.proxylessnas_gpu()
     x = torch.randn(1, 32, 5, 5)

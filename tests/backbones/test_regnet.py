@@ -10,7 +10,7 @@ from public.backbones import regnet
 from public.backbones.catalog import list_backbones
 from public.backbones.regnet import RegNetOptions, Stage, design
 from public.weights.loading import load_weights
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 # our name -> depths and widths of the stages and the group width: figures 15 and 16 of the paper
 PUBLISHED = {
@@ -79,21 +79,21 @@ def test_design_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["x_400mf_tv", "x_800mf", "y_400mf", "y_800mf_tv"])
 def test_logits_are_torchvisions(name: str) -> None:
-    referee = torchvision.models.get_model(f"regnet_{name.removesuffix('_tv')}")
-    assert largest_difference(getattr(regnet, f"regnet_{name}")(), referee, SIZES) < 1e-6
+    reference = torchvision.models.get_model(f"regnet_{name.removesuffix('_tv')}")
+    assert largest_difference(getattr(regnet, f"regnet_{name}")(), reference, SIZES) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["x_200mf", "x_400mf", "x_600mf", "y_200mf", "y_600mf", "y_800mf"])
 def test_logits_are_timms(name: str) -> None:
-    ours, referee = getattr(regnet, f"regnet_{name}")(), timm.create_model(_timms(name))
-    assert largest_difference(ours, referee, SIZES) < 1e-6
+    ours, reference = getattr(regnet, f"regnet_{name}")(), timm.create_model(_timms(name))
+    assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED, *FROM_TORCHVISION])
 def test_timms_files_fit(name: str) -> None:
     with torch.device("meta"):
-        ours, referee = getattr(regnet, f"regnet_{name}")(), timm.create_model(_timms(name))
-    assert not load_weights(ours, referee.state_dict()).missing
+        ours, reference = getattr(regnet, f"regnet_{name}")(), timm.create_model(_timms(name))
+    assert not load_weights(ours, reference.state_dict()).missing
 
 
 @pytest.mark.parametrize("name", ["x_8gf", "y_8gf_tv"])
@@ -101,9 +101,9 @@ def test_torchvisions_files_fit(name: str) -> None:
     """Of the larger ones; torchvision's can not be built without numbers."""
     with torch.device("meta"):
         ours = getattr(regnet, f"regnet_{name}")()
-    referee = torchvision.models.get_model(f"regnet_{name.removesuffix('_tv')}").state_dict()
+    reference = torchvision.models.get_model(f"regnet_{name.removesuffix('_tv')}").state_dict()
     assert [(key, value.shape) for key, value in ours.state_dict().items()] == [
-        (key, value.shape) for key, value in referee.items()
+        (key, value.shape) for key, value in reference.items()
     ]
 
 

@@ -5,16 +5,16 @@ import torch
 from torch import nn
 
 from public.backbones.resnest import SplitAttention, resnest50
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 timm = pytest.importorskip("timm")
 
 
 def test_logits_are_timms() -> None:
     """Same state dict, same logits: at an even and an odd size, in evaluation and in training mode."""
-    ours, referee = resnest50(), timm.create_model("resnest50d")
-    assert list(ours.state_dict()) == list(referee.state_dict())
-    assert largest_difference(ours, referee, [(64, 64), (49, 75)]) < 1e-5
+    ours, reference = resnest50(), timm.create_model("resnest50d")
+    assert list(ours.state_dict()) == list(reference.state_dict())
+    assert largest_difference(ours, reference, [(64, 64), (49, 75)]) < 1e-5
 
 
 def test_split_attention_weighs_two_versions() -> None:

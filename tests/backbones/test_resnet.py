@@ -10,7 +10,7 @@ from torch import nn
 from public.backbones import resnet
 from public.backbones.residual_network import ResNetOptions
 from public.layers.residual import BasicBlock, Bottleneck
-from tests.backbones.referee import largest_difference, parts
+from tests.backbones.reference import largest_difference, parts
 
 IN_TORCHVISION = [
     "resnet18",
@@ -28,33 +28,33 @@ IN_TORCHVISION = [
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 def test_logits_are_torchvisions(name: str) -> None:
     """Same state dict, same logits: at an even and an odd size, in evaluation and in training mode."""
-    ours, referee = getattr(resnet, name)(), torchvision.models.get_model(name)
-    assert largest_difference(ours, referee, [(64, 64), (49, 75)]) < 1e-5
+    ours, reference = getattr(resnet, name)(), torchvision.models.get_model(name)
+    assert largest_difference(ours, reference, [(64, 64), (49, 75)]) < 1e-5
 
 
 @pytest.mark.parametrize("name", IN_TORCHVISION)
 def test_parts_are_torchvisions(name: str) -> None:
     """Each layer with its settings: the deeper networks differ from those above in nothing else."""
     with torch.device("meta"):
-        ours, referee = getattr(resnet, name)(), torchvision.models.get_model(name)
-    assert parts(ours) == parts(referee)
+        ours, reference = getattr(resnet, name)(), torchvision.models.get_model(name)
+    assert parts(ours) == parts(reference)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
 def test_logits_are_timms(name: str) -> None:
     timm = pytest.importorskip("timm")
-    referee = timm.create_model(name)
-    assert largest_difference(getattr(resnet, name)(), referee, [(64, 64), (49, 75)]) < 1e-5
+    reference = timm.create_model(name)
+    assert largest_difference(getattr(resnet, name)(), reference, [(64, 64), (49, 75)]) < 1e-5
 
 
-def test_initialisation_is_torchvisions() -> None:
+def test_initialization_is_torchvisions() -> None:
     """Each tensor: the same constant, or the same spread to within 6 standard errors.
 
     The standard deviation of n normal numbers has the relative standard error 1 / sqrt(2n).
     """
-    ours, referee = resnet.resnet50().state_dict(), torchvision.models.resnet50().state_dict()
-    assert list(ours) == list(referee)
-    for key, expected in referee.items():
+    ours, reference = resnet.resnet50().state_dict(), torchvision.models.resnet50().state_dict()
+    assert list(ours) == list(reference)
+    for key, expected in reference.items():
         if expected.numel() == 1 or expected.float().std() == 0:
             assert torch.equal(ours[key], expected), key
         else:

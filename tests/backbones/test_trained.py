@@ -23,7 +23,7 @@ from public.datasets.imagenet import ImageFolderData
 from public.optim.options import ConstantOptions
 from public.recipes.classification import ClassificationTask, train
 from public.runtime.checkpoint import load_checkpoint, save_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from tests.old_runs.make import old_checkpoint, write_old_run
 
 NAMES = ["cat", "dog", "owl"]
@@ -70,18 +70,18 @@ def test_probabilities_by_hand(row: ClassificationConfig, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_trained_run_gives_what_its_evaluation_gave(
-    row: ClassificationConfig, image_folder: Path, world: World, tmp_path: Path
+    row: ClassificationConfig, image_folder: Path, context: DistributedContext, tmp_path: Path
 ) -> None:
     """Of the same files: the probabilities of the loader's batches, and the top-1 and loss that training logged."""
     row = replace(row.with_epochs(6), batch_size=4, ema_decay=0.5, precision="fp32", schedule=ConstantOptions())
     data = replace(row.data, folder=str(image_folder))
     row = replace(row, data=data, runtime=replace(row.runtime, device="cpu", num_workers=0))
-    assert train(row, tmp_path / "run", world) == 0
+    assert train(row, tmp_path / "run", context) == 0
     best = tmp_path / "run" / "checkpoints" / "best.pth"
     classify = load_classifier(best, device="cpu")
     files = sorted((image_folder / "val").glob("*/*.png"))
     found = np.stack([classify(file) for file in files])  # [7, 2]
-    batches = list(build_eval_data(data, batch_size=4, num_workers=0, world=world).loader)
+    batches = list(build_eval_data(data, batch_size=4, num_workers=0, context=context).loader)
     labels = torch.cat([batch.labels for batch in batches]).numpy()
     assert [classify.class_names[label] for label in labels] == [file.parent.name for file in files]
     network = ClassificationTask.build_network(row, 2)

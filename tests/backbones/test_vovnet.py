@@ -10,7 +10,7 @@ from public.backbones.vovnet import VoVNetOptions
 from public.layers.squeeze_excite import EffectiveSqueezeExcite
 from public.weights.key_maps_mobile import vovnet_2020
 from public.weights.loading import load_weights
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 SIZES = [(64, 64), (96, 32)]  # every map that is pooled has even sides, see the deviations
 LAST = VoVNetOptions(ese_blocks="last")
@@ -29,15 +29,15 @@ def test_logits_are_timms(name: str, timms: str) -> None:
 
 
 def test_logits_are_timms_with_attention_in_the_last_blocks() -> None:
-    ours, referee = vovnet.vovnet39_se(options=LAST), timm.create_model("ese_vovnet39b")
-    assert largest_difference(ours, referee, SIZES) < 1e-6
+    ours, reference = vovnet.vovnet39_se(options=LAST), timm.create_model("ese_vovnet39b")
+    assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
 @pytest.mark.parametrize("depth", [57, 99])
 def test_timms_files_fit(depth: int) -> None:
     with torch.device("meta"):
-        ours, referee = getattr(vovnet, f"vovnet{depth}_se")(options=LAST), timm.create_model(f"ese_vovnet{depth}b")
-    assert not load_weights(ours, referee.state_dict()).missing
+        ours, reference = getattr(vovnet, f"vovnet{depth}_se")(options=LAST), timm.create_model(f"ese_vovnet{depth}b")
+    assert not load_weights(ours, reference.state_dict()).missing
 
 
 @pytest.mark.parametrize(("name", "num_blocks"), [("vovnet39_se", 6), ("vovnet57_se", 9), ("vovnet99_se", 16)])

@@ -91,7 +91,7 @@ def test_cocos_annotations_name_the_classes(name: str) -> None:
 
 
 def test_what_voc_may_do() -> None:
-    """Several splits; classes by name or by file; pixels normalised as ImageNet's unless told otherwise."""
+    """Several splits; classes by name or by file; pixels normalized as ImageNet's unless told otherwise."""
     assert len(VocData(**VOC).train_splits) == 2
     assert VocData(**VOC, class_names=("RBC", "WBC")).class_file is None
     assert VocData(**VOC, class_file="classes.txt").class_names is None
@@ -281,7 +281,7 @@ def test_class_names_of_none_are_none(row: DetectionConfig, args: str, expected:
 def test_a_row_can_have_torchvisions_detector(row: DetectionConfig, options: Any, build: Any, num_classes: int) -> None:
     """Its state dict loads whole: no key is missing and none is left, also after the config was recorded."""
     config = from_record(to_record(replace(row, detector=options)))
-    referee = build(weights=None, weights_backbone=None).state_dict()
-    report = load_weights(build_from_options(num_classes, config.detector), referee)
+    reference = build(weights=None, weights_backbone=None).state_dict()
+    report = load_weights(build_from_options(num_classes, config.detector), reference)
     assert (report.missing, report.unexpected) == ([], [])
-    assert sorted(report.loaded) == sorted(referee)
+    assert sorted(report.loaded) == sorted(reference)

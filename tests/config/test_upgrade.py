@@ -75,7 +75,7 @@ DETECTION = OLD["detection_experiments/resnet18_fcos_sample_train_example/resnet
     ids=lambda value: type(value).__name__,
 )
 def test_transforms_by_their_repr(transform: Any, expected: Call) -> None:
-    """Arguments at their defaults are left out; lengths follow the size that they had."""
+    """Arguments at their defaults are skipped; lengths follow the size that they had."""
     record = CLASSIFICATION | {"data": CLASSIFICATION["data"] | {"train_transforms": [repr(transform)]}}
     assert from_record(record).data.train_transforms == (expected,)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from public.datasets.annotations import DetectionAnnotations, describe_left_out
+from public.datasets.annotations import DetectionAnnotations, describe_skipped
 
 ANNOTATIONS = DetectionAnnotations(
     folder=Path("images"),
@@ -19,7 +19,7 @@ ANNOTATIONS = DetectionAnnotations(
     class_names=["cat", "dog"],
     category_ids=[3, 90],
     source=Path("a.json"),
-    left_out={},
+    skipped={},
 )
 
 
@@ -40,8 +40,8 @@ def test_an_image_of_its_own() -> None:
     assert ANNOTATIONS.boxes.max() == 6
 
 
-def test_what_was_left_out() -> None:
+def test_what_was_skipped() -> None:
     """Each kind with its count; nothing to say where nothing was."""
-    assert describe_left_out(ANNOTATIONS) == ""
-    some = replace(ANNOTATIONS, left_out={"boxes without area": 2, "boxes outside the image": 1})
-    assert describe_left_out(some) == "boxes without area: 2, boxes outside the image: 1"
+    assert describe_skipped(ANNOTATIONS) == ""
+    some = replace(ANNOTATIONS, skipped={"boxes without area": 2, "boxes outside the image": 1})
+    assert describe_skipped(some) == "boxes without area: 2, boxes outside the image: 1"

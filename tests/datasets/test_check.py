@@ -14,7 +14,7 @@ from public.datasets.batches import DataError
 from public.datasets.check import check, main
 from public.datasets.detection import build_train_data
 from public.datasets.scan import TREATMENT, Kind
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from tests.datasets.written import coco_content, voc_object, write_coco, write_image, write_voc
 
 # Whether a machine has as many processors as workers is not what is tested.
@@ -164,15 +164,17 @@ COCO_CHANGES: dict[str, tuple[Callable[[Path], object], Kind | None]] = {
 }
 
 
-def train_an_epoch(config: DetectionConfig, world: World) -> None:
+def train_an_epoch(config: DetectionConfig, context: DistributedContext) -> None:
     """Reads every batch of an epoch and of an evaluation."""
-    data = build_train_data(config, world)
+    data = build_train_data(config, context)
     assert len(list(data.train.epoch(0))) == data.annotations.num_images
     list(data.val)
 
 
 @pytest.mark.parametrize("change", COCO_CHANGES)
-def test_each_kind_is_found_and_training_agrees(coco: Path, tmp_path: Path, world: World, change: str) -> None:
+def test_each_kind_is_found_and_training_agrees(
+    coco: Path, tmp_path: Path, context: DistributedContext, change: str
+) -> None:
     """The kind that is expected and, apart from classes that then are not seen, no other; training refuses exactly
     what the check calls an error."""
     spoil, kind = COCO_CHANGES[change]
@@ -184,9 +186,9 @@ def test_each_kind_is_found_and_training_agrees(coco: Path, tmp_path: Path, worl
     assert code == int(kind is not None and kind not in TREATMENT)
     if code:
         with pytest.raises(DataError):
-            train_an_epoch(config, world)
+            train_an_epoch(config, context)
     else:
-        train_an_epoch(config, world)
+        train_an_epoch(config, context)
 
 
 def test_all_problems_of_a_split_at_once(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,7 +230,7 @@ def test_all_problems_of_a_split_at_once(voc: Path, tmp_path: Path, capsys: pyte
     cut = "a JPEG file of 40 x 30 pixels that is cut short or damaged"
     assert lines[1] == f"  error: {root}/Own/JPEGImages/z.jpg: {cut}"
     assert "       2 x unreadable annotation: training refuses" in lines
-    assert "       1 x boxes without area: training leaves them out" in lines
+    assert "       1 x boxes without area: training skips them" in lines
     assert "       1 x boxes partly outside the image: training clips them" in lines
     assert lines[-1] == "problems: 10"
 
@@ -303,7 +305,7 @@ def test_real_data(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "BloodImage_00338.xml: the box (xmin, ymin, xmax, ymax) = (504, 337, 504, 337) of class 'RBC'" in printed
     assert "BloodImage_00343.xml: the box (xmin, ymin, xmax, ymax) = (181, 329, 181, 329) of class 'RBC'" in printed
-    assert printed.endswith("2 x boxes without area: training leaves them out\nproblems: 2\n")
+    assert printed.endswith("2 x boxes without area: training skips them\nproblems: 2\n")
     fields = {"dataset": "coco", "metric": "AP", "folder": str(real_data / "coco_mini")}
     folder = experiment(tmp_path / "coco", DETECTION_CONFIG, train="train2017", val="val2017", **fields)
     assert main([str(folder)]) == 0

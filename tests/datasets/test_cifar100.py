@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms.v2 import functional as referee
+from torchvision.transforms.v2 import functional as reference
 
 from public.datasets import cifar100
 from public.datasets.batches import ClassificationBatch, DataError
@@ -101,8 +101,8 @@ def test_a_damaged_pickle(tmp_path: Path, share: float) -> None:
         ({"train": {"fine_labels": [0]}}, r"the key 'data' of train must be uint8 \[N, 3072\]"),
         ({"train": split_of(7) | {"data": np.zeros((7, 3072))}}, r"must be uint8 \[N, 3072\]"),
         ({"train": split_of(7) | {"data": np.zeros((7, 1024), np.uint8)}}, r"must be uint8 \[N, 3072\]"),
-        ({"train": split_of(7) | {"fine_labels": [0] * 6}}, r"one 'fine_labels' entry an image"),
-        ({"train": {"data": split_of(7)["data"], "labels": [0] * 7}}, r"one 'fine_labels' entry an image"),
+        ({"train": split_of(7) | {"fine_labels": [0] * 6}}, r"one 'fine_labels' entry per image"),
+        ({"train": {"data": split_of(7)["data"], "labels": [0] * 7}}, r"one 'fine_labels' entry per image"),
         ({"train": split_of(7) | {"fine_labels": [3] * 7}}, r"fine_labels reach 3, and meta names 3 classes"),
         ({"meta": {"coarse_label_names": NAMES}}, r"and meta 'fine_label_names'"),
         ({"train": [1, 2]}, r"train holds a list, expected a dict"),
@@ -241,9 +241,9 @@ def test_batches_by_hand() -> None:
     assert [batch.labels.tolist() for batch in batches] == [order[8 * s : 8 * s + 8].tolist() for s in range(3)]
     for image, index in zip(batches[1].images, order[8:16], strict=True):
         flip, y, x = uniforms(5, 2, np.array([index]), 3)[0]
-        expected = referee.horizontal_flip(data.images[index]) if flip < 0.5 else data.images[index]
+        expected = reference.horizontal_flip(data.images[index]) if flip < 0.5 else data.images[index]
         padded = torch.nn.functional.pad(expected[None].float(), [4] * 4, mode="reflect")[0].to(torch.uint8)
-        assert torch.equal(image, referee.crop(padded, int(9 * y), int(9 * x), 32, 32))
+        assert torch.equal(image, reference.crop(padded, int(9 * y), int(9 * x), 32, 32))
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])
@@ -326,5 +326,5 @@ def test_labels_of_another_kind(tmp_path: Path, labels: list[Any]) -> None:
     content = {"data": np.zeros((len(labels), 3072), np.uint8), "fine_labels": labels}
     (folder / "train").write_bytes(pickle.dumps(content))
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["a"]}))
-    with pytest.raises(DataError, match="one 'fine_labels' entry an image"):
+    with pytest.raises(DataError, match="one 'fine_labels' entry per image"):
         read_cifar100(tmp_path, "train", published_archive=False)

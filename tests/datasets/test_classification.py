@@ -15,7 +15,7 @@ from public.datasets.cifar100 import CifarTrainLoader
 from public.datasets.classification import build_eval_data, build_train_data
 from public.datasets.imagenet import ImageFolderData
 from public.datasets.loaders import ImageFolderTrainLoader
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
 @pytest.fixture
@@ -39,54 +39,60 @@ def cifar(config: ClassificationConfig, tmp_path: Path) -> ClassificationConfig:
     return replace(config, data=replace(config.data, folder=str(tmp_path), published_archive=False))
 
 
-def test_image_folders(imagenet: ClassificationConfig, world: World) -> None:
+def test_image_folders(imagenet: ClassificationConfig, context: DistributedContext) -> None:
     """Both loaders, names and count; the evaluation's batch is what one forward pass of training sees: 4 / 2."""
-    data = build_train_data(imagenet, world)
+    data = build_train_data(imagenet, context)
     assert isinstance(data.train, ImageFolderTrainLoader)
     assert (data.class_names, data.num_images, data.train.steps_per_epoch) == (["bird", "cat"], 11, 2)
     assert (data.val.num_images, data.val.batch_size) == (7, 2)
     assert next(data.train.epoch(0)).images.shape == (4, 3, 8, 8)
 
 
-def test_cifar(cifar: ClassificationConfig, world: World) -> None:
+def test_cifar(cifar: ClassificationConfig, context: DistributedContext) -> None:
     """One global batch of 16 of 20 images; 5 to evaluate on."""
-    data = build_train_data(cifar, world)
+    data = build_train_data(cifar, context)
     assert isinstance(data.train, CifarTrainLoader)
     assert (data.class_names, data.num_images, data.train.steps_per_epoch) == (["a", "b", "c"], 20, 1)
     assert data.val.num_images == 5
     assert next(data.train.epoch(0)).images.shape == (16, 3, 32, 32)
 
 
-def test_the_validation_split_alone(imagenet: ClassificationConfig, cifar: ClassificationConfig, world: World) -> None:
+def test_the_validation_split_alone(
+    imagenet: ClassificationConfig, cifar: ClassificationConfig, context: DistributedContext
+) -> None:
     """Testing needs no training images: none is there."""
     for folder in (Path(imagenet.data.folder) / "train", Path(cifar.data.folder) / "cifar-100-python" / "train"):
         folder.rename(folder.with_name("elsewhere"))
-    found = [build_eval_data(row.data, batch_size=4, num_workers=0, world=world) for row in (imagenet, cifar)]
+    found = [build_eval_data(row.data, batch_size=4, num_workers=0, context=context) for row in (imagenet, cifar)]
     assert [(data.loader.num_images, data.class_names) for data in found] == [
         (7, ["bird", "cat"]),
         (5, ["a", "b", "c"]),
     ]
 
 
-def test_the_classes_are_checked_against_the_config(imagenet: ClassificationConfig, world: World) -> None:
+def test_the_classes_are_checked_against_the_config(
+    imagenet: ClassificationConfig, context: DistributedContext
+) -> None:
     """A stated number that the data does not have; the right one passes."""
-    build_train_data(replace(imagenet, num_classes=2), world)
+    build_train_data(replace(imagenet, num_classes=2), context)
     with pytest.raises(DataError, match=r"num_classes=10, and .*/images has 2 classes \(bird, cat\)\."):
-        build_train_data(replace(imagenet, num_classes=10), world)
+        build_train_data(replace(imagenet, num_classes=10), context)
 
 
-def test_different_classes_in_train_and_val(imagenet: ClassificationConfig, world: World) -> None:
+def test_different_classes_in_train_and_val(imagenet: ClassificationConfig, context: DistributedContext) -> None:
     """Found before any image is read."""
     (Path(imagenet.data.folder) / "val" / "cat").rename(Path(imagenet.data.folder) / "val" / "dog")
     with pytest.raises(DataError, match="must hold the same class folders"):
-        build_train_data(imagenet, world)
+        build_train_data(imagenet, context)
 
 
-def test_a_missing_data_root(config: ClassificationConfig, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_data_root(
+    config: ClassificationConfig, context: DistributedContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file below DATA_ROOT that was looked for, and what can be done."""
     monkeypatch.setenv("DATA_ROOT", "/nowhere")
     with pytest.raises(DataError, match=r"/nowhere/CIFAR100/cifar-100-python/train cannot be read .*DATA_ROOT=data/sa"):
-        build_train_data(config, world)
+        build_train_data(config, context)
 
 
 def test_transforms_of_the_wrong_kind(cifar: ClassificationConfig) -> None:
@@ -97,9 +103,9 @@ def test_transforms_of_the_wrong_kind(cifar: ClassificationConfig) -> None:
         replace(cifar.data, val_transforms=cifar.data.train_transforms)
 
 
-def test_transforms_follow_the_input_size(imagenet: ClassificationConfig, world: World) -> None:
+def test_transforms_follow_the_input_size(imagenet: ClassificationConfig, context: DistributedContext) -> None:
     """They are made when the data is opened."""
-    data = build_train_data(replace(imagenet, data=replace(imagenet.data, input_size=6)), world)
+    data = build_train_data(replace(imagenet, data=replace(imagenet.data, input_size=6)), context)
     assert next(data.train.epoch(0)).images.shape == (4, 3, 6, 6)
 
 

@@ -36,7 +36,7 @@ def test_labels_are_ranks_of_category_ids(tmp_path: Path) -> None:
     assert found.boxes.tolist() == [[5, 6, 12, 14], [1, 2, 4, 6], [0, 0, 2, 2]]
     assert found.labels.tolist() == [0, 1, 0]
     assert found.source == tmp_path / "annotations/instances_train2017.json"
-    assert found.left_out == {}
+    assert found.skipped == {}
 
 
 def test_types(tmp_path: Path) -> None:
@@ -62,35 +62,35 @@ def test_crowds_are_ignored(tmp_path: Path) -> None:
     assert read(tmp_path, content).ignored.tolist() == [False]
 
 
-def test_boxes_are_clipped_or_left_out(tmp_path: Path) -> None:
+def test_boxes_are_clipped_or_skipped(tmp_path: Path) -> None:
     """Image 7 is 40 x 30: over two corners, beside each side, touching a side, without area, not finite, one float."""
     boxes = [(-2, -3, 5, 6), (38, 25, 10, 10)]
     outside = [(-5, 0, 4, 4), (41, 0, 4, 4), (0, -5, 4, 4), (0, 31, 4, 4), (40, 0, 4, 4), (-4, 0, 4, 4)]
     no_area = [(1, 1, 0, 5), (1, 1, 5, 0), (1, 1, -2, 5), (NAN, 1, 2, 2), (1, 1, INFINITY, 2), (9, 9, 1e-9, 3)]
     found = read(tmp_path, coco_content([(7, 3, *box) for box in boxes + outside + no_area]))
     assert found.boxes.tolist() == [[0, 0, 3, 3], [38, 25, 40, 30]]
-    assert found.left_out == {"boxes without area": 6, "boxes outside the image": 6}
+    assert found.skipped == {"boxes without area": 6, "boxes outside the image": 6}
 
 
 def same_as_pycocotools(root: Path, split: str) -> DetectionAnnotations:
     """Compares images, classes, boxes and crowds with what pycocotools reads."""
-    found, referee = read_coco(root, split), COCO(str(root / f"annotations/instances_{split}.json"))
-    names = [category["name"] for category in referee.loadCats(referee.getCatIds())]
-    assert (found.category_ids, found.class_names) == (referee.getCatIds(), names)
-    assert found.image_ids.tolist() == list(referee.imgs)
+    found, reference = read_coco(root, split), COCO(str(root / f"annotations/instances_{split}.json"))
+    names = [category["name"] for category in reference.loadCats(reference.getCatIds())]
+    assert (found.category_ids, found.class_names) == (reference.getCatIds(), names)
+    assert found.image_ids.tolist() == list(reference.imgs)
     for row, image_id in enumerate(found.image_ids.tolist()):
-        image = referee.loadImgs(image_id)[0]
+        image = reference.loadImgs(image_id)[0]
         assert (found.files[row].decode(), *found.sizes[row]) == (image["file_name"], image["height"], image["width"])
-        objects = referee.loadAnns(referee.getAnnIds(image_id))
+        objects = reference.loadAnns(reference.getAnnIds(image_id))
         boxes, labels = found.of(row)
         assert len(boxes) == len(objects)
         expected = np.array([one["bbox"] for one in objects]).reshape(-1, 4)
         expected[:, 2:] += expected[:, :2]
         np.testing.assert_allclose(boxes, expected, rtol=0, atol=1e-4)
         assert labels.tolist() == [
-            -2 if one["iscrowd"] else referee.getCatIds().index(one["category_id"]) for one in objects
+            -2 if one["iscrowd"] else reference.getCatIds().index(one["category_id"]) for one in objects
         ]
-    assert found.ignored.sum() == len(referee.getAnnIds(iscrowd=True))
+    assert found.ignored.sum() == len(reference.getAnnIds(iscrowd=True))
     return found
 
 
@@ -99,7 +99,7 @@ def test_real_coco(real_data: Path, split: str, num_images: int, num_boxes: int)
     """Every image and box of two real excerpts, with all 80 classes."""
     found = same_as_pycocotools(real_data / "coco_mini", split)
     assert (found.num_images, found.num_boxes, len(found.class_names)) == (num_images, num_boxes, 80)
-    assert found.left_out == {}
+    assert found.skipped == {}
 
 
 def test_generated_sample(tmp_path: Path) -> None:

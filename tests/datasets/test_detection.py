@@ -18,13 +18,13 @@ from public.datasets import detection
 from public.datasets.batches import DataError
 from public.datasets.coco import CocoData
 from public.datasets.detection import build_eval_data, build_train_data, canvas_size
-from public.datasets.detection_loaders import DetectionTrainLoader, GroupedShareOfEpoch
+from public.datasets.detection_loaders import DetectionTrainLoader, GroupedEpochBatchSampler
 from public.datasets.formats import FORMATS
-from public.datasets.loaders import ShareOfEpoch
+from public.datasets.loaders import EpochBatchSampler
 from public.datasets.voc import VocData
 from public.geometry.labels import IGNORED, PADDING
 from public.optim.options import ConstantOptions, SGDOptions
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.transforms.detection import RandomHorizontalFlip, ShortSideResize, SquareResize
 from tests.datasets.written import coco_content, voc_object, write_coco, write_voc
 
@@ -75,9 +75,9 @@ def voc(tmp_path: Path) -> DetectionConfig:
     return config_of(VocData, tmp_path, ["Own/train", "More/train"], ["Own/val"])
 
 
-def test_coco(coco: DetectionConfig, world: World) -> None:
+def test_coco(coco: DetectionConfig, context: DistributedContext) -> None:
     """Both loaders and what they were made from; one global batch of both images, whichever way round."""
-    data = build_train_data(coco, world)
+    data = build_train_data(coco, context)
     assert isinstance(data.train, DetectionTrainLoader)
     assert (data.train.steps_per_epoch, data.val.num_images, data.val.batch_size) == (1, 2, 2)
     assert data.annotations.class_names == data.val_annotations.class_names == ["dog", "cat"]
@@ -92,9 +92,9 @@ def test_coco(coco: DetectionConfig, world: World) -> None:
     assert batch.sizes.content[row].tolist() == [30, 40]
 
 
-def test_voc(voc: DetectionConfig, world: World) -> None:
+def test_voc(voc: DetectionConfig, context: DistributedContext) -> None:
     """Several lists make one split; classes.txt numbers the classes; pixels that count from 1 are shifted."""
-    data = build_train_data(voc, world)
+    data = build_train_data(voc, context)
     assert (data.annotations.num_images, data.val.num_images) == (3, 1)
     assert data.annotations.class_names == ["door", "wheel"]
     (batch,) = data.val
@@ -104,15 +104,15 @@ def test_voc(voc: DetectionConfig, world: World) -> None:
     assert (boxes.tolist(), labels.tolist()) == ([[1, 2, 11, 22]], [1])
 
 
-def test_voc_classes_of_the_config(voc: DetectionConfig, world: World) -> None:
+def test_voc_classes_of_the_config(voc: DetectionConfig, context: DistributedContext) -> None:
     """Named in the config, or in a file that it names, they come before classes.txt."""
     data = voc.data
     assert isinstance(data, VocData)
     named = replace(data, class_names=("wheel", "door"))
-    assert build_train_data(replace(voc, data=named), world).annotations.class_names == ["wheel", "door"]
+    assert build_train_data(replace(voc, data=named), context).annotations.class_names == ["wheel", "door"]
     (Path(data.folder) / "more.txt").write_text("roof\nwheel\ndoor\n")
     filed = replace(data, class_file="more.txt")
-    assert build_train_data(replace(voc, data=filed), world).annotations.class_names == ["roof", "wheel", "door"]
+    assert build_train_data(replace(voc, data=filed), context).annotations.class_names == ["roof", "wheel", "door"]
 
 
 def test_what_voc_options_refuse(voc: DetectionConfig) -> None:
@@ -157,36 +157,36 @@ def test_the_canvas_of_a_usual_picture(
     assert canvas_size(replace(coco.data, val_transforms=(resize,), input_size=input_size)) == canvas
 
 
-def test_groups_of_similar_shape(coco: DetectionConfig, world: World) -> None:
+def test_groups_of_similar_shape(coco: DetectionConfig, context: DistributedContext) -> None:
     """Asked for by number."""
-    for number, kind in ((None, ShareOfEpoch), (0, GroupedShareOfEpoch), (3, GroupedShareOfEpoch)):
-        train = build_train_data(replace(coco, data=replace(coco.data, group_by_aspect=number)), world).train
+    for number, kind in ((None, EpochBatchSampler), (0, GroupedEpochBatchSampler), (3, GroupedEpochBatchSampler)):
+        train = build_train_data(replace(coco, data=replace(coco.data, group_by_aspect=number)), context).train
         assert isinstance(train, DetectionTrainLoader)
         assert type(train.share) is kind
 
 
-def test_the_validation_split_alone(coco: DetectionConfig, voc: DetectionConfig, world: World) -> None:
+def test_the_validation_split_alone(coco: DetectionConfig, voc: DetectionConfig, context: DistributedContext) -> None:
     """Testing needs nothing of the training split: it is not there."""
     (Path(coco.data.folder) / "annotations" / "instances_train2017.json").unlink()
     (Path(voc.data.folder) / "Own" / "ImageSets" / "Main" / "train.txt").unlink()
     for row, num_images in ((coco, 2), (voc, 1)):
-        data = build_eval_data(row.data, batch_size=3, num_workers=0, world=world)
+        data = build_eval_data(row.data, batch_size=3, num_workers=0, context=context)
         assert (data.loader.num_images, data.loader.batch_size) == (num_images, 3)
         assert data.annotations.num_images == num_images
 
 
 def test_each_process_has_its_share(coco: DetectionConfig) -> None:
     """Of a global batch of 2 over two processes each trains on one image and evaluates on the other, or on the same."""
-    worlds = [World(rank=rank, size=2, device=torch.device("cpu")) for rank in range(2)]
-    found = [build_train_data(coco, world) for world in worlds]
+    worlds = [DistributedContext(rank=rank, size=2, device=torch.device("cpu")) for rank in range(2)]
+    found = [build_train_data(coco, context) for context in worlds]
     for batches in ([list(data.train.epoch(0)) for data in found], [list(data.val) for data in found]):
         assert sorted(batch.image_ids.tolist() for (batch,) in batches) == [[2], [7]]
     assert [data.val.batch_size for data in found] == [1, 1]
 
 
-def test_accumulation_makes_smaller_evaluation_batches(coco: DetectionConfig, world: World) -> None:
+def test_accumulation_makes_smaller_evaluation_batches(coco: DetectionConfig, context: DistributedContext) -> None:
     """A training batch is cut by the recipe; evaluation's is what one forward pass of training sees."""
-    data = build_train_data(replace(coco, accumulation_steps=2), world)
+    data = build_train_data(replace(coco, accumulation_steps=2), context)
     assert [len(batch.images) for batch in data.train.epoch(0)] == [2]
     assert [len(batch.images) for batch in data.val] == [1, 1]
 
@@ -199,15 +199,15 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     return [(record.levelno, record.getMessage()) for record in caplog.records if record.name == detection.__name__]
 
 
-def test_the_log(coco: DetectionConfig, world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """A line for each split: how much there is, and how much was left out."""
-    build_train_data(coco, world)
+def test_the_log(coco: DetectionConfig, context: DistributedContext, caplog: pytest.LogCaptureFixture) -> None:
+    """A line for each split: how much there is, and how much was skipped."""
+    build_train_data(coco, context)
     where = f"{coco.data.folder}/annotations/instances"
     assert messages(caplog) == [
         (
             logging.INFO,
             "training: 2 images, 3 boxes (1 of them ignored), 2 classes (dog, cat) from "
-            f"{where}_train2017.json; left out: boxes without area: 1",
+            f"{where}_train2017.json; skipped: boxes without area: 1",
         ),
         (
             logging.INFO,
@@ -216,9 +216,11 @@ def test_the_log(coco: DetectionConfig, world: World, caplog: pytest.LogCaptureF
     ]
 
 
-def test_classes_that_are_never_seen(voc: DetectionConfig, world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_classes_that_are_never_seen(
+    voc: DetectionConfig, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
     """The only door is a difficult one, to be ignored: a warning names it."""
-    build_train_data(voc, world)
+    build_train_data(voc, context)
     warnings = [text for level, text in messages(caplog) if level == logging.WARNING]
     assert warnings == [
         f"{voc.data.folder} holds no training object of 1 of 2 classes (door): they will not be learnt."
@@ -227,20 +229,20 @@ def test_classes_that_are_never_seen(voc: DetectionConfig, world: World, caplog:
 
 def test_other_processes_log_nothing(voc: DetectionConfig, caplog: pytest.LogCaptureFixture) -> None:
     """The main one has said it."""
-    build_train_data(voc, World(rank=1, size=2, device=torch.device("cpu")))
+    build_train_data(voc, DistributedContext(rank=1, size=2, device=torch.device("cpu")))
     assert messages(caplog) == []
 
 
 # ---- what is refused ---------------------------------------------------------------------------------------------
 
 
-def test_another_number_of_classes(coco: DetectionConfig, world: World) -> None:
+def test_another_number_of_classes(coco: DetectionConfig, context: DistributedContext) -> None:
     """Both numbers; the right one passes."""
-    build_train_data(replace(coco, num_classes=2), world)
+    build_train_data(replace(coco, num_classes=2), context)
     with pytest.raises(
         DataError, match=r"^num_classes=80, and .*/instances_train2017\.json has 2 classes \(dog, cat\)\.$"
     ):
-        build_train_data(replace(coco, num_classes=80), world)
+        build_train_data(replace(coco, num_classes=80), context)
 
 
 @pytest.mark.parametrize(
@@ -252,46 +254,48 @@ def test_another_number_of_classes(coco: DetectionConfig, world: World) -> None:
     ],
 )
 def test_different_classes_in_train_and_val(
-    coco: DetectionConfig, world: World, categories: list[dict[str, Any]], difference: str
+    coco: DetectionConfig, context: DistributedContext, categories: list[dict[str, Any]], difference: str
 ) -> None:
     """Labels are ranks of ids: the same names in another order would be learnt as one thing and judged as another."""
     write_coco(Path(coco.data.folder), coco_content((), categories=categories), "val2017")
     message = rf"_train2017\.json has 2 classes .* and .*_val2017\.json .* and differ in {difference}\.$"
     with pytest.raises(DataError, match=message):
-        build_train_data(coco, world)
+        build_train_data(coco, context)
 
 
-@pytest.mark.parametrize(("boxes", "left_out"), [(BOXES[1:3], "boxes without area: 1"), ((), "nothing")])
-def test_nothing_to_learn(coco: DetectionConfig, world: World, boxes: Sequence[Sequence[float]], left_out: str) -> None:
+@pytest.mark.parametrize(("boxes", "skipped"), [(BOXES[1:3], "boxes without area: 1"), ((), "nothing")])
+def test_nothing_to_learn(
+    coco: DetectionConfig, context: DistributedContext, boxes: Sequence[Sequence[float]], skipped: str
+) -> None:
     """Crowds and boxes without area are no objects; a detector may look at such a split, but not choose by it."""
     write_coco(Path(coco.data.folder), coco_content(boxes), "train2017")
     with pytest.raises(
-        DataError, match=rf"_train2017\.json holds no object to learn: 2 images, .*left out: {left_out}\.$"
+        DataError, match=rf"_train2017\.json holds no object to learn: 2 images, .*skipped: {skipped}\.$"
     ):
-        build_train_data(coco, world)
+        build_train_data(coco, context)
     swapped = replace(coco.data, train_splits=("val2017",), val_splits=("train2017",))
     with pytest.raises(DataError, match=r"_train2017\.json holds no object to find: 2 images"):
-        build_train_data(replace(coco, data=swapped), world)
-    assert build_eval_data(swapped, batch_size=1, num_workers=0, world=world).loader.num_images == 2
+        build_train_data(replace(coco, data=swapped), context)
+    assert build_eval_data(swapped, batch_size=1, num_workers=0, context=context).loader.num_images == 2
 
 
-def test_transforms_are_checked_before_anything_is_read(coco: DetectionConfig, world: World) -> None:
+def test_transforms_are_checked_before_anything_is_read(coco: DetectionConfig, context: DistributedContext) -> None:
     """With the name of the setting, and without a data set."""
     data = replace(coco.data, folder="/nowhere")
     with pytest.raises(DataError, match=r"^data\.train_transforms=\[\] must hold one resize"):
-        build_train_data(replace(coco, data=replace(data, train_transforms=())), world)
+        build_train_data(replace(coco, data=replace(data, train_transforms=())), context)
     random = replace(data, val_transforms=(Call(RandomHorizontalFlip), Call(SquareResize, size=8)))
     message = r"^data\.val_transforms holds RandomHorizontalFlip\(probability=0\.5\), which is random"
     with pytest.raises(DataError, match=message):
-        build_train_data(replace(coco, data=random), world)
+        build_train_data(replace(coco, data=random), context)
     with pytest.raises(DataError, match=message):
-        build_eval_data(random, batch_size=1, num_workers=0, world=world)
+        build_eval_data(random, batch_size=1, num_workers=0, context=context)
 
 
-def test_a_missing_data_set(coco: DetectionConfig, world: World) -> None:
+def test_a_missing_data_set(coco: DetectionConfig, context: DistributedContext) -> None:
     """The file that was looked for."""
     with pytest.raises(DataError, match=r"/nowhere/annotations/instances_train2017\.json"):
-        build_train_data(replace(coco, data=replace(coco.data, folder="/nowhere")), world)
+        build_train_data(replace(coco, data=replace(coco.data, folder="/nowhere")), context)
 
 
 # ---- download ----------------------------------------------------------------------------------------------------
@@ -315,13 +319,13 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def test_download_is_asked_for_the_splits(
-    coco: DetectionConfig, voc: DetectionConfig, world: World, downloads: Calls
+    coco: DetectionConfig, voc: DetectionConfig, context: DistributedContext, downloads: Calls
 ) -> None:
     """Only where the config says so: all of the splits for training, those of evaluation for testing."""
-    build_train_data(coco, world)
+    build_train_data(coco, context)
     assert downloads == []
-    build_train_data(replace(coco, data=replace(coco.data, download=True)), world)
-    build_eval_data(replace(voc.data, download=True), batch_size=1, num_workers=0, world=world)
+    build_train_data(replace(coco, data=replace(coco.data, download=True)), context)
+    build_eval_data(replace(voc.data, download=True), batch_size=1, num_workers=0, context=context)
     assert downloads == [
         ("coco", Path(coco.data.folder), ("train2017", "val2017")),
         ("voc", Path(voc.data.folder), ("Own/val",)),
@@ -333,10 +337,10 @@ def test_the_main_process_alone_downloads(
 ) -> None:
     """The others wait, before they read."""
     waited: list[int] = []
-    monkeypatch.setattr(World, "barrier", lambda world: waited.append(world.rank))
+    monkeypatch.setattr(DistributedContext, "barrier", lambda context: waited.append(context.rank))
     for rank in (1, 0):
-        world = World(rank=rank, size=2, device=torch.device("cpu"))
-        build_train_data(replace(coco, data=replace(coco.data, download=True)), world)
+        context = DistributedContext(rank=rank, size=2, device=torch.device("cpu"))
+        build_train_data(replace(coco, data=replace(coco.data, download=True)), context)
     assert waited == [1, 0]
     assert len(downloads) == 1
 
@@ -353,7 +357,7 @@ def test_the_main_process_alone_downloads(
 )
 def test_the_small_real_sets(
     real_data: Path,
-    world: World,
+    context: DistributedContext,
     kind: type[DetectionData],
     folder: str,
     splits: tuple[str, str],
@@ -364,7 +368,7 @@ def test_the_small_real_sets(
         pytest.skip(f"no {real_data / folder}")
     names = {"class_names": ("RBC", "WBC", "Platelets")} if kind is VocData else {}
     config = config_of(kind, real_data / folder, splits[:1], splits[1:], **names)
-    data = build_train_data(replace(config, batch_size=8), world)
+    data = build_train_data(replace(config, batch_size=8), context)
     assert (data.annotations.num_images, data.val.num_images, len(data.annotations.class_names)) == numbers
     num_boxes = 0
     for batch in data.val:

@@ -18,11 +18,11 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError, DetectionBatch
 from public.datasets.decoding import UnreadableImage, decode_annotated
 from public.datasets.detection_loaders import (
+    CanvasBatchSampler,
     DetectionDataset,
     DetectionEvalLoader,
     DetectionTrainLoader,
     LoadedImage,
-    ShareOfCanvases,
     aspect_groups,
     checked_transforms,
     collate,
@@ -71,7 +71,7 @@ def write_split(folder: Path, sizes: list[tuple[int, int]], objects: tuple[int, 
         class_names=[f"class {label}" for label in range(5)],
         category_ids=[3, 5, 7, 9, 11],
         source=folder / "instances.json",
-        left_out={},
+        skipped={},
     )
 
 
@@ -105,7 +105,7 @@ def all_same(a: list[DetectionBatch], b: list[DetectionBatch]) -> bool:
 
 
 def rows(batches: list[DetectionBatch]) -> list[tuple[Any, ...]]:
-    """Each image with its own objects alone and everything else, comparable whatever its neighbours were."""
+    """Each image with its own objects alone and everything else, comparable whatever its neighbors were."""
     return [
         (image_id, image.tolist(), boxes[labels != PADDING].tolist(), labels[labels != PADDING].tolist(), *more)
         for images, box_rows, label_rows, *others, ids in (
@@ -254,7 +254,7 @@ def test_a_square_turn_that_fits_neither_way(tmp_path: Path) -> None:
 
 
 def image_of(height: int, width: int, num_objects: int, content: tuple[int, int] | None = None) -> LoadedImage:
-    """A canvas of one colour with objects of class 4."""
+    """A canvas of one color with objects of class 4."""
     sample = DetectionSample(
         np.full((height, width, 3), 200, np.uint8),
         np.full((num_objects, 4), 2.5, np.float32),
@@ -465,7 +465,7 @@ def test_a_grouped_loader(shapes: DetectionAnnotations) -> None:
 
 
 def test_a_grouped_epoch_depends_on_nothing_else(shapes: DetectionAnnotations) -> None:
-    """The shares of two processes make up the global batch; it goes on from any step; epochs differ."""
+    """The shares of two processes make up the global batch; it resumes from any step; epochs differ."""
     dataset = DetectionDataset(shapes, AUGMENTED, seed=0)
     build = partial(DetectionTrainLoader, dataset, batch_size=4, num_workers=0, group_by_aspect=0)
     whole = list(build().epoch(1))
@@ -507,7 +507,7 @@ def test_evaluation_covers_every_image_once(split: DetectionAnnotations, num_pro
 def test_batches_of_one_canvas_size(num_processes: int, batch_size: int) -> None:
     """In the order in which they are full, then what is left, dealt out whole: by hand for batches of two."""
     canvases = np.array([[32, 64], [64, 64], [64, 32], [32, 64], [64, 64], [32, 64]])
-    shares = [ShareOfCanvases(canvases, batch_size, rank, num_processes) for rank in range(num_processes)]
+    shares = [CanvasBatchSampler(canvases, batch_size, rank, num_processes) for rank in range(num_processes)]
     dealt = [[[index for _, index in batch] for batch in share] for share in shares]
     assert [len(share) for share in shares] == [len(batches) for batches in dealt]
     assert {share.common_batches for share in shares} == {min(map(len, dealt))}

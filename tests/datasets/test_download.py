@@ -214,7 +214,7 @@ def test_a_run_that_was_killed_is_taken_up(tmp_path: Path, server: Server) -> No
 def test_a_stop_between_two_moves_leaves_no_split(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """VOC's lists of images are moved last: wherever it stops before, the next call goes on."""
+    """VOC's lists of images are moved last: wherever it stops before, the next call resumes."""
     moves: list[str] = []
     move = archives._move
 
@@ -305,7 +305,7 @@ def test_an_archive_that_is_none(
 
 
 def test_another_layout_inside(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mirror's archive without the folder that is wanted, accepted by its checksum: the folder is named."""
+    """A mirror's archive without the folder that is expected, accepted by its checksum: the folder is named."""
     path = server.folder / "zips" / "val2017.zip"
     write_archive(path, {"pictures/0.jpg": "0"})
     md5 = hashlib.md5(path.read_bytes()).hexdigest()

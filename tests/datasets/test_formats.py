@@ -27,7 +27,7 @@ from public.datasets.voc import VocData
 from public.evaluation.detection import check_metrics, evaluator_of
 from public.evaluation.report import write_report
 from public.optim.options import ConstantOptions, SGDOptions
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.transforms.detection import SquareResize
 from tests.datasets.lines_format import LINES, LinesData
 from tests.datasets.written import coco_content, voc_object, write_coco, write_image, write_voc
@@ -72,17 +72,17 @@ def found_in(annotations: DetectionAnnotations) -> Predictions:
     )
 
 
-def test_a_third_format_trains(lines: DetectionConfig, world: World) -> None:
+def test_a_third_format_trains(lines: DetectionConfig, context: DistributedContext) -> None:
     """Its boxes and classes arrive in both loaders."""
-    data = build_train_data(lines, world)
+    data = build_train_data(lines, context)
     assert (data.num_images, data.class_names, data.category_ids) == (2, ["cat", "dog"], [1, 2])
     (batch,) = data.train.epoch(0)
     assert sorted(labels.tolist() for labels in batch.labels) == [[1, -1], [1, 0]]
-    (batch,) = build_eval_data(lines.data, batch_size=1, num_workers=0, world=world).loader
+    (batch,) = build_eval_data(lines.data, batch_size=1, num_workers=0, context=context).loader
     assert batch.boxes.tolist() == [[[4, 5, 24, 25], [0, 0, 9, 9]]]
 
 
-def test_a_third_format_is_checked(lines: DetectionConfig, world: World) -> None:
+def test_a_third_format_is_checked(lines: DetectionConfig, context: DistributedContext) -> None:
     """Sound, then with a line cut short and an image that is gone: in the words of its own reader."""
     assert [report.problems for report in check(lines)] == [[], []]
     folder = Path(lines.data.folder)
@@ -92,18 +92,18 @@ def test_a_third_format_is_checked(lines: DetectionConfig, world: World) -> None
     kinds = [[problem.kind for problem in report.problems] for report in check(lines)]
     assert kinds == [[Kind.UNREADABLE_ANNOTATION], [Kind.MISSING_IMAGE]]
     with pytest.raises(DataError, match="needs 8 entries"):
-        build_train_data(lines, world)
+        build_train_data(lines, context)
     (folder / "val.txt").unlink()
     assert [report.content for report in check(lines)][1] == "cannot be read"
 
 
 @pytest.mark.parametrize(("metrics", "expected"), [(None, "mAP50"), ("coco", "AP50")])
 def test_a_third_format_is_evaluated(
-    lines: DetectionConfig, world: World, tmp_path: Path, metrics: str | None, expected: str
+    lines: DetectionConfig, context: DistributedContext, tmp_path: Path, metrics: str | None, expected: str
 ) -> None:
     """By the rules that it states, or by COCO's without a file of COCO's; detections are written as it writes them."""
     data = replace(lines.data, metrics=metrics)
-    annotations = build_eval_data(data, batch_size=1, num_workers=0, world=world).annotations
+    annotations = build_eval_data(data, batch_size=1, num_workers=0, context=context).annotations
     evaluator = evaluator_of(data.rules)(annotations)
     result = evaluator.evaluate(found_in(annotations))
     assert result.metrics[expected] == pytest.approx(0.5)
@@ -123,12 +123,12 @@ def test_a_third_format_has_the_metrics_of_its_rules(lines: DetectionConfig) -> 
     check_metrics(replace(lines, best_metric="AP", data=replace(lines.data, metrics="coco")))
 
 
-def test_a_third_format_need_not_be_published(lines: DetectionConfig, world: World) -> None:
+def test_a_third_format_need_not_be_published(lines: DetectionConfig, context: DistributedContext) -> None:
     """Asking for it is one sentence, and options of no format at all are another."""
     with pytest.raises(
         DataError, match=r"^data\.download=True: nothing is published in the format lines\. Put the spl"
     ):
-        build_train_data(replace(lines, data=replace(lines.data, download=True)), world)
+        build_train_data(replace(lines, data=replace(lines.data, download=True)), context)
     with pytest.raises(ValueError, match=r"^DetectionData is of no format in public/datasets/formats\.py\.$"):
         format_of(DetectionData(folder="x", input_size=40, **SPLITS))  # pyright: ignore[reportArgumentType]
     with pytest.raises(

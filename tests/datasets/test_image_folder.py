@@ -110,7 +110,7 @@ def decoded(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def largest_difference(a: Tensor, b: Tensor) -> int:
-    """In grey levels, of two pictures of one shape."""
+    """In gray levels, of two pictures of one shape."""
     assert a.shape == b.shape
     assert a.dtype == b.dtype == torch.uint8
     return int((a.int() - b.int()).abs().max())
@@ -133,7 +133,7 @@ WRITERS: dict[str, tuple[str, Callable[[Image.Image], Image.Image], dict[str, An
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_both_decoders_give_the_picture(tmp_path: Path, name: str) -> None:
-    """Every format comes back as RGB within its own losses, and the decoders agree within one grey level."""
+    """Every format comes back as RGB within its own losses, and the decoders agree within one gray level."""
     file, convert, options, loss = WRITERS[name]
     convert(scene()).save(tmp_path / file, **options)
     by_opencv, by_pil = decoded(tmp_path / file)
@@ -142,7 +142,7 @@ def test_both_decoders_give_the_picture(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["x.jpg", "x.png"])
-def test_greyscale_becomes_three_equal_channels(tmp_path: Path, file: str) -> None:
+def test_grayscale_becomes_three_equal_channels(tmp_path: Path, file: str) -> None:
     """As torchvision's ImageFolder gives it."""
     scene().convert("L").save(tmp_path / file)
     by_opencv, by_pil = decoded(tmp_path / file)
@@ -152,8 +152,8 @@ def test_greyscale_becomes_three_equal_channels(tmp_path: Path, file: str) -> No
     assert torch.equal(by_opencv, by_pil)
 
 
-def test_a_palette_with_a_transparent_colour(tmp_path: Path) -> None:
-    """The transparent colour is shown as itself, as PIL's conversion to RGB does it."""
+def test_a_palette_with_a_transparent_color(tmp_path: Path) -> None:
+    """The transparent color is shown as itself, as PIL's conversion to RGB does it."""
     image = scene().quantize(16)
     image.save(tmp_path / "x.png", transparency=0)
     by_opencv, by_pil = decoded(tmp_path / "x.png")
@@ -163,10 +163,10 @@ def test_a_palette_with_a_transparent_colour(tmp_path: Path) -> None:
 
 def test_sixteen_bit_png(tmp_path: Path) -> None:
     """Values 257 k are k in 8 bits; the batch's type stays uint8."""
-    grey = np.array(scene())[..., 0]
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "x.png")
+    gray = np.array(scene())[..., 0]
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "x.png")
     by_opencv = decode_opencv((tmp_path / "x.png").read_bytes())
-    assert largest_difference(by_opencv, torch.from_numpy(grey).expand(3, -1, -1)) == 0
+    assert largest_difference(by_opencv, torch.from_numpy(gray).expand(3, -1, -1)) == 0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -198,7 +198,7 @@ def test_opencv_gives_the_memory_of_the_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("decoder", ["opencv", "pil"])
-def test_a_sample_is_transformed_and_labelled(image_folder: Path, decoder: str) -> None:
+def test_a_sample_is_transformed_and_labeled(image_folder: Path, decoder: str) -> None:
     """Resized to 6x6 and cut to 4x4: uint8, with the class of its folder."""
     transforms = (v2.Resize((6, 6)), v2.CenterCrop(4))
     dataset = ImageFolderDataset(list_images(image_folder, "val"), transforms, decoder=decoder, seed=0)
@@ -265,7 +265,7 @@ def test_an_unreadable_image_is_reported_not_raised(tmp_path: Path, kind: str, d
 
 
 def test_a_photo_with_the_real_protocol(real_data: Path) -> None:
-    """1000 classes in ImageNet's order, and both decoders on a greyscale photo among them."""
+    """1000 classes in ImageNet's order, and both decoders on a grayscale photo among them."""
     root = real_data / "imagenet_like"
     if not root.is_dir():
         pytest.skip(f"no {root}")
@@ -279,7 +279,7 @@ def test_a_photo_with_the_real_protocol(real_data: Path) -> None:
 
 
 def test_sixteen_bit_png_by_both_decoders(tmp_path: Path) -> None:
-    """All 256 grey levels as 257 k: PIL's own conversion gives 255 for every one of them but 0."""
+    """All 256 gray levels as 257 k: PIL's own conversion gives 255 for every one of them but 0."""
     Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257).save(tmp_path / "x.png")
     by_pil = F.pil_to_tensor(decode_pil((tmp_path / "x.png").read_bytes()))
     assert torch.equal(by_pil, decode_opencv((tmp_path / "x.png").read_bytes()))
@@ -287,7 +287,7 @@ def test_sixteen_bit_png_by_both_decoders(tmp_path: Path) -> None:
 
 
 def test_a_palette_with_several_transparencies(tmp_path: Path) -> None:
-    """The colours are kept, and no warning is printed."""
+    """The colors are kept, and no warning is printed."""
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).quantize(16).save(tmp_path / "x.png", transparency=bytes([0, 128] + [255] * 14))
     assert torch.equal(

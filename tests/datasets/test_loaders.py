@@ -17,10 +17,10 @@ from public.datasets.batches import ClassificationBatch, DataError, steps_per_ep
 from public.datasets.decoding import UnreadableImage
 from public.datasets.image_folder import ImageFolderDataset, list_images
 from public.datasets.loaders import (
+    EpochBatchSampler,
     ImageFolderEvalLoader,
     ImageFolderTrainLoader,
-    ShareOfEpoch,
-    ShareOfSplit,
+    SplitBatchSampler,
     collate,
 )
 from public.runtime.seeding import epoch_order
@@ -64,7 +64,7 @@ def test_steps_per_epoch() -> None:
 def test_shares_of_an_epoch_make_up_the_global_batch(num_processes: int) -> None:
     """Ranks side by side are one process's batches: images of step s are order[8 s : 8 s + 8]."""
     order = epoch_order(7, 3, 30).tolist()
-    shares = [ShareOfEpoch(30, 8, 7, rank, num_processes) for rank in range(num_processes)]
+    shares = [EpochBatchSampler(30, 8, 7, rank, num_processes) for rank in range(num_processes)]
     for share in shares:
         share.epoch = 3
     steps = list(zip(*shares, strict=True))
@@ -96,7 +96,7 @@ def test_repeated_augmentation(train_loader: Callable[..., ImageFolderTrainLoade
 
 def test_a_share_goes_on_at_a_step() -> None:
     """From step 2 of 3 on there is one left; from step 3 on none."""
-    share = ShareOfEpoch(30, 8, 0, 0, 2)
+    share = EpochBatchSampler(30, 8, 0, 0, 2)
     whole = list(share)
     for first_step in (0, 1, 2, 3):
         share.first_step = first_step
@@ -108,7 +108,7 @@ def test_a_share_goes_on_at_a_step() -> None:
 @pytest.mark.parametrize("num_images", [1, 7, 12, 13])
 def test_shares_of_a_split_cover_it_once(num_images: int, num_processes: int) -> None:
     """Every index exactly once over all processes, sizes within one of each other, also where nothing divides."""
-    shares = [ShareOfSplit(num_images, 3, rank, num_processes) for rank in range(num_processes)]
+    shares = [SplitBatchSampler(num_images, 3, rank, num_processes) for rank in range(num_processes)]
     indices = [[index for batch in share for _, index in batch] for share in shares]
     assert sorted(chain(*indices)) == list(range(num_images))
     assert max(map(len, indices)) - min(map(len, indices)) <= 1

@@ -1,4 +1,4 @@
-"""Packing folders: what is stored, going on after a kill, and one clear sentence for whatever cannot be packed."""
+"""Packing folders: what is stored, resuming after a kill, and one clear sentence for whatever cannot be packed."""
 
 import io
 import os
@@ -106,8 +106,8 @@ def test_shrinking(size: tuple[int, int], shrunk: tuple[int, int]) -> None:
     small = encoded(original, Shrinking(12, 95))
     with Image.open(io.BytesIO(small)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", shrunk)
-    referee = F.resize(F.pil_to_tensor(decode_pil(original)), [12], antialias=True)
-    difference = (decode_opencv(small).int() - referee.int()).abs()
+    reference = F.resize(F.pil_to_tensor(decode_pil(original)), [12], antialias=True)
+    difference = (decode_opencv(small).int() - reference.int()).abs()
     assert difference.max() <= 12
     assert difference.float().mean() < 2
 
@@ -128,15 +128,15 @@ def test_photos_are_turned_upright_before_they_are_shrunk(orientation: int) -> N
     with Image.open(io.BytesIO(small)) as image:
         assert image.getexif().get(0x0112) is None
         assert image.size == ((16, 12) if orientation < 5 else (12, 16))
-    referee = F.resize(F.pil_to_tensor(decode_pil(original)), [12], antialias=True)
-    assert (decode_opencv(small).int() - referee.int()).abs().float().mean() < 2
+    reference = F.resize(F.pil_to_tensor(decode_pil(original)), [12], antialias=True)
+    assert (decode_opencv(small).int() - reference.int()).abs().float().mean() < 2
 
 
 @pytest.mark.parametrize(("options", "quality"), [((), 90), (("--quality", "40"), 40)])
 def test_quality(
     pack_val: Callable[..., int], image_folder: Path, target: Path, options: tuple[str, ...], quality: int
 ) -> None:
-    """The JPEG's own quantisation tables are those of the quality that was asked for, 90 by default."""
+    """The JPEG's own quantization tables are those of the quality that was asked for, 90 by default."""
     assert pack_val("--shorter-side", "8", *options) == 0
     reference = io.BytesIO()
     Image.new("RGB", (8, 8)).save(reference, "JPEG", quality=quality)
@@ -147,7 +147,7 @@ def test_quality(
     assert PackedImages(target).shrinking == Shrinking(8, quality)
 
 
-# ---- going on ----------------------------------------------------------------------------------------------------
+# ---- resuming ----------------------------------------------------------------------------------------------------
 
 KILLED = """
 import os, signal, sys
@@ -247,13 +247,13 @@ def test_the_source_changes_between_two_runs(
 def test_another_shrinking(
     pack_val: Callable[..., int], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither goes on with a conversion of other settings, nor passes for a finished one."""
+    """Neither resumes a conversion of other settings, nor passes for a finished one."""
     broken(image_folder, "val/bird/0.png")
     assert pack_val("--shorter-side", "8") == 1
     capsys.readouterr()
     assert pack_val("--shorter-side", "8", "--quality", "80") == 1
     assert last_error(capsys) == (
-        f"error: {target}.partial was begun with --shorter-side 8 --quality 90, and is to go on with --shorter-side 8 "
+        f"error: {target}.partial was begun with --shorter-side 8 --quality 90, and is to resume with --shorter-side 8 "
         "--quality 80: give the same options, or remove it to start over.\n"
     )
     (image_folder / "val/bird/0.png").write_bytes(photo(12, 10))
@@ -288,7 +288,7 @@ def test_a_full_disk(
     small_disk: Callable[[int], AbstractContextManager[None]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One sentence, whether the first write fails or a later one; with room the same command goes on."""
+    """One sentence, whether the first write fails or a later one; with room the same command resumes."""
     pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
     for number in range(4):
         Image.fromarray(pixels).save(image_folder / f"val/cat/{number}.png")  # 30 kB each
@@ -309,7 +309,7 @@ def test_ctrl_c(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The exit code that a shell gives it, one line, and the same command goes on."""
+    """The exit code that a shell gives it, one line, and the same command resumes."""
 
     def interrupted(content: bytes, shrinking: Shrinking | None) -> bytes:
         raise KeyboardInterrupt
@@ -317,7 +317,7 @@ def test_ctrl_c(
     with monkeypatch.context() as patched:
         patched.setattr(packing, "encoded", interrupted)
         assert pack_val() == 130
-    assert last_error(capsys).endswith("stopped; the same command goes on from here\n")
+    assert last_error(capsys).endswith("stopped; the same command resumes from here\n")
     assert pack_val() == 0
     assert contents(target) == files_of(image_folder / "val")
 

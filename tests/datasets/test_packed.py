@@ -29,7 +29,7 @@ from public.datasets.packed import CONTENTS, SETTINGS, PackedImages, find_images
 from public.datasets.packing import pack_split
 from public.recipes import classification as recipe
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from tests.recipes import runs
 from tests.recipes.tiny_experiment import TINY
 
@@ -65,9 +65,9 @@ def refusal(read: Callable[[], object]) -> str:
     pytest.fail("nothing was refused")
 
 
-def whole_epochs(config: ClassificationConfig, folder: Path, world: World) -> list[ClassificationBatch]:
+def whole_epochs(config: ClassificationConfig, folder: Path, context: DistributedContext) -> list[ClassificationBatch]:
     """Two epochs of training batches and one evaluation."""
-    data = build_train_data(replace(config, data=replace(config.data, folder=str(folder))), world)
+    data = build_train_data(replace(config, data=replace(config.data, folder=str(folder))), context)
     return [batch for epoch in (0, 1) for batch in data.train.epoch(epoch)] + list(data.val)
 
 
@@ -116,16 +116,16 @@ def test_samples_are_bit_identical(image_folder: Path, packed_folder: Path, deco
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_are_bit_identical(
-    config: ClassificationConfig, image_folder: Path, packed_folder: Path, world: World, num_workers: int
+    config: ClassificationConfig, image_folder: Path, packed_folder: Path, context: DistributedContext, num_workers: int
 ) -> None:
     """The data set is chosen by the path alone."""
     data = ImageFolderData(folder="", input_size=8, train_transforms=AUGMENTED)
     runtime = replace(config.runtime, num_workers=num_workers)
     config = replace(config, data=data, batch_size=4, runtime=runtime)
     # The evaluation's images have one size, so that they stack without a transform.
-    ours, referee = (whole_epochs(config, root, world) for root in (packed_folder, image_folder))
-    assert len(ours) == len(referee) == 2 * 2 + 2
-    for a, b in zip(ours, referee, strict=True):
+    ours, reference = (whole_epochs(config, root, context) for root in (packed_folder, image_folder))
+    assert len(ours) == len(reference) == 2 * 2 + 2
+    for a, b in zip(ours, reference, strict=True):
         assert torch.equal(a.images, b.images)
         assert torch.equal(a.labels, b.labels)
 
@@ -200,7 +200,7 @@ def test_a_damaged_record_is_named(image_folder: Path, packed_folder: Path, num_
     assert refusal(lambda: list(loader)) == (
         f"the image cat/2.png in {path} cannot be decoded: the record's checksum is wrong: the file was damaged after "
         "it was written. Copy that file again, or pack it again (python -m public.datasets.pack); the same command "
-        "then goes on from the last checkpoint."
+        "then resumes from the last checkpoint."
     )
 
 
@@ -286,7 +286,7 @@ def test_a_file_that_is_no_packed_data_set(packed_folder: Path, spoil: Callable[
 
 
 def test_both_forms_at_once(
-    config: ClassificationConfig, image_folder: Path, packed_folder: Path, world: World
+    config: ClassificationConfig, image_folder: Path, packed_folder: Path, context: DistributedContext
 ) -> None:
     """Which one is meant cannot be known; one split of each form is clear."""
     (packed_folder / "val.lmdb").rename(image_folder / "val.lmdb")
@@ -295,9 +295,9 @@ def test_both_forms_at_once(
     (image_folder / "val").rename(image_folder / "elsewhere")
     data = ImageFolderData(folder=str(image_folder), input_size=8, train_transforms=AUGMENTED)
     config = replace(config, data=data, batch_size=4, runtime=replace(config.runtime, num_workers=0))
-    found = build_train_data(config, world)
+    found = build_train_data(config, context)
     assert (found.num_images, found.val.num_images) == (11, 7)
-    assert build_eval_data(data, batch_size=4, num_workers=0, world=world).class_names == ["bird", "cat"]
+    assert build_eval_data(data, batch_size=4, num_workers=0, context=context).class_names == ["bird", "cat"]
 
 
 def test_neither_form(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_coco_masks_decode_to_their_area_and_box(root: Path, capsys: pytest.Capt
         if one["iscrowd"]:
             assert (x, y, width, height, area) == (0, 0, 0, 0, 0)
         else:
-            assert np.abs([x, y, x + width, y + height]).max() < 2.5  # a thin tip may miss all pixel centres
+            assert np.abs([x, y, x + width, y + height]).max() < 2.5  # a thin tip may miss all pixel centers
             assert abs(area) <= one["bbox"][2] + one["bbox"][3]
     capsys.readouterr()  # pycocotools prints
 
@@ -458,8 +458,8 @@ def test_objects_stand_out_from_the_background() -> None:
     for seed in range(40):
         scene = Scene(rng(seed), 60, 60)
         scene.add(upright_square(30, 30), min_visible=1)
-        grey = cv2.cvtColor(scene.render(), cv2.COLOR_BGR2GRAY).astype(float)
-        contrasts.append(abs(grey[20:40, 20:40].mean() - grey[12:48, 12:48][:, :6].mean()))
+        gray = cv2.cvtColor(scene.render(), cv2.COLOR_BGR2GRAY).astype(float)
+        contrasts.append(abs(gray[20:40, 20:40].mean() - gray[12:48, 12:48][:, :6].mean()))
     assert min(contrasts) > 40
 
 

@@ -26,7 +26,7 @@ def test_pixels_from_one_to_continuous(tmp_path: Path) -> None:
     assert (found.image_ids.tolist(), found.sizes.tolist()) == ([0, 1], [[30, 40], [30, 40]])
     assert (found.class_names, found.category_ids, found.source) == (PETS, [1, 2], tmp_path)
     assert (found.boxes.dtype, found.labels.dtype, found.ignored.dtype) == (np.float32, np.int64, bool)
-    assert found.left_out == {}
+    assert found.skipped == {}
 
 
 def test_difficult_objects_are_ignored(tmp_path: Path) -> None:
@@ -38,13 +38,13 @@ def test_difficult_objects_are_ignored(tmp_path: Path) -> None:
     assert found.of(0)[1].tolist() == [-2, 1, 1, 1]
 
 
-def test_boxes_are_clipped_or_left_out(tmp_path: Path) -> None:
-    """Counted from 0 by mistake: clipped. Clicks without a drag and boxes beyond the border: left out."""
+def test_boxes_are_clipped_or_skipped(tmp_path: Path) -> None:
+    """Counted from 0 by mistake: clipped. Clicks without a drag and boxes beyond the border: skipped."""
     boxes = [(0, 0, 10, 10), (35, 25, 41, 31), (5, 5, 5, 5), (5, 5, 5, 9), (9, 5, 5, 9), (41, 1, 50, 9), (-8, 1, 0, 9)]
     write_voc(tmp_path, {"x": "".join(voc_object("dog", *box) for box in boxes)})
     found = read_voc(tmp_path, ["Own/train"], PETS)
     assert found.boxes.tolist() == [[0, 0, 10, 10], [34, 24, 40, 30]]
-    assert found.left_out == {"boxes without area": 3, "boxes outside the image": 2}
+    assert found.skipped == {"boxes without area": 3, "boxes outside the image": 2}
 
 
 def test_parts_are_no_objects(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_real_blood_cells(real_data: Path, split: str, num_images: int, num_boxe
     root = real_data / "bccd/VOCdevkit"
     found = read_voc(root, [f"BCCD/{split}"], ["RBC", "WBC", "Platelets"])
     assert (found.num_images, found.num_boxes) == (num_images, num_boxes)
-    assert found.left_out == ({} if split == "test" else {"boxes without area": 1})
+    assert found.skipped == ({} if split == "test" else {"boxes without area": 1})
     assert set(map(tuple, found.sizes.tolist())) == {(480, 640)}
     assert found.boxes.min() == 0
     assert found.boxes.max(axis=0).tolist()[2:] == [640, 480]
@@ -103,7 +103,7 @@ def test_generated_sample(tmp_path: Path) -> None:
     names = voc_class_names(tmp_path, None)
     assert tuple(names) == SHAPES
     found = read_voc(tmp_path, ["VOC2007/trainval", "VOC2012/trainval"], names)
-    assert (found.num_images, found.left_out) == (8 + 16, {})
+    assert (found.num_images, found.skipped) == (8 + 16, {})
     assert (found.boxes == found.boxes.round()).all()
     assert 0 < found.ignored.sum() < found.num_boxes
 

@@ -16,7 +16,7 @@ from public.detectors.faster_rcnn.network import FasterRCNN
 from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.detectors.faster_rcnn.regions import Regions
 from public.geometry.labels import PADDING
-from tests.detectors.referee import HARD, Objects, batch_of, images_of, losses_of
+from tests.detectors.reference import HARD, Objects, batch_of, images_of, losses_of
 
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v2", "channels": 16, "head_channels": 32, "pool_size": 3}
 IOUS = (0.5, 0.6, 0.7)
@@ -73,14 +73,14 @@ def test_losses_against_a_plain_loop() -> None:
             logits, deltas = head(outputs.maps, Regions(boxes, torch.full((len(boxes),), image)))
             positive = matches >= 0
             assert 0 < positive.sum() < len(boxes)
-            wanted = BoxCoder(weights).encode_single(gt_boxes[matches[positive]].float(), boxes[positive])
-            box = functional.smooth_l1_loss(deltas[positive, 0], wanted, beta=1 / 9, reduction="sum") / len(boxes)
+            want = BoxCoder(weights).encode_single(gt_boxes[matches[positive]].float(), boxes[positive])
+            box = functional.smooth_l1_loss(deltas[positive, 0], want, beta=1 / 9, reduction="sum") / len(boxes)
             share = LOSS_WEIGHTS[number] / 2  # of two images
             expected[f"classification_{number + 1}"] += share * functional.cross_entropy(logits, labels)
             expected[f"box_{number + 1}"] += share * box
             boxes = clip_boxes_to_image(BoxCoder(weights).decode_single(deltas[:, 0].detach(), boxes), (64, 64))
-    for name, wanted in expected.items():
-        torch.testing.assert_close(losses[name], wanted, rtol=1e-4, atol=1e-6)
+    for name, want in expected.items():
+        torch.testing.assert_close(losses[name], want, rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()

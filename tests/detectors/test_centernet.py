@@ -20,7 +20,7 @@ from public.detectors.targets import flat_objects
 from public.geometry.labels import IGNORED, PADDING
 from public.layers.deform_conv import DeformConv
 from public.weights.loading import load_weights
-from tests.detectors.referee import (
+from tests.detectors.reference import (
     HARD,
     ONE_A_FAMILY,
     Objects,
@@ -209,7 +209,7 @@ def test_ignored_regions_by_hand() -> None:
     heatmap = torch.zeros(2, 2, 4, 4)
     heatmap[0, 1, 1, 2] = 1
     boxes = torch.tensor([[[5.0, 0, 14, 7], [0, 0, 16, 16]], [[0, 0, 16, 16], [0, 0, 16, 16]]])
-    targets.leave_out_ignored(heatmap, boxes, torch.tensor([[IGNORED, PADDING], [0, PADDING]]), 4)
+    targets.mask_ignored(heatmap, boxes, torch.tensor([[IGNORED, PADDING], [0, PADDING]]), 4)
     expected = torch.zeros(4, 4)
     expected[:2, 1:3] = IGNORED
     assert torch.equal(heatmap[0, 0], expected)
@@ -233,7 +233,7 @@ def test_losses_by_hand() -> None:
     """A peak at (5, 8) with offset (.25, .75) and size (5.5, 7.5); all outputs 0, all probabilities 1/2.
 
     Offset: .25 - 1/18 + .75 - 1/18 = 8/9. Size: .1 (5.5 + 7.5 - 1/9). The radius is (-19.6 + sqrt(19.6^2 + 3.36 * 48))
-    / 2 = 1.8, so 1, and sigma 1/2: e^-2 at 4 neighbours, e^-4 at 4 more, 0 in the other 2 * 256 - 9 cells.
+    / 2 = 1.8, so 1, and sigma 1/2: e^-2 at 4 neighbors, e^-4 at 4 more, 0 in the other 2 * 256 - 9 cells.
     """
     detector = CenterNet(2, CenterNetOptions(**SMALL))
     zeros = torch.zeros(1, 2, 16, 16)
@@ -366,7 +366,7 @@ def peaks(rows: list[list[float]]) -> list[tuple[int, int]]:
     return list(zip(y.tolist(), x.tolist(), strict=True))
 
 
-def test_of_equal_neighbours_one_is_the_peak() -> None:
+def test_of_equal_neighbors_one_is_the_peak() -> None:
     """A plateau has one, wherever it is; what is not a number has none; nothing reaches around the border."""
     assert peaks([[2.0, 2, 2], [2, 2, 2], [2, 2, 2]]) == [(0, 0)]
     assert peaks([[1.0, 2, 2], [2, 1, 1], [1, 1, 1]]) == [(0, 1)]
@@ -399,5 +399,5 @@ def test_classification_weights_fit_the_body() -> None:
     torch.manual_seed(0)
     from_run = build_detector("centernet", 7, **SMALL).body.state_dict()
     detector = CenterNet(3, CenterNetOptions(**SMALL))
-    assert not load_weights(detector.body, from_run, allow_unexpected=detector.body.left_out).missing
+    assert not load_weights(detector.body, from_run, allow_unexpected=detector.body.unused_prefixes).missing
     assert torch.equal(detector.state_dict()["backbone.body.features.0.0.weight"], from_run["features.0.0.weight"])

@@ -27,7 +27,7 @@ from public.geometry.points import map_sizes
 from public.runtime.device import num_parameters
 from public.runtime.seeding import _splitmix64
 from public.weights.loading import load_weights
-from tests.detectors.referee import (
+from tests.detectors.reference import (
     HARD,
     ONE_A_FAMILY,
     Objects,
@@ -67,11 +67,11 @@ def part(batch: Any, i: int) -> Any:
 
 def test_keys_are_torchvisions() -> None:
     with torch.device("meta"):
-        ours, referee = (
+        ours, reference = (
             FasterRCNN(90, FasterRCNNOptions.torchvision()),
             fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None),
         )
-    shapes = {key: tensor.shape for key, tensor in referee.state_dict().items()}
+    shapes = {key: tensor.shape for key, tensor in reference.state_dict().items()}
     assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == shapes
     of_classes = {key for key in shapes if key.startswith(ours.class_prefixes)}
     assert of_classes == {
@@ -215,7 +215,7 @@ def test_draws_are_spread_evenly_and_differ() -> None:
         assert torch.bincount(values >> 60, minlength=8).tolist() == pytest.approx([10_000] * 8, abs=400)
     assert len(everything.unique()) == 240_000
     assert (everything >= 0).all()
-    halves = (everything[:, 0::2] < everything[:, 1::2]).float().mean(dim=1)  # neighbours do not follow each other
+    halves = (everything[:, 0::2] < everything[:, 1::2]).float().mean(dim=1)  # neighbors do not follow each other
     assert halves.tolist() == pytest.approx([0.5] * 3, abs=0.01)
 
 
@@ -578,34 +578,36 @@ def test_soft_suppression_keeps_what_hard_suppression_drops(soft_nms: Any) -> No
 
 
 class Pair(NamedTuple):
-    referee: Any
+    reference: Any
     ours: FasterRCNN
 
     def train(self, mode: bool = True) -> "Pair":
-        return Pair(self.referee.train(mode), self.ours.train(mode))
+        return Pair(self.reference.train(mode), self.ours.train(mode))
 
     def eval(self) -> "Pair":
         return self.train(False)
 
 
 @torch.no_grad()
-def perturb(referee: Any, seed: int) -> None:
+def perturb(reference: Any, seed: int) -> None:
     """Random weights for both heads, of a size that gives all sorts of scores and moderate boxes.
 
     New ones give every anchor and class the same probability everywhere.
     """
     generator = torch.Generator().manual_seed(seed)
-    for module in (referee.rpn.head, referee.roi_heads):
+    for module in (reference.rpn.head, reference.roi_heads):
         for name, parameter in module.named_parameters():
             nn.init.normal_(parameter, std=0.1 if name.endswith("bias") else 0.03, generator=generator)
-    images, _ = referee.eval().transform(noise())
-    features = referee.backbone(images.tensors)
-    objectness, deltas = (torch.cat([x.flatten() for x in maps]) for maps in referee.rpn.head(list(features.values())))
-    scale(referee.rpn.head.cls_logits, objectness, 2.0)
-    scale(referee.rpn.head.bbox_pred, deltas, 0.3)
-    proposals, _ = referee.rpn(images, features)
-    hidden = referee.roi_heads.box_head(referee.roi_heads.box_roi_pool(features, proposals, images.image_sizes))
-    predictor = referee.roi_heads.box_predictor
+    images, _ = reference.eval().transform(noise())
+    features = reference.backbone(images.tensors)
+    objectness, deltas = (
+        torch.cat([x.flatten() for x in maps]) for maps in reference.rpn.head(list(features.values()))
+    )
+    scale(reference.rpn.head.cls_logits, objectness, 2.0)
+    scale(reference.rpn.head.bbox_pred, deltas, 0.3)
+    proposals, _ = reference.rpn(images, features)
+    hidden = reference.roi_heads.box_head(reference.roi_heads.box_roi_pool(features, proposals, images.image_sizes))
+    predictor = reference.roi_heads.box_predictor
     logits, deltas = predictor(hidden)
     scale(predictor.cls_score, logits, 2.0)
     scale(predictor.bbox_pred, deltas, 1.0)
@@ -621,15 +623,15 @@ def scale(layer: Any, outputs: Tensor, spread: float) -> None:
 def pair(request: pytest.FixtureRequest) -> Pair:
     """torchvision's for canvases of 96 to 160 pixels, and ours with its state dict; samples that every image fills."""
     torch.manual_seed(request.param)
-    referee = fasterrcnn_resnet50_fpn(
+    reference = fasterrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, min_size=96, max_size=160, box_batch_size_per_image=64
     )
-    perturb(referee, request.param)
+    perturb(reference, request.param)
     ours = FasterRCNN(90, FasterRCNNOptions.torchvision(roi_samples=64))
-    report = load_weights(ours, referee.state_dict())
+    report = load_weights(ours, reference.state_dict())
     assert not report.missing
     assert not report.unexpected
-    return Pair(referee, ours)
+    return Pair(reference, ours)
 
 
 @pytest.fixture(params=["noise", "photos"])
@@ -647,26 +649,26 @@ def assert_same_boxes(ours: Tensor, theirs: Tensor) -> None:
 
 
 def test_raw_outputs_and_proposals_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
-    referee, ours = pair.eval()
+    reference, ours = pair.eval()
     with torch.inference_mode():
-        images, _ = referee.transform(pictures)
-        features = referee.backbone(images.tensors)
+        images, _ = reference.transform(pictures)
+        features = reference.backbone(images.tensors)
         outputs = ours(images.tensors)
         sizes = sizes_of(pictures, images.image_sizes)
-        for actual, wanted in zip(outputs.maps, features.values(), strict=True):
-            assert (actual - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+        for actual, want in zip(outputs.maps, features.values(), strict=True):
+            assert (actual - want).abs().max() <= 1e-4 * want.abs().max()
         for training in (False, True):
-            referee.rpn.training = training
+            reference.rpn.training = training
             proposals = proposals_of(ours, outputs, sizes, training)
-            expected = torchvisions_proposals(referee, images, features)
+            expected = torchvisions_proposals(reference, images, features)
             for image, boxes in enumerate(expected):
                 assert len(boxes) > 150
                 assert_same_boxes(proposals.boxes[image, proposals.anchors[image] != PADDING], boxes)
 
 
-def torchvisions_proposals(referee: Any, images: Any, features: dict[str, Tensor]) -> list[Tensor]:
+def torchvisions_proposals(reference: Any, images: Any, features: dict[str, Tensor]) -> list[Tensor]:
     """Without its losses, which its training mode would compute."""
-    rpn = referee.rpn
+    rpn = reference.rpn
     objectness, deltas = rpn.head(list(features.values()))
     anchors = rpn.anchor_generator(images, list(features.values()))
     counts = [x[0].numel() for x in objectness]
@@ -677,31 +679,31 @@ def torchvisions_proposals(referee: Any, images: Any, features: dict[str, Tensor
 
 def test_class_logits_and_box_deltas_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     """Of the same proposals."""
-    referee, ours = pair.eval()
+    reference, ours = pair.eval()
     with torch.inference_mode():
-        images, _ = referee.transform(pictures)
-        features = referee.backbone(images.tensors)
-        proposals, _ = referee.rpn(images, features)
-        heads = referee.roi_heads
+        images, _ = reference.transform(pictures)
+        features = reference.backbone(images.tensors)
+        proposals, _ = reference.rpn(images, features)
+        heads = reference.roi_heads
         expected = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes)))
         numbers = torch.cat([torch.full((len(boxes),), i) for i, boxes in enumerate(proposals)])
         logits, deltas = ours.roi_heads(ours(images.tensors).maps, Regions(torch.cat(proposals), numbers))
-    for actual, wanted in zip((logits, deltas.flatten(1)), expected, strict=True):
-        assert (actual - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+    for actual, want in zip((logits, deltas.flatten(1)), expected, strict=True):
+        assert (actual - want).abs().max() <= 1e-4 * want.abs().max()
 
 
 def test_detections_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
-    referee, ours = pair.eval()
+    reference, ours = pair.eval()
     with torch.inference_mode():
-        expected = referee(pictures)
-        images, _ = referee.transform(pictures)
+        expected = reference(pictures)
+        images, _ = reference.transform(pictures)
         detections = ours.decode(ours(images.tensors), sizes_of(pictures, images.image_sizes))
     for found in expected:
         found["labels"] = found["labels"] - 1
     assert_same_detections(detections, expected, at_least=50)
 
 
-def sample_as(referee: Any, ours: FasterRCNN, batch: DetectionBatch, outputs: FasterRCNNOutputs) -> None:
+def sample_as(reference: Any, ours: FasterRCNN, batch: DetectionBatch, outputs: FasterRCNNOutputs) -> None:
     """Has torchvision learn from the anchors and regions that ours does."""
     regions, taken = ours._sample(outputs, ours.targets(batch))
     known: list[Tensor] = []
@@ -734,36 +736,36 @@ def sample_as(referee: Any, ours: FasterRCNN, batch: DetectionBatch, outputs: Fa
             assert torch.equal(both[0][-1] | both[1][-1], chosen)
         return both
 
-    referee.rpn.fg_bg_sampler = of_anchors
-    referee.roi_heads.add_gt_proposals = remember
-    referee.roi_heads.fg_bg_sampler = of_regions
+    reference.rpn.fg_bg_sampler = of_anchors
+    reference.roi_heads.add_gt_proposals = remember
+    reference.roi_heads.fg_bg_sampler = of_regions
 
 
 def losses_of_both(pair: Pair, pictures: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Ours and torchvision's, from the same samples."""
-    referee, ours = pair.train()
+    reference, ours = pair.train()
     found = random_targets(pictures, num_classes=90)
     shifted = [{"boxes": target["boxes"], "labels": target["labels"] + 1} for target in found]
-    images, targets = referee.transform(pictures, [dict(x) for x in found])
+    images, targets = reference.transform(pictures, [dict(x) for x in found])
     batch = batch_of([objects_of(target) for target in targets], images.tensors.shape[-2:])
     batch = batch._replace(content_sizes=torch.tensor(images.image_sizes))
     outputs = ours(images.tensors)
-    sample_as(referee, ours, batch, outputs)
-    losses, expected = losses_of(ours, outputs, batch), referee(pictures, shifted)
+    sample_as(reference, ours, batch, outputs)
+    losses, expected = losses_of(ours, outputs, batch), reference(pictures, shifted)
     names = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
     return [(loss, expected[name]) for loss, name in zip(losses.values(), names, strict=True)]
 
 
 def test_losses_and_gradients_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     both = losses_of_both(pair, pictures)
-    for loss, wanted in both:
-        assert wanted > 1e-3
-        torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=0)
-    pair.referee.zero_grad()
+    for loss, want in both:
+        assert want > 1e-3
+        torch.testing.assert_close(loss, want, rtol=1e-5, atol=0)
+    pair.reference.zero_grad()
     pair.ours.zero_grad()
     for losses in zip(*both, strict=True):
         torch.stack(losses).sum().backward()
-    assert_same_gradients(pair.ours, pair.referee)
+    assert_same_gradients(pair.ours, pair.reference)
 
 
 def test_losses_of_one_image_are_torchvisions_whatever_its_proposals(pair: Pair) -> None:
@@ -772,7 +774,7 @@ def test_losses_of_one_image_are_torchvisions_whatever_its_proposals(pair: Pair)
     filled, ours.options = ours.options, replace(ours.options, roi_samples=2000)
     try:
         for picture in noise():
-            for loss, wanted in losses_of_both(pair, [picture]):
-                torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=0)
+            for loss, want in losses_of_both(pair, [picture]):
+                torch.testing.assert_close(loss, want, rtol=1e-5, atol=0)
     finally:
         ours.options = filled

@@ -18,7 +18,7 @@ from public.detectors.levels import join_points
 from public.geometry.labels import PADDING
 from public.geometry.points import map_sizes
 from public.weights.loading import load_weights
-from tests.detectors.referee import (
+from tests.detectors.reference import (
     HARD,
     ONE_A_FAMILY,
     Objects,
@@ -65,8 +65,8 @@ def test_parameters_of_2020(backbone: str, params_m: float) -> None:
 
 def test_keys_are_torchvisions() -> None:
     with torch.device("meta"):
-        ours, referee = FCOS(91, FCOSOptions.torchvision()), fcos_resnet50_fpn(weights=None, weights_backbone=None)
-    shapes = {key: tensor.shape for key, tensor in referee.state_dict().items()}
+        ours, reference = FCOS(91, FCOSOptions.torchvision()), fcos_resnet50_fpn(weights=None, weights_backbone=None)
+    shapes = {key: tensor.shape for key, tensor in reference.state_dict().items()}
     assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == shapes
     (of_classes,) = ours.class_prefixes
     assert {key for key in shapes if key.startswith(of_classes)} == {of_classes + "weight", of_classes + "bias"}
@@ -287,15 +287,15 @@ def test_exp_distances() -> None:
 def pair(request: pytest.FixtureRequest) -> tuple[Any, FCOS]:
     """torchvision's, for canvases of 128 to 224 pixels, and ours with its state dict."""
     torch.manual_seed(request.param)
-    referee, ours = (
+    reference, ours = (
         fcos_resnet50_fpn(weights=None, weights_backbone=None, min_size=128, max_size=224),
         FCOS(91, FCOSOptions.torchvision()),
     )
-    perturb_heads(referee, request.param)
-    report = load_weights(ours, referee.state_dict())
+    perturb_heads(reference, request.param)
+    report = load_weights(ours, reference.state_dict())
     assert not report.missing
     assert not report.unexpected
-    return referee, ours
+    return reference, ours
 
 
 @pytest.fixture(params=["noise", "photos"])
@@ -305,44 +305,44 @@ def pictures(request: pytest.FixtureRequest) -> list[Tensor]:
 
 
 def test_raw_outputs_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
-    referee, ours = pair
-    referee.eval()
+    reference, ours = pair
+    reference.eval()
     ours.eval()
     with torch.inference_mode():
-        images, _ = referee.transform(pictures)
-        expected = referee.head(list(referee.backbone(images.tensors).values()))
+        images, _ = reference.transform(pictures)
+        expected = reference.head(list(reference.backbone(images.tensors).values()))
         outputs = ours(images.tensors)
     sides = join_points(outputs.box_logits)
     joined = (join_points(outputs.class_logits), sides[..., :4].relu(), sides[..., 4:])
-    for actual, wanted in zip(joined, expected.values(), strict=True):
-        assert (actual - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+    for actual, want in zip(joined, expected.values(), strict=True):
+        assert (actual - want).abs().max() <= 1e-4 * want.abs().max()
 
 
 def test_detections_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
-    referee, ours = pair
-    referee.eval()
+    reference, ours = pair
+    reference.eval()
     ours.eval()
     with torch.inference_mode():
-        expected = referee(pictures)
-        images, _ = referee.transform(pictures)
+        expected = reference(pictures)
+        images, _ = reference.transform(pictures)
         detections = ours.decode(ours(images.tensors), sizes_of(pictures, images.image_sizes))
     assert_same_detections(detections, expected, at_least=30)
 
 
 def test_losses_and_gradients_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
-    referee, ours = pair
-    referee.train()
+    reference, ours = pair
+    reference.train()
     ours.train()
     found = random_targets(pictures, 91)
-    images, targets = referee.transform(pictures, [dict(x) for x in found])
+    images, targets = reference.transform(pictures, [dict(x) for x in found])
     height, width = images.tensors.shape[-2:]
     batch = batch_of([objects_of(x) for x in targets], (height, width))
-    expected = referee(pictures, found)
+    expected = reference(pictures, found)
     losses = losses_of(ours, ours(images.tensors), batch)
     assert counts_of(ours, batch).item() > 20
-    for loss, wanted in zip(losses.values(), expected.values(), strict=True):
-        torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=0)
-    for model, values in ((referee, expected), (ours, losses)):
+    for loss, want in zip(losses.values(), expected.values(), strict=True):
+        torch.testing.assert_close(loss, want, rtol=1e-5, atol=0)
+    for model, values in ((reference, expected), (ours, losses)):
         model.zero_grad()
         torch.stack(list(values.values())).sum().backward()
-    assert_same_gradients(ours, referee)
+    assert_same_gradients(ours, reference)

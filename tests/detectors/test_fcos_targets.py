@@ -12,7 +12,7 @@ from public.detectors.fcos.targets import PointTargets, assign, centerness, size
 from public.detectors.targets import flat_ignored, flat_objects
 from public.geometry.labels import BACKGROUND, IGNORED
 from public.geometry.points import map_sizes, point_grid
-from tests.detectors.referee import Objects, batch_of
+from tests.detectors.reference import Objects, batch_of
 
 CPU = torch.device("cpu")
 CANVAS = (64, 64)

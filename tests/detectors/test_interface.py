@@ -10,7 +10,7 @@ from torch.nn.parallel import scatter_gather
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector, list_detectors
 from public.detectors.detector import Detector
-from tests.detectors.referee import HARD, batch_of, images_of
+from tests.detectors.reference import HARD, batch_of, images_of
 
 SMALL: dict[str, dict[str, Any]] = {
     "retinanet": {"channels": 16, "num_convs": 1},
@@ -48,7 +48,7 @@ def test_the_table_is_complete() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_all_of_the_targets_begins_with_the_batch(detector: Detector, case: str) -> None:
-    """A NamedTuple of tensors, which need no gradient; the counts are whole numbers, one row an image."""
+    """A NamedTuple of tensors, which need no gradient; the counts are whole numbers, one row per image."""
     batch = batch_for(case)
     targets, again = detector.targets(batch), detector.targets(batch)
     assert issubclass(type(targets), tuple)
@@ -79,7 +79,7 @@ def test_an_images_targets_do_not_depend_on_the_others(detector: Detector, case:
 
 
 def test_data_parallel_cuts_a_step_into_its_images(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """nn.DataParallel's own walk through what it is given, with the copying to GPUs left out."""
+    """nn.DataParallel's own walk through what it is given, with the copying to GPUs skipped."""
 
     class Chunks:
         @staticmethod

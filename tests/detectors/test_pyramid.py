@@ -33,17 +33,17 @@ def build(levels: tuple[str, ...], **options: Any) -> PyramidBackbone:
 def test_torchvisions_pyramid(extra: Any) -> None:
     torch.manual_seed(0)
     blocks = LastLevelP6P7(12 if extra == "c5" else 8, 8) if extra else None
-    referee = FeaturePyramidNetwork([6, 10, 12], 8, blocks)
-    for parameter in referee.parameters():
+    reference = FeaturePyramidNetwork([6, 10, 12], 8, blocks)
+    for parameter in reference.parameters():
         nn.init.normal_(parameter, std=0.2)
     ours = FeaturePyramid(CHANNELS, 8, extra)
-    load_weights(ours, referee.state_dict())
+    load_weights(ours, reference.state_dict())
     maps = random_maps()
-    expected = list(referee(OrderedDict(maps)).values())
+    expected = list(reference(OrderedDict(maps)).values())
     levels = ours(maps)
     assert len(levels) == len(expected) == (5 if extra else 3)
-    for level, wanted in zip(levels, expected, strict=True):
-        torch.testing.assert_close(level, wanted)
+    for level, want in zip(levels, expected, strict=True):
+        torch.testing.assert_close(level, want)
 
 
 def test_p6_by_hand() -> None:
@@ -165,8 +165,8 @@ def test_detnets_wiring() -> None:
     sizes = ((17, 26), (9, 13), (5, 7), (5, 7), (5, 7))
     maps = {name: torch.randn(2, c, *size) for (name, c), size in zip(channels.items(), sizes, strict=True)}
     expected = independent_detnet(pyramid.state_dict(), list(maps.values()))
-    for level, wanted in zip(pyramid(maps), expected, strict=True):
-        torch.testing.assert_close(level, wanted)
+    for level, want in zip(pyramid(maps), expected, strict=True):
+        torch.testing.assert_close(level, want)
 
 
 def test_parameters_of_detnets_pyramid() -> None:
@@ -189,8 +189,8 @@ def test_a_backbone_with_c6_gives_p6(pyramid: Any, monkeypatch: pytest.MonkeyPat
         expected = independent_detnet(
             backbone.fpn.state_dict(), list(backbone.body(torch.zeros(1, 3, 64, 64)).values())
         )
-        for level, wanted in zip(backbone(torch.zeros(1, 3, 64, 64)), expected, strict=True):
-            torch.testing.assert_close(level, wanted)
+        for level, want in zip(backbone(torch.zeros(1, 3, 64, 64)), expected, strict=True):
+            torch.testing.assert_close(level, want)
     torch.stack([x.sum() for x in maps]).sum().backward()
     assert not [name for name, p in backbone.named_parameters() if p.grad is None]
     without = build(FIVE[:4], extra="pool", pyramid=pyramid)

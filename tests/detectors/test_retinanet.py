@@ -26,7 +26,7 @@ from public.geometry.boxes import decode_boxes, encode_boxes
 from public.geometry.labels import BACKGROUND, IGNORED, PADDING
 from public.geometry.points import map_sizes
 from public.weights.loading import load_weights
-from tests.detectors.referee import (
+from tests.detectors.reference import (
     BACKBONES,
     HARD,
     ONE_A_FAMILY,
@@ -102,11 +102,11 @@ def test_multiply_adds_and_anchors_of_2020(backbone: str, size: int, macs_g: flo
 
 def test_keys_are_torchvisions() -> None:
     with torch.device("meta"):
-        ours, referee = (
+        ours, reference = (
             RetinaNet(91, RetinaNetOptions.torchvision()),
             retinanet_resnet50_fpn(weights=None, weights_backbone=None),
         )
-    shapes = {key: tensor.shape for key, tensor in referee.state_dict().items()}
+    shapes = {key: tensor.shape for key, tensor in reference.state_dict().items()}
     assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == shapes
     (of_classes,) = ours.class_prefixes
     assert {key for key in shapes if key.startswith(of_classes)} == {of_classes + "weight", of_classes + "bias"}
@@ -141,7 +141,7 @@ def test_every_backbone(backbone: str) -> None:
 
 
 def test_the_sweep_covers_the_catalog() -> None:
-    """Every family that has the levels; of its networks only giants are left out."""
+    """Every family that has the levels; of its networks only giants are skipped."""
     assert {_FAMILY_OF[name] for name in BACKBONES} == {_FAMILY_OF[name] for name in WITH_LEVELS}
     assert all(CARDS[name].parameters >= 50e6 for name in set(WITH_LEVELS) - set(BACKBONES))
     assert len(BACKBONES) > len(ONE_A_FAMILY) > 10
@@ -183,7 +183,7 @@ def test_bad_options(option: str, value: object, message: str) -> None:
         RetinaNet(3, RetinaNetOptions(**{**SMALL, option: value}))
 
 
-def test_compiles_with_the_losses_left_out() -> None:
+def test_compiles_with_the_losses_skipped() -> None:
     """Head in one graph; the losses, whose shapes change with the objects, as they are."""
     torch.manual_seed(0)
     detector, batch = RetinaNet(3, RetinaNetOptions(**SMALL)), batch_of(HARD["the same"], (96, 96))
@@ -500,9 +500,9 @@ def test_decode_inverts_the_targets() -> None:
     detections = detector.decode(RetinaNetOutputs(logits, deltas, (64, 96)), batch.sizes)
     assert (detections.labels >= 0).sum() == 3
     found = sorted(zip(detections.labels[0, :3].tolist(), detections.boxes[0, :3].tolist(), strict=True))
-    for (label, box), (wanted_box, wanted) in zip(found, sorted(objects, key=lambda x: x[1]), strict=True):
+    for (label, box), (expected_box, wanted) in zip(found, sorted(objects, key=lambda x: x[1]), strict=True):
         assert label == wanted
-        assert box == pytest.approx(wanted_box, abs=1e-3)
+        assert box == pytest.approx(expected_box, abs=1e-3)
 
 
 def test_a_threshold_of_zero_keeps_everything() -> None:
@@ -516,11 +516,11 @@ def test_a_threshold_of_zero_keeps_everything() -> None:
 
 
 class Pair(NamedTuple):
-    referee: Any
+    reference: Any
     ours: RetinaNet
 
     def train(self, mode: bool = True) -> "Pair":
-        return Pair(self.referee.train(mode), self.ours.train(mode))
+        return Pair(self.reference.train(mode), self.ours.train(mode))
 
     def eval(self) -> "Pair":
         return self.train(False)
@@ -530,13 +530,13 @@ class Pair(NamedTuple):
 def pair(request: pytest.FixtureRequest) -> Pair:
     """torchvision's for canvases of 96 to 160 pixels, and ours with its state dict."""
     torch.manual_seed(request.param)
-    referee = retinanet_resnet50_fpn(weights=None, weights_backbone=None, min_size=96, max_size=160)
-    perturb_heads(referee, request.param)
+    reference = retinanet_resnet50_fpn(weights=None, weights_backbone=None, min_size=96, max_size=160)
+    perturb_heads(reference, request.param)
     ours = RetinaNet(91, RetinaNetOptions.torchvision())
-    report = load_weights(ours, referee.state_dict())
+    report = load_weights(ours, reference.state_dict())
     assert not report.missing
     assert not report.unexpected
-    return Pair(referee, ours)
+    return Pair(reference, ours)
 
 
 @pytest.fixture(params=["noise", "photos"])
@@ -546,34 +546,34 @@ def pictures(request: pytest.FixtureRequest) -> list[Tensor]:
 
 
 def test_raw_outputs_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
-    referee, ours = pair.eval()
+    reference, ours = pair.eval()
     with torch.inference_mode():
-        images, _ = referee.transform(pictures)
-        expected = referee.head(list(referee.backbone(images.tensors).values()))
+        images, _ = reference.transform(pictures)
+        expected = reference.head(list(reference.backbone(images.tensors).values()))
         outputs = ours(images.tensors)
     for actual, wanted in zip(outputs[:2], expected.values(), strict=True):
         assert (join_anchors(actual) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
 def test_detections_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
-    referee, ours = pair.eval()
+    reference, ours = pair.eval()
     with torch.inference_mode():
-        expected = referee(pictures)
-        images, _ = referee.transform(pictures)
+        expected = reference(pictures)
+        images, _ = reference.transform(pictures)
         detections = ours.decode(ours(images.tensors), sizes_of(pictures, images.image_sizes))
     assert_same_detections(detections, expected, at_least=100)
 
 
 def test_losses_and_gradients_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
-    referee, ours = pair.train()
+    reference, ours = pair.train()
     found = random_targets(pictures, num_classes=91)
-    images, targets = referee.transform(pictures, [dict(x) for x in found])
+    images, targets = reference.transform(pictures, [dict(x) for x in found])
     batch = batch_of([objects_of(target) for target in targets], images.tensors.shape[-2:])
-    expected = referee(pictures, found)
+    expected = reference(pictures, found)
     losses = losses_of(ours, ours(images.tensors), batch)
     for loss, wanted in zip(losses.values(), expected.values(), strict=True):
         torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=0)
-    for model, values in ((referee, expected), (ours, losses)):
+    for model, values in ((reference, expected), (ours, losses)):
         model.zero_grad()
         torch.stack(list(values.values())).sum().backward()
-    assert_same_gradients(ours, referee)
+    assert_same_gradients(ours, reference)

@@ -84,10 +84,10 @@ def test_soft_suppression_by_hand() -> None:
     third = 0.3 * math.exp(-1 / 8) * math.exp(-1 / 18)
     expected = {"gaussian": [(0, 0.9), (4, 0.7), (3, 0.5), (1, second), (2, third)]}
     expected["linear"] = [(0, 0.9), (4, 0.7), (3, 0.5), (2, 0.3), (1, 0.8 / 3)]
-    for method, wanted in expected.items():
+    for method, want in expected.items():
         found = softly(boxes, scores, groups, method)
-        assert [index for index, _ in found] == [index for index, _ in wanted]
-        assert [score for _, score in found] == pytest.approx([score for _, score in wanted], rel=1e-6)
+        assert [index for index, _ in found] == [index for index, _ in want]
+        assert [score for _, score in found] == pytest.approx([score for _, score in want], rel=1e-6)
     assert [index for index, _ in softly(boxes, scores, groups, "gaussian", limit=2)] == [0, 4, 3]
 
 

@@ -52,7 +52,7 @@ def finder(*transforms: DetectionTransform, category_ids: list[int] | None = Non
 
 
 def test_what_is_found() -> None:
-    """Rows that only fill up are left out, also at threshold 0; a score equal to the threshold counts."""
+    """Rows that only fill up are skipped, also at threshold 0; a score equal to the threshold counts."""
     detect, _ = finder(SquareResize(size=64))
     image = np.zeros((30, 40, 3), np.uint8)
     found = detect(image)

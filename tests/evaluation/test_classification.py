@@ -8,7 +8,7 @@ from torch import nn
 
 from public.datasets.batches import ClassificationBatch
 from public.evaluation.classification import evaluate, topk_correct
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 # Class 2 is best everywhere; the order of the six classes is 2 0 1 5 3 4.
 SCORES = [4.0, 3.0, 5.0, 1.0, 0.0, 2.0]
@@ -53,13 +53,13 @@ LOG_SUM = math.log(sum(math.exp(score) for score in SCORES))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7])
-def test_evaluate_by_hand(world: World, batch_size: int) -> None:
+def test_evaluate_by_hand(context: DistributedContext, batch_size: int) -> None:
     """7 images: 3 of class 2 are right, 6 of 7 among the five best (class 4 is last).
 
     Mean cross entropy: log sum exp of the scores minus the mean score of the labels, (5 + 5 + 4 + 0 + 2 + 3 + 5) / 7.
     Batches of 2 and 3 leave a smaller last one: a mean of batch means would be another number.
     """
-    result = evaluate(FirstPixels(), batches_of(LABELS, batch_size), world)
+    result = evaluate(FirstPixels(), batches_of(LABELS, batch_size), context)
     expected = {"top1": 3 / 7, "top5": 6 / 7, "loss": LOG_SUM - 24 / 7, "num_images": 7}
     assert result == pytest.approx(expected, rel=1e-6)
     assert isinstance(result["num_images"], int)
@@ -68,7 +68,7 @@ def test_evaluate_by_hand(world: World, batch_size: int) -> None:
 def test_sums_are_added_over_processes() -> None:
     """Processes with 4 and 3 of the 7 images, whose sums are exchanged: both get the one-process result."""
 
-    class Two(World):
+    class Two(DistributedContext):
         """Adds the other process's sums to this one's."""
 
         others = torch.tensor([0.0, 0.0, 0.0, 0.0], dtype=torch.float64)
@@ -83,23 +83,23 @@ def test_sums_are_added_over_processes() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_mode_is_put_back(world: World, training: bool) -> None:
+def test_the_mode_is_put_back(context: DistributedContext, training: bool) -> None:
     """Evaluated in eval mode, without gradients, and left as it was."""
     classifier = FirstPixels().train(training)
-    evaluate(classifier, batches_of(LABELS, 3), world)
+    evaluate(classifier, batches_of(LABELS, 3), context)
     assert classifier.modes == [False] * 3
     assert classifier.training is training
 
 
-def test_after_batch_hears_of_every_batch(world: World) -> None:
+def test_after_batch_hears_of_every_batch(context: DistributedContext) -> None:
     """For progress lines and signals."""
     sizes: list[int] = []
-    evaluate(FirstPixels(), batches_of(LABELS, 3), world, after_batch=sizes.append)
+    evaluate(FirstPixels(), batches_of(LABELS, 3), context, after_batch=sizes.append)
     assert sizes == [3, 3, 1]
 
 
-def test_a_process_without_images(world: World) -> None:
+def test_a_process_without_images(context: DistributedContext) -> None:
     """An empty share adds nothing: here to the batch of another."""
     empty = ClassificationBatch(torch.zeros(0, 3, 1, 6, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
-    result = evaluate(FirstPixels(), [empty, *batches_of([2], 1)], world)
+    result = evaluate(FirstPixels(), [empty, *batches_of([2], 1)], context)
     assert result == pytest.approx({"top1": 1, "top5": 1, "loss": LOG_SUM - 5, "num_images": 1}, rel=1e-6)

@@ -70,7 +70,7 @@ def mini(real_data: Path) -> DetectionAnnotations:
     return annotations
 
 
-def referee(truth: Path | dict[str, Any], results: Path) -> Any:
+def reference(truth: Path | dict[str, Any], results: Path) -> Any:
     """pycocotools' evaluation of a results file."""
     tools = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
     with contextlib.redirect_stdout(io.StringIO()):
@@ -110,7 +110,7 @@ def test_equal_to_pycocotools(mini: DetectionAnnotations, tmp_path: Path, kind: 
     predictions = KINDS[kind](mini, np.random.default_rng(seed))
     write_coco_json(tmp_path / "results.json", predictions, mini)
     result = CocoEvaluator(mini).evaluate(predictions)
-    assert_equal_to(referee(mini.source, tmp_path / "results.json"), result)
+    assert_equal_to(reference(mini.source, tmp_path / "results.json"), result)
     assert result.metrics["AP"] > (0.9 if kind == "true" else 1e-9)
 
 
@@ -186,7 +186,7 @@ def small(tmp_path: Path) -> DetectionAnnotations:
         category_ids=[3, 7, 9],
         source=tmp_path / "instances_val.json",
         coco_file=tmp_path / "instances_val.json",
-        left_out={},
+        skipped={},
     )
 
 
@@ -240,7 +240,7 @@ def test_arrays_equal_to_pycocotools(mini: DetectionAnnotations, tmp_path: Path)
     }
     predictions = perturbed(mini, rng)
     write_coco_json(tmp_path / "results.json", predictions, mini)
-    expected = referee(truth, tmp_path / "results.json")
+    expected = reference(truth, tmp_path / "results.json")
     assert_equal_to(expected, CocoEvaluator(replace(mini, coco_file=None)).evaluate(predictions))
     result = CocoEvaluator(shuffled).evaluate(predictions._replace(labels=np.argsort(order)[predictions.labels]))
     np.testing.assert_allclose([*result.metrics.values()], expected.stats, rtol=0, atol=1e-12)
@@ -273,6 +273,6 @@ def test_the_garbage_collector_is_left_as_it_was(small: DetectionAnnotations, en
 
 
 def test_predictions_of_another_split_are_a_bug(small: DetectionAnnotations) -> None:
-    """They would be left out in silence."""
+    """They would be skipped in silence."""
     with pytest.raises(AssertionError, match="another split"):
         CocoEvaluator(small).evaluate(true_boxes(small)._replace(image_ids=np.array([13, 13, 13, 99])))

@@ -42,7 +42,7 @@ ONE_OF_EACH = (
     "ghostnet_100",
     "proxylessnas_mobile",
 )
-"""Kinds of networks in the catalogue."""
+"""Kinds of networks in the catalog."""
 
 
 def small() -> nn.Module:
@@ -177,7 +177,7 @@ def test_faster_rcnn_of_torchvisions_table() -> None:
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_networks_by_another_way(name: str) -> None:
-    """One of each family, run for real on an odd canvas; the catalogue's test has all, with their cards."""
+    """One of each family, run for real on an odd canvas; the catalog's test has all, with their cards."""
     torch.manual_seed(0)
     network = build_backbone(name, 7)
     size = count(network, (65, 97))

@@ -34,7 +34,7 @@ from public.evaluation.voc import VocEvaluator
 from public.geometry.labels import PADDING
 from public.optim.options import ConstantOptions, SGDOptions
 from public.runtime import run_folder
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from tests.datasets.written import voc_object, write_image, write_voc
 
 SPLITS: dict[str, Any] = {
@@ -79,7 +79,7 @@ def annotations() -> DetectionAnnotations:
         class_names=["cat", "dog/wolf"],
         category_ids=[3, 7],
         source=Path("VOCdataset"),
-        left_out={},
+        skipped={},
     )
 
 
@@ -130,11 +130,13 @@ def predictions_by_hand() -> Predictions:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
-def test_one_process(annotations: DetectionAnnotations, world: World, batch_size: int) -> None:
+def test_one_process(annotations: DetectionAnnotations, context: DistributedContext, batch_size: int) -> None:
     """Sorted by image, without padding; all cats and four dogs found."""
     heard: list[int] = []
     batches = batches_of(np.arange(NUM_IMAGES), batch_size)
-    result, predictions = evaluate_detector(detect, batches, VocEvaluator(annotations), world, after_batch=heard.append)
+    result, predictions = evaluate_detector(
+        detect, batches, VocEvaluator(annotations), context, after_batch=heard.append
+    )
     expected = predictions_by_hand()
     np.testing.assert_allclose(predictions.scores, expected.scores, rtol=1e-6)
     assert_same(predictions, expected._replace(scores=predictions.scores))
@@ -143,20 +145,20 @@ def test_one_process(annotations: DetectionAnnotations, world: World, batch_size
 
 
 @pytest.mark.parametrize("size", [2, 3, 9])
-def test_many_processes_equal_one(annotations: DetectionAnnotations, world: World, size: int) -> None:
+def test_many_processes_equal_one(annotations: DetectionAnnotations, context: DistributedContext, size: int) -> None:
     """Process r has the images r, r + n, ...; some have none. Predictions and result are those of one process."""
-    one, predictions = evaluate_detector(detect, batches_of(np.arange(7), 3), VocEvaluator(annotations), world)
+    one, predictions = evaluate_detector(detect, batches_of(np.arange(7), 3), VocEvaluator(annotations), context)
     shares = [batches_of(np.arange(rank, NUM_IMAGES, size), 3) for rank in range(size)]
     locals_: list[Any] = []
 
-    class Alone(World):
+    class Alone(DistributedContext):
         """Keeps what this process has to give, and stops."""
 
         def gather(self, value: Any) -> list[Any]:
             locals_.append(value)
             raise InterruptedError
 
-    class Together(World):
+    class Together(DistributedContext):
         """Hands out what all processes give: first their predictions, then the main one's result."""
 
         def gather(self, value: Any) -> list[Any]:
@@ -164,10 +166,10 @@ def test_many_processes_equal_one(annotations: DetectionAnnotations, world: Worl
 
     for rank, share in enumerate(shares):
         with pytest.raises(InterruptedError):
-            evaluate_detector(detect, share, VocEvaluator(annotations), Alone(rank, size, world.device))
+            evaluate_detector(detect, share, VocEvaluator(annotations), Alone(rank, size, context.device))
     for rank, share in enumerate(shares):
         evaluator = _Spy(annotations)
-        result, gathered = evaluate_detector(detect, share, evaluator, Together(rank, size, world.device))
+        result, gathered = evaluate_detector(detect, share, evaluator, Together(rank, size, context.device))
         assert_same(gathered, predictions)
         assert result.metrics == one.metrics
         assert [spied.metrics for spied in evaluator.results] == ([one.metrics] if rank == 0 else [])
@@ -186,16 +188,16 @@ class _Spy(VocEvaluator):
         return self.results[-1]
 
 
-def test_equal_images_keep_their_order(world: World) -> None:
+def test_equal_images_keep_their_order(context: DistributedContext) -> None:
     """Rows of one image stay as they were, equal scores included."""
     ids = np.array([5, 1, 5, 1, 5])
     local = Predictions(ids, np.arange(20, dtype=np.float32).reshape(5, 4), np.full(5, 0.5, np.float32), np.arange(5))
-    assert gather_predictions(local, world).labels.tolist() == [1, 3, 0, 2, 4]
+    assert gather_predictions(local, context).labels.tolist() == [1, 3, 0, 2, 4]
 
 
-def test_no_batches_at_all(annotations: DetectionAnnotations, world: World) -> None:
+def test_no_batches_at_all(annotations: DetectionAnnotations, context: DistributedContext) -> None:
     """More processes than images, and nothing found: zeros, with the types that others have."""
-    result, predictions = evaluate_detector(detect, [], VocEvaluator(annotations), world)
+    result, predictions = evaluate_detector(detect, [], VocEvaluator(annotations), context)
     assert result.metrics["mAP50"] == 0
     assert [column.dtype for column in predictions] == [np.int64, np.float32, np.float32, np.int64]
     assert predictions.boxes.shape == (0, 4)
@@ -302,7 +304,7 @@ def test_a_full_disk_is_one_warning(
     assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
     (message,) = caplog.messages
     assert message.startswith("could not write ")
-    assert message.endswith("The run goes on without it.")
+    assert message.endswith("The run continues without it.")
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------

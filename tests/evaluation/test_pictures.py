@@ -18,7 +18,7 @@ from public.evaluation.evaluator import Curves, DetectionResult
 from public.evaluation.pictures import (
     PANEL,
     GridEntry,
-    class_colour,
+    class_color,
     draw_boxes,
     draw_grid,
     draw_precision_recall,
@@ -36,25 +36,25 @@ def black(height: int, width: int) -> np.ndarray:
     return np.zeros((height, width, 3), dtype=np.uint8)
 
 
-def test_colours_differ() -> None:
-    """A hundred classes, none equal, none grey, none too dark to be seen; neighbours far apart."""
-    colours = np.array([class_colour(label) for label in range(100)])
-    assert len(np.unique(colours, axis=0)) == 100
-    assert (np.ptp(colours, axis=1) > 80).all()
-    assert (colours.max(axis=1) >= 200).all()
-    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 100
-    assert len(set(class_colour(IGNORED))) == 1
+def test_colors_differ() -> None:
+    """A hundred classes, none equal, none gray, none too dark to be seen; neighbors far apart."""
+    colors = np.array([class_color(label) for label in range(100)])
+    assert len(np.unique(colors, axis=0)) == 100
+    assert (np.ptp(colors, axis=1) > 80).all()
+    assert (colors.max(axis=1) >= 200).all()
+    assert np.abs(np.diff(colors, axis=0)).max(axis=1).min() > 100
+    assert len(set(class_color(IGNORED))) == 1
 
 
 def test_lines_cover_the_first_and_the_last_pixel() -> None:
     """A box from 20 to 60 covers the pixels 20 to 59; what lies outside box and name stays; the input stays."""
     image = black(100, 100)
     drawn = draw_boxes(image, np.array([[20.0, 30, 60, 80]]), np.array([0]), None, NAMES)
-    colour = np.array(class_colour(0))
+    color = np.array(class_color(0))
     ring = np.ones((50, 40), dtype=bool)
     ring[1:-1, 1:-1] = False
     inside = drawn[30:80, 20:60]
-    assert (inside[ring] == colour).all()
+    assert (inside[ring] == color).all()
     assert not inside[~ring].any()
     assert not drawn[80:].any()
     assert not drawn[:, :20].any()
@@ -63,18 +63,18 @@ def test_lines_cover_the_first_and_the_last_pixel() -> None:
 
 
 def test_the_best_is_on_top() -> None:
-    """Two boxes that share an edge: it has the colour of the higher score, whatever the order."""
+    """Two boxes that share an edge: it has the color of the higher score, whatever the order."""
     boxes = np.array([[20.0, 40, 60, 80], [20.0, 40, 80, 90]])
     for scores in ([0.9, 0.1], [0.1, 0.9]):
         drawn = draw_boxes(black(100, 100), boxes, np.array([0, 2]), np.array(scores), NAMES)
         best = 0 if scores[0] > scores[1] else 2
-        assert drawn[75, 20].tolist() == [*class_colour(best)]
+        assert drawn[75, 20].tolist() == [*class_color(best)]
 
 
-def test_ignored_regions_are_grey() -> None:
+def test_ignored_regions_are_gray() -> None:
     """They have no class to name."""
     drawn = draw_boxes(black(100, 100), np.array([[20.0, 30, 60, 80]]), np.array([IGNORED]), None, NAMES)
-    assert drawn[79, 40].tolist() == [*class_colour(-1)]
+    assert drawn[79, 40].tolist() == [*class_color(-1)]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 60), (60, 60), (24, 60), (60, 24), (480, 640), (3000, 2000)])
@@ -87,7 +87,7 @@ def test_any_image_size(size: tuple[int, int], label: int) -> None:
     for box in boxes:
         drawn = draw_boxes(black(*size), box[None], np.array([label]), np.array([0.5]), NAMES)
         assert (drawn.shape, drawn.dtype) == ((height, width, 3), np.uint8)
-        assert (drawn == class_colour(label)).all(axis=2).any()
+        assert (drawn == class_color(label)).all(axis=2).any()
 
 
 def test_names_make_room_for_each_other() -> None:
@@ -96,7 +96,7 @@ def test_names_make_room_for_each_other() -> None:
     one = draw_boxes(black(200, 200), boxes[:1], np.array([0]), np.array([0.9]), NAMES)
     both = draw_boxes(black(200, 200), boxes, np.array([0, 2]), np.array([0.9, 0.8]), NAMES)
     assert np.array_equal(one[:50], both[:50])
-    assert (both[51:60, 55:90] == class_colour(2)).all(axis=2).any()
+    assert (both[51:60, 55:90] == class_color(2)).all(axis=2).any()
 
 
 def entry(image: np.ndarray, count: int) -> GridEntry:
@@ -124,14 +124,14 @@ def test_grid(tmp_path: Path, name: str, count: int) -> None:
 
 
 def test_panels_show_truth_and_predictions(tmp_path: Path) -> None:
-    """The object's colour on the left alone, the prediction's on the right alone."""
+    """The object's color on the left alone, the prediction's on the right alone."""
     draw_grid(tmp_path / "grid.png", [entry(black(48, 64), 1)], NAMES)
     picture = cv2.imread(str(tmp_path / "grid.png"))
     assert picture is not None
     left, right = np.split(picture[..., ::-1][:, : 2 * (PANEL[1] + 12)], 2, axis=1)
     for half, label, other in ((left, 2, 0), (right, 0, 2)):
-        assert (half == class_colour(label)).all(axis=2).any()
-        assert not (half == class_colour(other)).all(axis=2).any()
+        assert (half == class_color(label)).all(axis=2).any()
+        assert not (half == class_color(other)).all(axis=2).any()
 
 
 def test_entries_of_real_images(real_data: Path) -> None:
@@ -238,7 +238,7 @@ def test_annotations_of_an_empty_image(tmp_path: Path) -> None:
         class_names=NAMES,
         category_ids=[1, 2, 3],
         source=tmp_path,
-        left_out={},
+        skipped={},
     )
     cv2.imwrite(str(tmp_path / "a.png"), black(40, 60))
     none = Predictions(NO_BOXES[1], NO_BOXES[0], np.zeros(0, np.float32), NO_BOXES[1])

@@ -37,7 +37,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def test_each_metric_is_a_line_over_its_own_epochs(tmp_path: Path, figures: list[Figure]) -> None:
-    """Epochs without evaluation are left out of the metric's line; each panel has its title."""
+    """Epochs without evaluation are skipped of the metric's line; each panel has its title."""
     draw_curves(tmp_path / "curves.png", ROWS, PANELS, "tiny")
     loss, lr = figures[0].axes
     lines = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in loss.lines}

@@ -76,4 +76,6 @@ def test_too_few_batches(clock: Clock) -> None:
 
 def test_as_text() -> None:
     """Total and parts."""
-    assert str(Timing({"load": 1.234, "forward": 2.0}, 40)) == "3.23 ms an image: load 1.23 + forward 2.00 (mean of 40)"
+    assert (
+        str(Timing({"load": 1.234, "forward": 2.0}, 40)) == "3.23 ms per image: load 1.23 + forward 2.00 (mean of 40)"
+    )

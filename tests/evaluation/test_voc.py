@@ -1,4 +1,4 @@
-"""VOC's average precision: cases worked out by hand, and a plain loop over every prediction as referee."""
+"""VOC's average precision: cases worked out by hand, and a plain loop over every prediction as reference."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def split_of(rows: list[Row], num_images: int = 2, num_classes: int = 1) -> Dete
         class_names=[f"class{label}" for label in range(num_classes)],
         category_ids=list(range(1, num_classes + 1)),
         source=Path("VOCdataset"),
-        left_out={},
+        skipped={},
     )
 
 
@@ -152,7 +152,7 @@ def test_nothing_found_is_zero_and_nothing_to_find_is_minus_one() -> None:
         assert (result.per_class, result.absent) == ([], ["class0"])
 
 
-# ---- the referee -----------------------------------------------------------------------------------------------------
+# ---- the reference ---------------------------------------------------------------------------------------------------
 
 
 def plain_iou(a: list[float], b: list[float]) -> float:

@@ -27,17 +27,17 @@ from public.layers.depthwise import DepthwiseConv2d
 def test_is_torchs_convolution_norm_and_activation(
     in_channels: int, out_channels: int, kernel_size: int, groups: int, depthwise: bool, stride: int, dtype: torch.dtype
 ) -> None:
-    """The referee is made of torch's own layers and takes our state dict as it is: outputs and every gradient."""
+    """The reference is made of torch's own layers and takes our state dict as it is: outputs and every gradient."""
     torch.manual_seed(0)
     ours = ConvNormAct(in_channels, out_channels, kernel_size, stride, groups)
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
-    referee = nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+    reference = nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
     assert isinstance(ours[0], DepthwiseConv2d) == depthwise
-    assert list(ours.state_dict()) == list(referee.state_dict())
-    referee.load_state_dict(ours.state_dict())
+    assert list(ours.state_dict()) == list(reference.state_dict())
+    reference.load_state_dict(ours.state_dict())
     x = torch.randn(2, in_channels, 9, 12)
     tolerance = 0.03 if dtype == torch.bfloat16 else 1e-5
-    results = [_run(module, x, dtype) for module in (ours, referee)]
+    results = [_run(module, x, dtype) for module in (ours, reference)]
     assert results[0][0].shape == (2, out_channels, -(-9 // stride), -(-12 // stride))
     for actual, expected in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)

@@ -20,7 +20,7 @@ def layer(in_channels: int, out_channels: int, kernel_size: int = 3, spread: flo
     return made
 
 
-def referee(made: DeformConv, x: Tensor) -> Tensor:
+def reference(made: DeformConv, x: Tensor) -> Tensor:
     """torchvision's operator with the layer's weights; 27 channels: 18 offsets, then 9 masks."""
     num_taps = made.kernel_size**2
     raw = F.conv2d(x, made.conv_offset_mask.weight, made.conv_offset_mask.bias, padding=made.kernel_size // 2)
@@ -78,7 +78,7 @@ def test_equals_torchvision_with_all_gradients(kernel_size: int, size: tuple[int
     x = torch.randn(2, 6, *size, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, 4, *size, dtype=torch.float64)
     inputs = [x, *made.parameters()]
-    outputs = [made(x), referee(made, x)]
+    outputs = [made(x), reference(made, x)]
     ours, theirs = (torch.autograd.grad(out, inputs, upstream) for out in outputs)
     torch.testing.assert_close(outputs[0], outputs[1])
     torch.testing.assert_close(ours, theirs)
@@ -138,7 +138,7 @@ def test_autocast(dtype: torch.dtype) -> None:
         made(x).float().sum().backward()
         out = made(x)
     assert out.dtype == dtype
-    difference = (out.float() - referee(made, x)).abs()
+    difference = (out.float() - reference(made, x)).abs()
     assert difference.max() < 0.15  # of values around 2, of offsets and products in bf16
     assert abs(difference[..., :300].mean() / difference[..., 300:].mean() - 1) < 0.3
     assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())

@@ -106,7 +106,7 @@ def test_a_relu_before_or_behind_makes_no_difference() -> None:
     torch.testing.assert_close(ours, layer(plain))
 
 
-def test_synchronised_norms_have_it_too() -> None:
+def test_synchronized_norms_have_it_too() -> None:
     """Put there after torch's conversion, which would lose it; ResNet-18's last layer has five norms."""
     network = nn.SyncBatchNorm.convert_sync_batchnorm(build_backbone("resnet18", num_classes=2))
     assert isinstance(network, nn.Module)

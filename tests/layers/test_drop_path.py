@@ -40,7 +40,7 @@ def test_without_the_option_nothing_is_dropped() -> None:
 
 
 def test_a_skipped_image_is_its_shortcut_and_the_others_count_more() -> None:
-    """With rate 0.75 a branch that stays counts four times; of 400 images about 300 are left out."""
+    """With rate 0.75 a branch that stays counts four times; of 400 images about 300 are skipped."""
     torch.manual_seed(0)
     block = BasicBlock(4, 4)
     block.drop_path.p = 0.75

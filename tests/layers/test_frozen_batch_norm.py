@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d as Referee
+from torchvision.ops import FrozenBatchNorm2d as Reference
 
 from public.layers.frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norm, set_batch_norm_eps
 
@@ -30,12 +30,12 @@ def test_by_hand() -> None:
 
 def test_equals_torchvisions_in_either_mode() -> None:
     norm = random_norm()
-    referee = Referee(5)
-    referee.load_state_dict(norm.state_dict())
+    reference = Reference(5)
+    reference.load_state_dict(norm.state_dict())
     freeze_batch_norm(norm)
     x = torch.randn(3, 5, 4, 6, requires_grad=True)
     for training in (True, False):
-        ours, theirs = norm.train(training)(x), referee.train(training)(x)
+        ours, theirs = norm.train(training)(x), reference.train(training)(x)
         torch.testing.assert_close(ours, theirs)
         (slope,) = torch.autograd.grad(ours.square().sum(), x)
         torch.testing.assert_close(slope, torch.autograd.grad(theirs.square().sum(), x)[0])

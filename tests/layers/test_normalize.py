@@ -1,7 +1,7 @@
 """Pixels to network input."""
 
 import torch
-from torchvision.transforms.v2 import functional as referee
+from torchvision.transforms.v2 import functional as reference
 
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.layers.normalize import Normalize
@@ -17,8 +17,8 @@ def test_by_hand() -> None:
 def test_equals_torchvision_for_every_pixel_value() -> None:
     """All 256 values of the three channels with ImageNet's numbers; 1e-6 is 4 units in the last place of 2.6."""
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(1, 3, 1, 1)
-    scaled = referee.to_dtype(images, torch.float32, scale=True)
-    expected = referee.normalize(scaled, list(IMAGENET_MEAN), list(IMAGENET_STD))
+    scaled = reference.to_dtype(images, torch.float32, scale=True)
+    expected = reference.normalize(scaled, list(IMAGENET_MEAN), list(IMAGENET_STD))
     torch.testing.assert_close(Normalize(IMAGENET_MEAN, IMAGENET_STD)(images), expected, rtol=0, atol=1e-6)
 
 

@@ -8,11 +8,11 @@ from public.layers.squeeze_excite import EffectiveSqueezeExcite, SqueezeExcite
 
 
 def test_squeeze_excite_is_torchvisions() -> None:
-    referee = torchvision.ops.SqueezeExcitation(8, 3, activation=nn.SiLU, scale_activation=nn.Hardsigmoid)
+    reference = torchvision.ops.SqueezeExcitation(8, 3, activation=nn.SiLU, scale_activation=nn.Hardsigmoid)
     ours = SqueezeExcite(8, 3, activation=nn.SiLU, gate=nn.Hardsigmoid)
-    ours.load_state_dict(referee.state_dict())
+    ours.load_state_dict(reference.state_dict())
     maps = torch.randn(2, 8, 5, 7)
-    torch.testing.assert_close(ours(maps), referee(maps))
+    torch.testing.assert_close(ours(maps), reference(maps))
 
 
 def test_effective_squeeze_excite_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""SwitchNorm: two images of two channels by hand, torch's three norms as referees of its three ends."""
+"""SwitchNorm: two images of two channels by hand, torch's three norms as references of its three ends."""
 
 import math
 from collections.abc import Callable
@@ -49,14 +49,14 @@ def test_each_end_is_one_of_torchs_norms(place: int, build: Callable[[int], nn.M
 
     Far from zero, where a difference of squares would fail.
     """
-    norm, referee = SwitchNorm2d(4), build(4)
+    norm, reference = SwitchNorm2d(4), build(4)
     with torch.no_grad():
         norm.mean_weight[place] = norm.var_weight[place] = 200.0
     batches = 300 + torch.randn(2, 3, 4, 50, 50, generator=torch.Generator().manual_seed(0))
     for images in batches:
-        torch.testing.assert_close(norm(images), referee(images), rtol=1e-3, atol=2e-3)
+        torch.testing.assert_close(norm(images), reference(images), rtol=1e-3, atol=2e-3)
     # Running variances: ours are those of the batch, torch's are 7500 / 7499 of that.
-    torch.testing.assert_close(norm.eval()(batches[0]), referee.eval()(batches[0]), rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(norm.eval()(batches[0]), reference.eval()(batches[0]), rtol=1e-3, atol=2e-3)
 
 
 def test_running_statistics_by_hand() -> None:

@@ -12,7 +12,7 @@ from public.losses import focal
 from public.losses.focal import sigmoid_focal_loss_sum, sigmoid_focal_loss_sums
 
 
-def referee(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+def reference(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
     """torchvision's loss, summed over all but the first dimension."""
     one_hot = torch.nn.functional.one_hot(targets.clamp(min=0), logits.shape[-1]).to(logits.dtype)
     one_hot = one_hot * (targets >= 0)[..., None]
@@ -54,7 +54,7 @@ def test_value_and_gradient_are_torchvisions(alpha: float, gamma: float) -> None
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     weights = torch.tensor([0.5, 2.0, -1.0])
     sums = sigmoid_focal_loss_sums(ours, targets, alpha=alpha, gamma=gamma)
-    expected = referee(theirs, targets, alpha, gamma)
+    expected = reference(theirs, targets, alpha, gamma)
     torch.testing.assert_close(sums, expected, rtol=1e-5, atol=1e-4)
     (sums * weights).sum().backward()
     (expected * weights).sum().backward()

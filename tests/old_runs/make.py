@@ -112,7 +112,7 @@ def _decoded(value: Any, generator: torch.Generator, name: str = "") -> Any:
 
 
 def _drawn(name: str, shape: list[int], generator: torch.Generator) -> Tensor:
-    """Float32 weights that a network can go on from: `name` is the last key of the tensor."""
+    """Float32 weights that a network can resume from: `name` is the last key of the tensor."""
     if name in ("momentum_buffer", "exp_avg", "exp_avg_sq"):
         return 1e-3 * torch.randn(shape, generator=generator).abs()
     if len(shape) > 1:

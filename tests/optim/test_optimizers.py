@@ -181,8 +181,8 @@ def test_norm_and_bias_can_be_exempt() -> None:
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
 
 
-def test_frozen_parameters_and_empty_groups_are_left_out() -> None:
-    """A frozen bias is not optimised, and no group is empty."""
+def test_frozen_parameters_and_empty_groups_are_skipped() -> None:
+    """A frozen bias is not optimized, and no group is empty."""
     module = nn.Linear(2, 2)
     module.bias.requires_grad_(False)
     (group,) = parameter_groups(module, 0.01, decay_norm_and_bias=False)

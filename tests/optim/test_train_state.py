@@ -15,7 +15,7 @@ from public.optim.ema import AveragedWeights
 from public.optim.options import ConstantOptions, SGDOptions
 from public.optim.train_state import TrainState
 from public.runtime.checkpoint import load_checkpoint, save_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 CONFIG = RunConfig(
     name="tiny",
@@ -27,7 +27,7 @@ CONFIG = RunConfig(
 IDENTITY: dict[str, Any] = {"config": to_record(CONFIG), "class_names": ["a", "b"], "num_images": 100}
 
 
-class Pair(World):
+class Pair(DistributedContext):
     """Two processes that say the same."""
 
     def gather(self, value: Any) -> list[Any]:
@@ -51,73 +51,77 @@ def new_state(seed: int, steps: int = 0) -> TrainState:
     return state
 
 
-def test_a_resumed_state_goes_on_bit_for_bit(tmp_path: Path, world: World) -> None:
+def test_a_resumed_state_goes_on_bit_for_bit(tmp_path: Path, context: DistributedContext) -> None:
     """Weights, statistics, momentum, average, counters, and the next random numbers."""
     state = new_state(0, steps=3)
     state.finish_epoch({"epoch": 1, "top1": 0.25})
     state.add_losses({"loss": 1.5})
-    state.save(tmp_path / "latest.pth", world, IDENTITY)
+    state.save(tmp_path / "latest.pth", context, IDENTITY)
     expected = torch.rand(3)
     again = new_state(1)
-    assert again.resume(tmp_path / "latest.pth", world, IDENTITY)
+    assert again.resume(tmp_path / "latest.pth", context, IDENTITY)
     assert torch.equal(torch.rand(3), expected)
     first, second = state._to_dict(), again._to_dict()
     torch.testing.assert_close(second, first, rtol=0, atol=0)
     assert (again.epoch, again.step, again.loss_sums, again.history) == (1, 1, {"loss": 1.5}, state.history)
 
 
-def test_without_a_checkpoint_nothing_happens(tmp_path: Path, world: World) -> None:
+def test_without_a_checkpoint_nothing_happens(tmp_path: Path, context: DistributedContext) -> None:
     """A first run starts from its own weights."""
     state = new_state(0)
-    assert state.resume(tmp_path / "latest.pth", world, IDENTITY) is False
+    assert state.resume(tmp_path / "latest.pth", context, IDENTITY) is False
     assert (state.epoch, state.step, state.best) == (0, 0, None)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, world: World) -> None:
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, context: DistributedContext) -> None:
     """Every differing field and the classes are named; nothing is loaded."""
-    new_state(0, steps=1).save(tmp_path / "latest.pth", world, IDENTITY)
+    new_state(0, steps=1).save(tmp_path / "latest.pth", context, IDENTITY)
     state = new_state(1)
     before = {name: value.clone() for name, value in state.network.state_dict().items()}
     other = IDENTITY | {"config": to_record(replace(CONFIG, seed=3)), "class_names": ["a", "c"]}
     classes = r"classes: 2 classes \(a, b\) -> 2 classes \(a, c\)"
     with pytest.raises(ValueError, match=rf"latest\.pth cannot be resumed, .*: seed: 0 -> 3; {classes}\. .*--fresh"):
-        state.resume(tmp_path / "latest.pth", world, other)
+        state.resume(tmp_path / "latest.pth", context, other)
     assert all(torch.equal(before[name], value) for name, value in state.network.state_dict().items())
 
 
-def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path, world: World) -> None:
+def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path, context: DistributedContext) -> None:
     """A loss of one's own changes the result as a setting does."""
-    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
+    new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)
     with pytest.raises(ValueError, match=r"differ from the present ones: task: the usual -> experiment:loss\.Own\."):
-        new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY | {"task": "experiment:loss.Own"})
+        new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY | {"task": "experiment:loss.Own"})
 
 
-def test_a_checkpoint_whose_config_cannot_be_read_is_refused(tmp_path: Path, world: World) -> None:
+def test_a_checkpoint_whose_config_cannot_be_read_is_refused(tmp_path: Path, context: DistributedContext) -> None:
     """In one sentence that says what to do."""
-    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY | {"config": to_record(CONFIG) | {"format": 99}})
+    new_state(0).save(tmp_path / "latest.pth", context, IDENTITY | {"config": to_record(CONFIG) | {"format": 99}})
     with pytest.raises(ValueError, match=r"latest\.pth cannot be resumed: the record has format 99, .*--fresh\.$"):
-        new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY)
+        new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY)
 
 
-def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, world: World) -> None:
+def test_a_checkpoint_that_lacks_something_is_refused(tmp_path: Path, context: DistributedContext) -> None:
     """Of our format, but not written by a run."""
     save_checkpoint(tmp_path / "latest.pth", {"config": to_record(CONFIG), "model": {}})
     with pytest.raises(ValueError, match=r"latest\.pth is not a whole checkpoint of a run: it has no class_names"):
-        new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY)
+        new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY)
 
 
-def test_another_number_of_images_is_told(tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The data set grew: the run goes on, with a warning."""
-    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
-    assert new_state(0).resume(tmp_path / "latest.pth", world, IDENTITY | {"num_images": 101})
+def test_another_number_of_images_is_told(
+    tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The data set grew: the run continues, with a warning."""
+    new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)
+    assert new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY | {"num_images": 101})
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "was trained on 100 images, and there are 101 now" in record.getMessage()
 
 
-def test_another_number_of_processes_is_told(tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_number_of_processes_is_told(
+    tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each process has random generators of its own: two cannot take up one's."""
-    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
+    new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)
     two = Pair(rank=1, size=2, device=torch.device("cpu"))
     assert new_state(0).resume(tmp_path / "latest.pth", two, IDENTITY)
     assert "was written by 1 processes, and 2 resume" in caplog.text
@@ -131,13 +135,13 @@ def test_another_number_of_processes_is_told(tmp_path: Path, world: World, caplo
     ],
 )
 def test_machines_without_a_shared_disk_are_refused(
-    tmp_path: Path, world: World, others: list[Any], message: str
+    tmp_path: Path, context: DistributedContext, others: list[Any], message: str
 ) -> None:
     """They would train from different weights without a word: DDP does not send them again."""
-    new_state(0).save(tmp_path / "latest.pth", world, IDENTITY)
+    new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)
     answers = iter(others)
 
-    class Far(World):
+    class Far(DistributedContext):
         """The other process's answers."""
 
         def gather(self, value: Any) -> list[Any]:
@@ -150,32 +154,32 @@ def test_machines_without_a_shared_disk_are_refused(
 
 @pytest.mark.parametrize("was_fp16", [True, False])
 def test_another_precision_is_told(
-    tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture, was_fp16: bool
+    tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture, was_fp16: bool
 ) -> None:
     """What "auto" means on another GPU: only fp16 has a loss scale, which then starts new."""
     states = [new_state(0), new_state(0)]
     states[0].scaler, states[1].scaler = (torch.amp.GradScaler("cpu", enabled=on) for on in (was_fp16, not was_fp16))
-    states[0].save(tmp_path / "latest.pth", world, IDENTITY)
-    assert states[1].resume(tmp_path / "latest.pth", world, IDENTITY)
+    states[0].save(tmp_path / "latest.pth", context, IDENTITY)
+    assert states[1].resume(tmp_path / "latest.pth", context, IDENTITY)
     assert f"was {'' if was_fp16 else 'not '}trained in fp16, unlike the run that resumes" in caplog.text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_replace_nothing(tmp_path: Path, world: World, value: float) -> None:
-    """The checkpoint before them is the one to go on from."""
+def test_weights_that_are_not_finite_replace_nothing(tmp_path: Path, context: DistributedContext, value: float) -> None:
+    """The checkpoint before them is the one to resume from."""
     path, state = tmp_path / "latest.pth", new_state(0, steps=1)
-    assert state.save(path, world, IDENTITY) is True
+    assert state.save(path, context, IDENTITY) is True
     written = path.read_bytes()
     with torch.no_grad():
         state.network.get_parameter("0.bias")[2] = value
     with pytest.raises(FloatingPointError, match=r"not finite after epoch 0, step 1, .*latest\.pth stays as it was"):
-        state.save(path, world, IDENTITY)
+        state.save(path, context, IDENTITY)
     assert path.read_bytes() == written
 
 
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
     """The others only give their random generators."""
-    other = World(rank=1, size=1, device=torch.device("cpu"))
+    other = DistributedContext(rank=1, size=1, device=torch.device("cpu"))
     new_state(0).save(tmp_path / "latest.pth", other, IDENTITY)
     assert not (tmp_path / "latest.pth").exists()
 
@@ -202,12 +206,12 @@ def test_is_better(metric: str, old: float, new: float, expected: bool) -> None:
     assert state.is_better({metric: new}, metric) is expected
 
 
-def test_the_evaluated_network(tmp_path: Path, world: World) -> None:
+def test_the_evaluated_network(tmp_path: Path, context: DistributedContext) -> None:
     """The averaged one where there is one; both are in the checkpoint, with the lr for people to read."""
     state = new_state(0, steps=2)
     assert state.ema is not None
     assert state.evaluated_network is state.ema.network
-    state.save(tmp_path / "best.pth", world, IDENTITY)
+    state.save(tmp_path / "best.pth", context, IDENTITY)
     checkpoint = load_checkpoint(tmp_path / "best.pth")
     assert checkpoint["model"].keys() == checkpoint["ema"].keys() == state.network.state_dict().keys()
     assert checkpoint["schedule"] == {"lr": 0.1}

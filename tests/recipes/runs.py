@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.interruption import Decision, Interruption
 
-ONE_PROCESS = World(rank=0, size=1, device=torch.device("cpu"))
+ONE_PROCESS = DistributedContext(rank=0, size=1, device=torch.device("cpu"))
 
 
 def tensors_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -27,13 +27,13 @@ def tensors_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return found | {f"ema.{k}": v for k, v in (checkpoint["ema"] or {}).items()}
 
 
-def assert_same_result(ours: dict[str, Any], referee: dict[str, Any], *, num_tensors: int) -> None:
+def assert_same_result(ours: dict[str, Any], reference: dict[str, Any], *, num_tensors: int) -> None:
     """Both runs ended with the same bits, in so many tensors."""
-    a, b = tensors_of(ours), tensors_of(referee)
+    a, b = tensors_of(ours), tensors_of(reference)
     assert a.keys() == b.keys()
     assert len(a) == num_tensors
     assert [key for key in a if not torch.equal(a[key], b[key])] == []
-    assert result_rows(ours["metrics"]["history"]) == result_rows(referee["metrics"]["history"])
+    assert result_rows(ours["metrics"]["history"]) == result_rows(reference["metrics"]["history"])
 
 
 def result_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

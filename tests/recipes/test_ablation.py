@@ -32,7 +32,7 @@ OPTIONS = "--network resnet18 --epochs 1 --batch-size 4 --runtime.num-workers 0 
 
 
 def build_small(name: str, num_classes: int, **options: Any) -> ResNet:
-    """Stands in for the catalogue: ResNet-18 with half its blocks and a quarter of its channels, and all its options.
+    """Stands in for the catalog: ResNet-18 with half its blocks and a quarter of its channels, and all its options.
 
     Not fewer: in NHWC torch 2.15 writes beyond the gradient of a strided 1x1 convolution of 8 channels or less.
     """

@@ -1,4 +1,4 @@
-"""Whole runs: resuming, several processes, bad settings. The referee is always a run without the disturbance."""
+"""Whole runs: resuming, several processes, bad settings. The reference is always a run without the disturbance."""
 
 import json
 import os
@@ -30,7 +30,7 @@ NUM_TRAIN, NUM_VAL, CLASSES = 44, 13, ("blue", "green", "red")
 
 @pytest.fixture(scope="module")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noisy images of one colour a class; neither split divides by the batch size or by two."""
+    """Noisy images of one color a class; neither split divides by the batch size or by two."""
     root = tmp_path_factory.mktemp("tiny")
     rng = np.random.default_rng(0)
     for split, count in (("train", NUM_TRAIN), ("val", NUM_VAL)):
@@ -56,9 +56,9 @@ def train(config: ClassificationConfig, path: Path, **options: Any) -> dict[str,
     return load_checkpoint(path / "checkpoints" / "latest.pth")
 
 
-def assert_same_result(ours: dict[str, Any], referee: dict[str, Any]) -> None:
+def assert_same_result(ours: dict[str, Any], reference: dict[str, Any]) -> None:
     """Both runs ended with the same bits: six parameters, each with its momentum and its average."""
-    runs.assert_same_result(ours, referee, num_tensors=6 * 3)
+    runs.assert_same_result(ours, reference, num_tensors=6 * 3)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tm
 def test_a_result_that_is_not_on_the_disk_is_no_success(
     config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full from the second epoch on: the run ends with 1, names the file, and goes on from the first."""
+    """The disk is full from the second epoch on: the run ends with 1, names the file, and resumes from the first."""
     real = train_state.save_checkpoint
     monkeypatch.setattr(train_state, "save_checkpoint", lambda path, state: state["epoch"] < 2 and real(path, state))
     assert tiny_experiment.train(config, tmp_path / "run") == 1
@@ -94,7 +94,7 @@ def test_a_result_that_is_not_on_the_disk_is_no_success(
     assert f"but {tmp_path / 'run' / 'checkpoints' / 'latest.pth'} could not be written (why: see above)" in log
     assert " done: best" not in log
     monkeypatch.undo()
-    assert_same_result(train(config, tmp_path / "run"), train(config, tmp_path / "referee"))
+    assert_same_result(train(config, tmp_path / "run"), train(config, tmp_path / "reference"))
 
 
 @pytest.mark.parametrize("written", [0, 1])
@@ -132,11 +132,11 @@ def test_a_stopped_run_resumes_bit_for_bit(
 
     An epoch has 44 // 8 = 5 steps and 13 // 8 = 1 poll of evaluation. The second part reads with other workers.
     """
-    referee = train(config, tmp_path / "referee")
+    reference = train(config, tmp_path / "reference")
     stop_after(num_polls)
     assert tiny_experiment.train(config, tmp_path / "run") == 143
     workers = replace(config, runtime=replace(config.runtime, num_workers=2))
-    assert_same_result(train(workers, tmp_path / "run"), referee)
+    assert_same_result(train(workers, tmp_path / "run"), reference)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
 
@@ -172,7 +172,7 @@ def test_an_unreadable_image_stops_with_its_path_and_loses_nothing(
     config: ClassificationConfig, tiny_data: Path, tmp_path: Path
 ) -> None:
     """The steps before it are in the checkpoint; with the image replaced the run ends as if nothing had been."""
-    referee = train(config, tmp_path / "referee")
+    reference = train(config, tmp_path / "reference")
     root = tmp_path / "data"
     shutil.copytree(tiny_data, root)
     image = root / "train" / "green" / "007.png"
@@ -182,7 +182,7 @@ def test_an_unreadable_image_stops_with_its_path_and_loses_nothing(
     with pytest.raises(ValueError, match=r"green/007\.png cannot be decoded"):
         tiny_experiment.train(damaged, tmp_path / "run")
     image.write_bytes(content)
-    assert_same_result(train(damaged, tmp_path / "run"), referee)
+    assert_same_result(train(damaged, tmp_path / "run"), reference)
 
 
 def test_weights_of_another_number_of_classes_are_taken_but_for_the_classifier(

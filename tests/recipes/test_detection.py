@@ -1,4 +1,4 @@
-"""Whole detection runs: resuming, several processes, bad settings. The referee is a run without the disturbance."""
+"""Whole detection runs: resuming, several processes, bad settings. The reference is a run without the disturbance."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from public.recipes import detection as recipe
 from public.recipes.detection import DetectionTask
 from public.recipes.task import split
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.transforms.detection import FILL
 from tests.recipes import runs
 from tests.recipes.runs import LAUNCHES, ONE_PROCESS, run_program
@@ -90,13 +90,13 @@ def test_a_stopped_run_resumes_bit_for_bit(
     canvas changes from batch to batch.
     """
     config = replace(config, ema_decay=0.9)
-    referee = train(config, tmp_path / "referee")
+    reference = train(config, tmp_path / "reference")
     stop_after(num_polls)
     assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
     workers = replace(config, runtime=replace(config.runtime, num_workers=2))
     resumed = train(workers, tmp_path / "run")
-    runs.assert_same_result(resumed, referee, num_tensors=len(runs.tensors_of(referee)))
-    assert len(runs.tensors_of(referee)) > 500
+    runs.assert_same_result(resumed, reference, num_tensors=len(runs.tensors_of(reference)))
+    assert len(runs.tensors_of(reference)) > 500
 
 
 def test_what_two_stages_draw_resumes_bit_for_bit(
@@ -104,11 +104,11 @@ def test_what_two_stages_draw_resumes_bit_for_bit(
 ) -> None:
     """Stopped in the second epoch: the anchors and regions that are learned are drawn from (seed, epoch, image)."""
     config = replace(TINY_TWO_STAGES, data=replace(TINY_TWO_STAGES.data, folder=config.data.folder))
-    referee = train(config, tmp_path / "referee")
+    reference = train(config, tmp_path / "reference")
     stop_after(5)
     assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
     resumed = train(config, tmp_path / "run")
-    runs.assert_same_result(resumed, referee, num_tensors=len(runs.tensors_of(referee)))
+    runs.assert_same_result(resumed, reference, num_tensors=len(runs.tensors_of(reference)))
     losses = {"train_objectness", "train_proposal", "train_classification", "train_box"}
     assert losses <= resumed["metrics"]["history"][0].keys()
 
@@ -158,7 +158,7 @@ def test_the_loss_of_parts_is_that_of_the_whole(network: str) -> None:
 def task_of(detector: Detector) -> DetectionTask:
     """The recipe's task around a detector, in one process."""
     task = DetectionTask(detector, replace(TINY, detector=detector.options), torch.float32)  # pyright: ignore
-    task._world = ONE_PROCESS
+    task._context = ONE_PROCESS
     return task
 
 
@@ -206,14 +206,14 @@ def test_parts_on_several_gpus_are_the_whole(network: str, monkeypatch: pytest.M
 
 
 def test_weights_of_another_number_of_classes_only_when_asked(config: DetectionConfig, tmp_path: Path) -> None:
-    """The layers of the classes are refused, then left out and named."""
+    """The layers of the classes are refused, then skipped and named."""
     torch.save(build_from_options(7, config.detector).state_dict(), tmp_path / "seven.pth")
     seven = replace(config.with_epochs(1), initial_weights=str(tmp_path / "seven.pth"))
     with pytest.raises(ValueError, match=r"cls_logits.*\[7, .*given.*\[10, .*expected"):
         recipe.train(seven, tmp_path / "refused", ONE_PROCESS)
     train(replace(seven, new_class_head=True), tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()
-    assert "2 left out (head.classification_head.cls_logits.weight" in log
+    assert "2 skipped (head.classification_head.cls_logits.weight" in log
 
 
 def test_another_input_size_is_what_the_network_sees(
@@ -255,20 +255,20 @@ def test_a_run_goes_on_without_the_weights_that_it_started_from(
     detector = build_from_options(10, config.detector)
     torch.save(detector.state_dict(), weights)
     config = replace(config, initial_weights=str(weights))
-    referee = train(config, tmp_path / "referee")
+    reference = train(config, tmp_path / "reference")
     stop_after(2)
     assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
     weights.unlink()
-    runs.assert_same_result(train(config, tmp_path / "run"), referee, num_tensors=len(runs.tensors_of(referee)))
+    runs.assert_same_result(train(config, tmp_path / "run"), reference, num_tensors=len(runs.tensors_of(reference)))
     with pytest.raises(FileNotFoundError, match=r"start\.pth"):
         recipe.train(config, tmp_path / "run", ONE_PROCESS, fresh=True)
 
 
 def test_processes_share_the_largest_canvas() -> None:
-    """Of 4 x 6 here and 5 x 3 there: 5 x 6, the mean colour where nothing is."""
+    """Of 4 x 6 here and 5 x 3 there: 5 x 6, the mean color where nothing is."""
     images = torch.zeros(2, 3, 4, 6, dtype=torch.uint8)
 
-    class Two(World):
+    class Two(DistributedContext):
         """The other process's answer."""
 
         def gather(self, value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Runs that commit 20741d7 began: the same rows, as they are written today, go on where those were stopped."""
+"""Runs that commit 20741d7 began: the same rows, as they are written today, resume where those were stopped."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +124,7 @@ GIVEN_BY_20741D7: dict[str, dict[str, float]] = {
         "train_box": 0.28591002027193707,
     },
 }
-"""Of the second epoch, by that commit itself, going on from the very files that `write_old_run` writes."""
+"""Of the second epoch, by that commit itself, resuming from the very files that `write_old_run` writes."""
 
 
 def train(row: ClassificationConfig | DetectionConfig, path: Path) -> int:

@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def baseline(data: Path, monkeypatch: pytest.MonkeyPatch) -> ClassificationConfig:
-    """One epoch of the small ResNet, whose catalogue knows it."""
+    """One epoch of the small ResNet, whose catalog knows it."""
     monkeypatch.setattr(build, "build_backbone", build_small)
     monkeypatch.setattr(train_loop, "draw_curves", lambda *_, **__: None)  # half of so short a run's time
     tiny_data = replace(
@@ -110,7 +110,7 @@ TRICKS: dict[str, Callable[[ClassificationConfig], ClassificationConfig]] = {
     "autoaugment": lambda c: with_transform(c, v2.AutoAugment),
     "randaugment": lambda c: with_transform(c, v2.RandAugment),
     "trivialaugment": lambda c: with_transform(c, v2.TrivialAugmentWide),
-    "colour jitter": lambda c: with_transform(c, v2.ColorJitter, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+    "color jitter": lambda c: with_transform(c, v2.ColorJitter, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
     "ema": lambda c: replace(c, ema_decay=0.8),
     "repeated augmentation": lambda c: replace(c, data=replace(c.data, repeated_augmentation=2)),
     "progressive size": lambda c: replace(c, data=replace(c.data, input_size=64), start_size=32, epochs=2),
@@ -150,15 +150,15 @@ def test_a_run_with_a_trick_resumes_bit_for_bit(
 ) -> None:
     """Stopped after the second of four steps and gone on with."""
     config = TRICKS[name](baseline)
-    referee = train(config, tmp_path / "referee")
+    reference = train(config, tmp_path / "reference")
     runs.stop_after_polls(monkeypatch)(2)
     assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "latest.pth")["step"] == 2
-    runs.assert_same_result(train(config, tmp_path / "run"), referee, num_tensors=len(runs.tensors_of(referee)))
+    runs.assert_same_result(train(config, tmp_path / "run"), reference, num_tensors=len(runs.tensors_of(reference)))
 
 
 def test_the_list_is_the_issues() -> None:
-    """25 runs; synchronised batch norm needs GPUs and is refused on a CPU (tests/runtime/test_parallel.py)."""
+    """25 runs; synchronized batch norm needs GPUs and is refused on a CPU (tests/runtime/test_parallel.py)."""
     assert len(TRICKS) == 25
 
 

@@ -19,7 +19,7 @@ from public.datasets.imagenet import ImageFolderData
 from public.optim.options import CosineOptions, SGDOptions
 from public.recipes import start
 from public.recipes.classification import ClassificationTask, main
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 
 
 class TinyNetwork(nn.Module):
@@ -47,7 +47,7 @@ class TinyTask(ClassificationTask):
 
     @classmethod
     def check(cls, config: ClassificationConfig) -> None:
-        """The catalogue does not know it."""
+        """The catalog does not know it."""
 
     @classmethod
     def build_network(cls, config: ClassificationConfig, num_classes: int) -> nn.Module:
@@ -57,8 +57,8 @@ class TinyTask(ClassificationTask):
 
 def train(config: ClassificationConfig, path: Path, **options: Any) -> int:
     """Trains in this process; gives the exit code."""
-    world = World(rank=0, size=1, device=torch.device("cpu"))
-    return start.train(config, path, world, TinyTask, folder=Path(__file__).parent, **options)
+    context = DistributedContext(rank=0, size=1, device=torch.device("cpu"))
+    return start.train(config, path, context, TinyTask, folder=Path(__file__).parent, **options)
 
 
 TINY = ClassificationConfig(

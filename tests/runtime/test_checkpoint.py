@@ -53,11 +53,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(f"could not write {path}: ")
-    assert "The one before it is kept, and the run goes on." in record.getMessage()
+    assert "The one before it is kept, and the run continues." in record.getMessage()
 
 
 def test_an_impossible_folder_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file stands where the folder should be: False, and the run goes on."""
+    """A file stands where the folder should be: False, and the run continues."""
     (tmp_path / "checkpoints").write_text("not a folder")
     assert save_checkpoint(tmp_path / "checkpoints" / "latest.pth", STATE) is False
     assert "could not write" in caplog.text
@@ -97,7 +97,7 @@ def test_a_missing_checkpoint(tmp_path: Path) -> None:
 
 
 REMEDY = (
-    "If it is a run's latest.pth, remove it to start over, or put the run's best.pth in its place to go on from there."
+    "If it is a run's latest.pth, remove it to start over, or put the run's best.pth in its place to resume from there."
 )
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from public.runtime.distributed import (
     LONGEST_WAIT,
-    World,
-    join_world,
+    DistributedContext,
+    join_process_group,
     processes_to_start,
     start_processes,
     under_launcher,
@@ -27,13 +27,13 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_a_world_of_one_changes_nothing(world: World) -> None:
+def test_a_world_of_one_changes_nothing(context: DistributedContext) -> None:
     """Sums, gathers, broadcasts and barriers over one process."""
-    assert world.is_main
-    assert world.sum(torch.tensor([1.5, 2.0])).tolist() == [1.5, 2.0]
-    assert world.gather({"a": 1}) == [{"a": 1}]
-    world.broadcast_buffers(nn.BatchNorm2d(3))
-    world.barrier()
+    assert context.is_main
+    assert context.sum(torch.tensor([1.5, 2.0])).tolist() == [1.5, 2.0]
+    assert context.gather({"a": 1}) == [{"a": 1}]
+    context.broadcast_buffers(nn.BatchNorm2d(3))
+    context.barrier()
 
 
 def test_processes_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_data_parallel_is_refused_under_a_launcher() -> None:
     """Two processes that each drive all GPUs would train twice."""
     with (
         pytest.raises(ValueError, match=r"parallel='data_parallel' runs in one process, and a launcher started 2"),
-        join_world("cpu", "data_parallel"),
+        join_process_group("cpu", "data_parallel"),
     ):
         pass
 
@@ -67,8 +67,8 @@ def test_data_parallel_is_refused_under_a_launcher() -> None:
 def test_join_world_alone() -> None:
     """Without a launcher: rank 0 of 1."""
     assert not under_launcher()
-    with join_world("cpu") as world:
-        assert (world.rank, world.size, world.device) == (0, 1, torch.device("cpu"))
+    with join_process_group("cpu") as context:
+        assert (context.rank, context.size, context.device) == (0, 1, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("code", "expected"), [("0", 0), ("3 if rank == '1' else 0", 3)])
@@ -97,11 +97,11 @@ def test_others_wait_for_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     script = tmp_path / "script.py"
     script.write_text(
         "import pathlib, sys, torch\n"
-        "from public.runtime.distributed import join_world\n"
-        "with join_world('cpu') as world:\n"
-        "    world.barrier()\n"
-        "    options = world.control._get_backend(torch.device('cpu')).options\n"
-        "    pathlib.Path(sys.argv[1], str(world.rank)).write_text(str(options._timeout.total_seconds()))\n"
+        "from public.runtime.distributed import join_process_group\n"
+        "with join_process_group('cpu') as context:\n"
+        "    context.barrier()\n"
+        "    options = context.control._get_backend(torch.device('cpu')).options\n"
+        "    pathlib.Path(sys.argv[1], str(context.rank)).write_text(str(options._timeout.total_seconds()))\n"
     )
     monkeypatch.setattr(sys, "argv", ["pytest"])
     assert start_processes(2, str(script), [str(tmp_path)]) == 0

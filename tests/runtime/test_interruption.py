@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from public.runtime import interruption as interruption_module
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.interruption import Decision, Interruption, Stopped, ignore_signals_in_worker
 from tests.clock import Clock
 
@@ -24,9 +24,11 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_at_the_next_step_boundary(world: World, number: signal.Signals, exit_code: int) -> None:
+def test_a_signal_stops_at_the_next_step_boundary(
+    context: DistributedContext, number: signal.Signals, exit_code: int
+) -> None:
     """The signal only sets a flag; `poll` reports it, and the exit code is 128 + its number (15, 2)."""
-    with Interruption(world, 10).listening() as interruption:
+    with Interruption(context, 10).listening() as interruption:
         assert interruption.poll() == Decision(stop_signal=0, save=False)
         interruption.stop_if_asked(interruption.poll())
         signal.raise_signal(number)
@@ -37,20 +39,20 @@ def test_a_signal_stops_at_the_next_step_boundary(world: World, number: signal.S
     assert stop.value.exit_code == exit_code
 
 
-def test_the_former_handlers_come_back(world: World) -> None:
+def test_the_former_handlers_come_back(context: DistributedContext) -> None:
     """Afterwards, and after an error too."""
     former = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with Interruption(world, 10).listening():
+    with Interruption(context, 10).listening():
         assert signal.getsignal(signal.SIGTERM) is not former[0]
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == former
-    with contextlib.suppress(ZeroDivisionError), Interruption(world, 10).listening():
+    with contextlib.suppress(ZeroDivisionError), Interruption(context, 10).listening():
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == former
 
 
-def test_a_repeated_signal_is_one_request_a_later_one_means_at_once(world: World, time: Clock) -> None:
+def test_a_repeated_signal_is_one_request_a_later_one_means_at_once(context: DistributedContext, time: Clock) -> None:
     """A launcher's echo within 2 s changes nothing, not even the first signal's number; a person's second one does."""
-    with Interruption(world, 10).listening() as interruption:
+    with Interruption(context, 10).listening() as interruption:
         signal.raise_signal(signal.SIGTERM)
         time.now += 1.9
         signal.raise_signal(signal.SIGINT)
@@ -61,9 +63,9 @@ def test_a_repeated_signal_is_one_request_a_later_one_means_at_once(world: World
     assert stop.value.code == 130
 
 
-def test_a_checkpoint_is_due_every_so_many_minutes(world: World, time: Clock) -> None:
+def test_a_checkpoint_is_due_every_so_many_minutes(context: DistributedContext, time: Clock) -> None:
     """Every half minute, counted from the last one: at 30 s, then not before 75 s if that one came at 45 s."""
-    interruption = Interruption(world, 0.5)
+    interruption = Interruption(context, 0.5)
     due = []
     for seconds in (29, 30, 31, 45, 59, 61, 74, 75):
         time.now = 50.0 + seconds
@@ -75,7 +77,7 @@ def test_a_checkpoint_is_due_every_so_many_minutes(world: World, time: Clock) ->
 
 def test_only_the_main_process_watches_the_clock(time: Clock) -> None:
     """The others' clocks may differ; a decision must not."""
-    other = Interruption(World(rank=1, size=1, device=torch.device("cpu")), 0.5)
+    other = Interruption(DistributedContext(rank=1, size=1, device=torch.device("cpu")), 0.5)
     time.now += 1000
     assert other.poll() == Decision(0, False)
 
@@ -98,8 +100,8 @@ def test_all_processes_stop_at_the_same_step(monkeypatch: pytest.MonkeyPatch) ->
         return SimpleNamespace(wait=wait)
 
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
-    worlds = [World(rank=rank, size=2, device=torch.device("cpu"), control=rank) for rank in (0, 1)]
-    both = [Interruption(world, 10) for world in worlds]
+    worlds = [DistributedContext(rank=rank, size=2, device=torch.device("cpu"), control=rank) for rank in (0, 1)]
+    both = [Interruption(context, 10) for context in worlds]
     decisions = []
     for step in range(3):
         both[1].received_signal = 15 if step == 1 else both[1].received_signal
@@ -123,7 +125,7 @@ def test_a_checkpoint_is_decided_on_once_by_several_processes(monkeypatch: pytes
     monkeypatch.setattr(dist, "all_reduce", lambda flags, **options: SimpleNamespace(wait=lambda: None))
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(interruption_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    interruption = Interruption(World(rank=0, size=2, device=torch.device("cpu")), 1)
+    interruption = Interruption(DistributedContext(rank=0, size=2, device=torch.device("cpu")), 1)
     due = []
     for seconds in (10, 61, 62, 63, 64, 100, 124, 125, 126, 127):
         clock.now = seconds

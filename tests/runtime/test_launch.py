@@ -13,7 +13,7 @@ from public.config.run import RuntimeConfig
 from public.optim.step import NonFiniteLossError
 from public.runtime import launch as launch_module
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.runtime.launch import launch, raised_by_us
 
 
@@ -25,9 +25,9 @@ def config(config: ClassificationConfig) -> ClassificationConfig:
 
 def test_runs_here(config: ClassificationConfig) -> None:
     """One process on the CPU: the work is done in this one, and its exit code is passed on."""
-    worlds: list[World] = []
-    assert launch(config, "train.py", [], lambda world: worlds.append(world) or 143) == 143
-    assert [(world.rank, world.size, world.device.type) for world in worlds] == [(0, 1, "cpu")]
+    worlds: list[DistributedContext] = []
+    assert launch(config, "train.py", [], lambda context: worlds.append(context) or 143) == 143
+    assert [(context.rank, context.size, context.device.type) for context in worlds] == [(0, 1, "cpu")]
 
 
 def test_starts_the_script_again(config: ClassificationConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def test_starts_the_script_again(config: ClassificationConfig, monkeypatch: pyte
     started: list[Any] = []
     monkeypatch.setattr(launch_module, "start_processes", lambda *args: started.append(args) or 5)
     config = replace(config, runtime=replace(config.runtime, processes=4))
-    assert launch(config, "train.py", ["--epochs", "2"], lambda world: pytest.fail("ran here")) == 5
+    assert launch(config, "train.py", ["--epochs", "2"], lambda context: pytest.fail("ran here")) == 5
     assert started == [(4, "train.py", ["--epochs", "2"])]
 
 
@@ -47,7 +47,7 @@ def test_a_batch_that_does_not_divide_starts_nothing(
     monkeypatch.setattr(launch_module, "start_processes", lambda *args: pytest.fail("started"))
     config = replace(config, runtime=RuntimeConfig(device="auto"))
     with pytest.raises(SystemExit) as stop:
-        launch(config, "train.py", [], lambda world: 0)
+        launch(config, "train.py", [], lambda context: 0)
     assert stop.value.code == 2
     assert "batch_size=16 must be divisible by processes x accumulation_steps = 3 x 1 = 3" in capsys.readouterr().err
 
@@ -58,7 +58,7 @@ def test_a_missing_gpu(
     """runtime.device=cuda on a machine without one: exit code 2, one line."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     config = replace(config, runtime=RuntimeConfig(device="cuda"))
-    assert launch(config, "train.py", [], lambda world: 0) == 2
+    assert launch(config, "train.py", [], lambda context: 0) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: runtime.device='cuda': process 0 of this machine needs GPU 0, and 0 are visible")
 
@@ -67,8 +67,8 @@ def test_the_users_mistakes_end_with_code_2(
     config: ClassificationConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A ValueError or FileNotFoundError that this package raised is for the user."""
-    assert launch(config, "train.py", [], lambda world: require(False, "lr=0 is wrong.") or 0) == 2
-    assert launch(config, "train.py", [], lambda world: len(load_checkpoint(tmp_path / "x.pth"))) == 2
+    assert launch(config, "train.py", [], lambda context: require(False, "lr=0 is wrong.") or 0) == 2
+    assert launch(config, "train.py", [], lambda context: len(load_checkpoint(tmp_path / "x.pth"))) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["error: lr=0 is wrong.", f"error: no checkpoint at {tmp_path / 'x.pth'}."]
 
@@ -79,7 +79,7 @@ def test_a_loss_that_is_not_finite_ends_with_code_1(
     """The run is over, and it was no mistake on the command line."""
     monkeypatch.setattr(launch_module, "PACKAGE", Path(__file__).parent)
 
-    def run(world: World) -> int:
+    def run(context: DistributedContext) -> int:
         raise NonFiniteLossError("the loss is not finite at step 3")
 
     assert launch(config, "train.py", [], run) == 1
@@ -89,9 +89,9 @@ def test_a_loss_that_is_not_finite_ends_with_code_1(
 def test_a_defect_keeps_its_traceback(config: ClassificationConfig) -> None:
     """A ValueError from python or torch is no message for the user."""
     with pytest.raises(ValueError, match="invalid literal"):
-        launch(config, "train.py", [], lambda world: int("x"))
+        launch(config, "train.py", [], lambda context: int("x"))
     with pytest.raises(KeyError):
-        launch(config, "train.py", [], lambda world: {}["x"])
+        launch(config, "train.py", [], lambda context: {}["x"])
 
 
 def test_raised_by_us() -> None:

@@ -136,7 +136,7 @@ def test_a_full_disk_is_one_warning_a_kind_of_file(
         "could not write config.json",
         "could not write metrics.jsonl",
     ]
-    assert all(message.endswith("The run goes on without it.") for message in warnings)
+    assert all(message.endswith("The run continues without it.") for message in warnings)
     assert not list(folder.path.glob("*.tmp"))
 
 

@@ -58,7 +58,7 @@ def test_sample_hashes_chain_the_coordinates(seed: int, epoch: int, index: int) 
     assert uniforms(seed, epoch, np.array([index]), 3).tolist() == [draws]
 
 
-def test_a_sample_does_not_depend_on_its_neighbours() -> None:
+def test_a_sample_does_not_depend_on_its_neighbors() -> None:
     """Alone, in another order or in another batch, a sample's draws are the same."""
     indices = np.array([5, 0, 99, 7])
     together = uniforms(3, 4, indices, 6)

@@ -15,7 +15,7 @@ from public.datasets.classification import build_eval_data
 from public.evaluation.classification import evaluate
 from public.recipes.classification import ClassificationTask, train
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.test_scripts import classification
 from public.test_scripts.classification import WeightsOptions, build_classifier, main, of_network, options_of, run
 from public.test_scripts.request import Request, read_request
@@ -29,24 +29,24 @@ def request_of(*argv: str) -> Request:
     return read_request(argv, kinds, lambda network: of_network(network, IMAGENET), ClassificationConfig)
 
 
-def evaluated(*argv: str, world: World) -> dict[str, float]:
+def evaluated(*argv: str, context: DistributedContext) -> dict[str, float]:
     """The metrics of a command line without settings."""
     request = request_of(*argv)
-    return run(replace(options_of(request), num_workers=0), request, world)
+    return run(replace(options_of(request), num_workers=0), request, context)
 
 
 @pytest.mark.slow
-def test_mobilenet_v2_counts_as_torchvision_does(real_data: Path, world: World) -> None:
+def test_mobilenet_v2_counts_as_torchvision_does(real_data: Path, context: DistributedContext) -> None:
     """torchvision's mobilenet_v2 with its reference transform: 821 of 1000 top-1, 956 top-5, float32."""
     weights = str(real_data / "weights" / "mobilenet_v2-b0353104.pth")
     request = request_of("--network", "mobilenet_v2", "--weights", weights)
     options = options_of(request)
     assert isinstance(options, WeightsOptions)
     data = replace(IMAGENET, folder=str(real_data / "imagenet_like"), decoder="pil")
-    images = build_eval_data(data, batch_size=64, num_workers=1, world=world)
+    images = build_eval_data(data, batch_size=64, num_workers=1, context=context)
     config = replace(request.config, network="mobilenet_v2", data=data, channels_last=True)
-    classifier = build_classifier(options, request, config, images.class_names, world.device)
-    metrics = evaluate(classifier, images.loader, world)
+    classifier = build_classifier(options, request, config, images.class_names, context.device)
+    metrics = evaluate(classifier, images.loader, context)
     assert (round(metrics["top1"] * 1000), round(metrics["top5"] * 1000), metrics["num_images"]) == (821, 956, 1000)
 
 
@@ -59,24 +59,24 @@ def sample_row(config: ClassificationConfig, image_folder: Path) -> Classificati
 
 
 @pytest.fixture
-def best(sample_row: ClassificationConfig, world: World, tmp_path: Path) -> Path:
+def best(sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path) -> Path:
     """best.pth of its run, in no experiment's folder."""
-    assert train(sample_row, tmp_path / "run", world) == 0
+    assert train(sample_row, tmp_path / "run", context) == 0
     return tmp_path / "run" / "checkpoints" / "best.pth"
 
 
 def test_a_best_checkpoint_gives_the_number_that_training_gave(
-    best: Path, world: World, capsys: pytest.CaptureFixture[str]
+    best: Path, context: DistributedContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The file alone repeats its evaluation; parameters, multiply-adds and the two parts of the time are printed."""
-    metrics = evaluated("--weights", str(best), world=world)
+    metrics = evaluated("--weights", str(best), context=context)
     assert f'"top1": {metrics["top1"]}' in (best.parents[1] / "metrics.jsonl").read_text()
     printed = capsys.readouterr().out
     assert "network    resnet18cifar: " in printed
     assert "M parameters" in printed
     assert "G MACs at 16x16" in printed
     assert "of 7), error" in printed
-    assert "ms an image: load" in printed
+    assert "ms per image: load" in printed
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -90,7 +90,7 @@ def test_times_of_one_process_of_two(
     request = request_of("--network", "resnet18cifar", "--weights", str(tmp_path / "bare.pth"))
     data = replace(IMAGENET, folder=str(image_folder), input_size=16, val_transforms=())
     options = replace(options_of(request), network="resnet18cifar", data=data, batch_size=4, num_workers=0)
-    run(options, request, World(rank=rank, size=2, device=torch.device("cpu")))
+    run(options, request, DistributedContext(rank=rank, size=2, device=torch.device("cpu")))
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed] == (
         ["network", "weights", "computed", "top1", "top5", "loss", "time"] if rank == 0 else []
@@ -100,7 +100,7 @@ def test_times_of_one_process_of_two(
 
 
 def test_a_checkpoint_brings_its_network_and_options(
-    sample_row: ClassificationConfig, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run with swish and SwitchNorm is rebuilt as it was trained, from the file alone.
 
@@ -108,16 +108,16 @@ def test_a_checkpoint_brings_its_network_and_options(
     """
     swish = ResNetOptions(activation="swish", norm="switch", drop_path=0.1)
     row = replace(sample_row, network_options=swish)
-    assert train(row, tmp_path / "run", world) == 0
+    assert train(row, tmp_path / "run", context) == 0
     best = tmp_path / "run" / "checkpoints" / "best.pth"
-    expected = evaluated("--weights", str(best), world=world)
+    expected = evaluated("--weights", str(best), context=context)
     assert f'"top1": {expected["top1"]}' in (tmp_path / "run" / "metrics.jsonl").read_text()
     torch.save(load_checkpoint(best)["model"], tmp_path / "bare.pth")
     request = request_of("--network", "resnet18cifar", "--weights", str(tmp_path / "bare.pth"))
     options = replace(options_of(request), network="resnet18cifar", data=row.data, num_workers=0)
-    assert run(replace(options, network_options=swish), request, world) == expected  # pyright: ignore[reportCallIssue]
+    assert run(replace(options, network_options=swish), request, context) == expected  # pyright: ignore[reportCallIssue]
     with pytest.raises(ValueError, match=r"mean_weight"):
-        run(replace(options, network_options=NetworkOptions()), request, world)  # pyright: ignore[reportCallIssue]
+        run(replace(options, network_options=NetworkOptions()), request, context)  # pyright: ignore[reportCallIssue]
     capsys.readouterr()
 
 
@@ -137,12 +137,12 @@ def test_a_row_that_was_not_trained(
 
 
 def test_the_best_checkpoint_of_a_row(
-    sample_row: ClassificationConfig, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What test.sh gives, a folder and perhaps a row's name, is evaluated as the row's file is when it is named."""
     folder = tmp_path / "experiment"
     path = folder / "runs" / sample_row.name
-    assert train(sample_row, path, world) == 0
+    assert train(sample_row, path, context) == 0
     (folder / "config.py").write_text(
         "from public.config.record import config_of\n"
         "from public.runtime.checkpoint import load_checkpoint\n"
@@ -150,22 +150,22 @@ def test_the_best_checkpoint_of_a_row(
         f"row = config_of(load_checkpoint(Path({str(path / 'checkpoints' / 'best.pth')!r})))\n"
         f"CONFIGS = {{{sample_row.name!r}: row}}\n"
     )
-    expected = evaluated("--weights", str(path / "checkpoints" / "best.pth"), world=world)
+    expected = evaluated("--weights", str(path / "checkpoints" / "best.pth"), context=context)
     for argv in ([str(folder)], [str(folder), sample_row.name]):
         assert request_of(*argv).trained is not None
-        assert evaluated(*argv, world=world) == expected
+        assert evaluated(*argv, context=context) == expected
     assert f'"top1": {expected["top1"]}' in (path / "metrics.jsonl").read_text()
     with pytest.raises(SystemExit, match="2"):
         main(IMAGENET, [str(folder), "other"])
     assert "other" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_other_classes(best: Path, image_folder: Path, world: World) -> None:
+def test_a_checkpoint_of_other_classes(best: Path, image_folder: Path, context: DistributedContext) -> None:
     """Two classes of other names: the same shapes, and no silent mix-up of labels."""
     for split in ("train", "val"):
         (image_folder / split / "bird").rename(image_folder / split / "zebra")
     with pytest.raises(ValueError, match=r"trained on 2 classes \(bird, cat\).* has 2 classes \(cat, zebra\)"):
-        evaluated("--weights", str(best), world=world)
+        evaluated("--weights", str(best), context=context)
 
 
 def test_bare_weights_need_no_experiment(

@@ -13,7 +13,7 @@ from public.config.calls import SIZE, Call, build_all
 from public.config.classification import ClassificationConfig
 from public.recipes.classification import train
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.test_scripts.classification import main
 from public.test_scripts.test_on_cifar100 import CIFAR100
 from public.test_scripts.test_on_imagenet import IMAGENET
@@ -36,10 +36,10 @@ def sample_row(config: ClassificationConfig, image_folder: Path) -> Classificati
     return replace(row, network_options=ResNetOptions(), runtime=replace(row.runtime, num_workers=0))
 
 
-def trained(row: ClassificationConfig, folder: Path, world: World) -> Path:
+def trained(row: ClassificationConfig, folder: Path, context: DistributedContext) -> Path:
     """A run of the row in an experiment's folder; its best.pth."""
     path = folder / "runs" / row.name
-    assert train(row, path, world) == 0
+    assert train(row, path, context) == 0
     return path / "checkpoints" / "best.pth"
 
 
@@ -52,7 +52,7 @@ def top1_of(best: Path) -> str:
 
 
 def test_the_input_size_of_images_in_memory_is_fixed() -> None:
-    """CIFAR's images are used as they are; files get the usual 256/224 and a centre crop."""
+    """CIFAR's images are used as they are; files get the usual 256/224 and a center crop."""
     with pytest.raises(ValueError, match=r"data\.input_size=64"):
         replace(CIFAR100, input_size=64)
     resize, crop = build_all(IMAGENET.val_transforms, 112)
@@ -68,10 +68,10 @@ def test_former_names_of_the_size(option: str, capsys: pytest.CaptureFixture[str
 
 
 def test_another_size_for_an_evaluation(
-    sample_row: ClassificationConfig, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Images and multiply-adds: four times the pixels are four times the convolutions."""
-    best = trained(sample_row, tmp_path, world)
+    best = trained(sample_row, tmp_path, context)
     macs = []
     for size in (16, 32):
         main(IMAGENET, ["--weights", str(best), "--data.input-size", str(size), *QUIET])
@@ -85,10 +85,10 @@ def test_another_size_for_an_evaluation(
 
 
 def test_data_and_precision_of_the_command_line(
-    sample_row: ClassificationConfig, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They stand above what the checkpoint brings: the same images elsewhere, in bfloat16."""
-    best = trained(sample_row, tmp_path, world)
+    best = trained(sample_row, tmp_path, context)
     elsewhere = tmp_path / "elsewhere"
     Path(sample_row.data.folder).rename(elsewhere)
     with pytest.raises(SystemExit, match="2"):
@@ -135,10 +135,10 @@ def test_the_present_folder_counts_for_what_is_typed(
 
 
 def test_another_kind_of_data_is_asked_for_by_name(
-    sample_row: ClassificationConfig, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the former kind was given has to fit the other: CIFAR's images are 32 pixels; and there must be such."""
-    best = trained(sample_row, tmp_path, world)
+    best = trained(sample_row, tmp_path, context)
     for kind, message in (
         ("cifar100", "data.input_size=16 must be 32"),
         ("cifar10", "--data.dataset cifar10: there is no such one; the nearest: cifar100"),

@@ -53,7 +53,7 @@ def read_json(options: DetectOptions) -> list[dict[str, Any]]:
 
 
 def test_two_lines_of_python_find_what_the_evaluation_found(trained_run: TrainedRun, tmp_path: Path) -> None:
-    """The checkpoint's canvas, normalisation, averaged weights, classes: the same boxes, scores and names."""
+    """The checkpoint's canvas, normalization, averaged weights, classes: the same boxes, scores and names."""
     arguments = ["--weights", str(trained_run.best), "--output", str(tmp_path), "--batch-size", "1", "--device", "cpu"]
     evaluate(COCO, [*arguments, "--num-workers", "0", "--time-steps", "0"])
     rows = json.loads((tmp_path / "predictions.json").read_text())
@@ -157,7 +157,7 @@ def test_a_photo_is_turned_upright(options: DetectOptions, trained_run: TrainedR
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
-def test_grey_transparent_and_deep_images(options: DetectOptions, tmp_path: Path, mode: str) -> None:
+def test_gray_transparent_and_deep_images(options: DetectOptions, tmp_path: Path, mode: str) -> None:
     """Whatever a PNG holds is read as red, green and blue."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
@@ -309,7 +309,7 @@ def test_an_experiments_own_transform(
 def test_some_unreadable_images(
     options: DetectOptions, trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half a file, an empty one, a text: named and left out, the others are drawn; with none left it is an error."""
+    """Half a file, an empty one, a text: named and skipped, the others are drawn; with none left it is an error."""
     folder = tmp_path / "images"
     folder.mkdir()
     shutil.copy(trained_run.val_images[0], folder / "good.png")
@@ -319,9 +319,9 @@ def test_some_unreadable_images(
     rows = run(replace(options, images=str(folder)))
     assert [row["drawn"] for row in rows] == ["good.jpg"]
     assert read_json(options) == rows
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
     assert [line.split(" cannot be read as an image: ")[0] for line in lines] == [
-        f"left out: {folder / name}" for name in ("empty.jpg", "half.png", "text.jpg")
+        f"skipped: {folder / name}" for name in ("empty.jpg", "half.png", "text.jpg")
     ]
     (folder / "good.png").unlink()
     with pytest.raises(ValueError, match=r"not one of 3 files could be read as an image; the first is .*empty\.jpg"):
@@ -339,8 +339,8 @@ def test_a_bad_image_in_python(trained_run: TrainedRun, tmp_path: Path) -> None:
             detect(str(tmp_path / name))
     with pytest.raises(OSError, match="cannot be read as an image"):
         detect(tmp_path)
-    grey, floats = np.zeros((5, 6), np.uint8), np.zeros((5, 6, 3))
-    for array in (grey, floats, np.zeros((3, 5, 6), np.uint8), np.zeros((0, 6, 3), np.uint8)):
+    gray, floats = np.zeros((5, 6), np.uint8), np.zeros((5, 6, 3))
+    for array in (gray, floats, np.zeros((3, 5, 6), np.uint8), np.zeros((0, 6, 3), np.uint8)):
         with pytest.raises(
             ValueError, match=r"an image was given as \w+ \[.*\]; expected is uint8 \[height, width, 3\]"
         ):

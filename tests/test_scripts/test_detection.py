@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO as RefereeAnnotations
+from pycocotools.coco import COCO as ReferenceAnnotations
 from pycocotools.cocoeval import COCOeval
 
 from public.config.classification import ClassificationConfig
@@ -26,7 +26,7 @@ from public.detectors.retinanet.network import RetinaNet
 from public.detectors.trained import TrainedDetector, load_detector
 from public.recipes.detection import DetectionTask
 from public.runtime.checkpoint import load_checkpoint, save_checkpoint
-from public.runtime.distributed import World
+from public.runtime.distributed import DistributedContext
 from public.test_scripts import detection
 from public.test_scripts.detection import main, options_of, run
 from public.test_scripts.request import Request, read_request
@@ -51,7 +51,7 @@ def best_row(trained: TrainedRun) -> dict[str, Any]:
 
 
 def test_a_best_checkpoint_gives_the_number_that_training_gave(
-    trained_run: TrainedRun, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_run: TrainedRun, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To the last digit, with the row's own options; then what is printed and what is written."""
     request = request_of(str(trained_run.folder))
@@ -59,7 +59,7 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     assert options_of(request).output == str(trained_run.folder / "runs" / "tiny" / "test")
     options = replace(options_of(request), output=str(tmp_path / "test"), time_steps=0)
     assert Path(options.weights) == trained_run.best
-    result = run(options, request, world)
+    result = run(options, request, context)
     assert result.metrics == {name: best_row(trained_run)[name] for name in result.metrics}
     assert result.metrics["AP50"] > 0.05
     printed = capsys.readouterr().out.splitlines()
@@ -77,7 +77,10 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
 
 
 def test_times_by_batch_size(
-    trained_run: TrainedRun, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained_run: TrainedRun,
+    context: DistributedContext,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Five images: of batch 1 two warm up and three count, of batch 2 one and one, and 4 does not fit twice."""
     sizes: list[int] = []
@@ -89,12 +92,12 @@ def test_times_by_batch_size(
     )
     request = request_of(str(trained_run.folder))
     options = replace(options_of(request), output=None, batch_size=5, time_batches=(1, 2, 4))
-    run(options, request, world)
+    run(options, request, context)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("time")]
     assert len(lines) == 3
     for line, start, end in zip(lines, ("batch 1: ", "batch 2: "), ("(mean of 3)", "(mean of 2)"), strict=False):
         assert line.startswith(f"time       {start}")
-        assert " ms an image: load " in line
+        assert " ms per image: load " in line
         assert " + forward " in line
         assert " + decode " in line
         assert line.endswith(end)
@@ -102,18 +105,20 @@ def test_times_by_batch_size(
     assert sizes == [5, 1, 1, 1, 1, 1, 2, 2]
 
 
-def test_the_predictions_file_is_worth_what_was_printed(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
+def test_the_predictions_file_is_worth_what_was_printed(
+    trained_run: TrainedRun, context: DistributedContext, tmp_path: Path
+) -> None:
     """pycocotools reads the annotations and predictions.json: its 12 numbers are ours."""
     request = request_of(str(trained_run.folder))
     options = replace(options_of(request), output=str(tmp_path), time_steps=0)
-    result = run(options, request, world)
+    result = run(options, request, context)
     with contextlib.redirect_stdout(io.StringIO()):
-        annotations = RefereeAnnotations(str(trained_run.data / "annotations" / "instances_val2017.json"))
-        referee = COCOeval(annotations, annotations.loadRes(str(tmp_path / "predictions.json")), "bbox")
-        referee.evaluate()
-        referee.accumulate()
-        referee.summarize()
-    assert list(result.metrics.values()) == pytest.approx(referee.stats.tolist(), abs=1e-12)
+        annotations = ReferenceAnnotations(str(trained_run.data / "annotations" / "instances_val2017.json"))
+        reference = COCOeval(annotations, annotations.loadRes(str(tmp_path / "predictions.json")), "bbox")
+        reference.evaluate()
+        reference.accumulate()
+        reference.summarize()
+    assert list(result.metrics.values()) == pytest.approx(reference.stats.tolist(), abs=1e-12)
 
 
 def test_a_checkpoint_knows_what_it_fits(
@@ -268,7 +273,7 @@ def test_the_device_of_this_process(trained_run: TrainedRun, monkeypatch: pytest
     request = request_of(str(trained_run.folder))
     options = replace(options_of(request), num_workers=0)
     with pytest.raises(KeyError, match="seen"):
-        run(options, request, World(rank=1, size=2, device=torch.device("meta")))
+        run(options, request, DistributedContext(rank=1, size=2, device=torch.device("meta")))
     assert given == [torch.device("meta")]
 
 
@@ -370,7 +375,7 @@ def test_an_output_that_cannot_be_written(
     assert "written" not in captured.out
 
 
-def test_other_classes_are_refused(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
+def test_other_classes_are_refused(trained_run: TrainedRun, context: DistributedContext, tmp_path: Path) -> None:
     """The same two in another order: the shapes fit, and the labels would be mixed up."""
     shutil.copytree(trained_run.data, tmp_path / "COCO2017")
     path = tmp_path / "COCO2017" / "annotations" / "instances_val2017.json"
@@ -384,10 +389,10 @@ def test_other_classes_are_refused(trained_run: TrainedRun, world: World, tmp_pa
     with pytest.raises(
         ValueError, match=r"best\.pth was trained on 2 classes \(blue, red\).* has 2 classes \(red, blue\)"
     ):
-        run(options, request, world)
+        run(options, request, context)
 
 
-def test_a_damaged_image_is_named(trained_run: TrainedRun, world: World, tmp_path: Path) -> None:
+def test_a_damaged_image_is_named(trained_run: TrainedRun, context: DistributedContext, tmp_path: Path) -> None:
     """Half a file: an evaluation of the others would be another number."""
     shutil.copytree(trained_run.data, tmp_path / "COCO2017")
     image = min((tmp_path / "COCO2017" / "images" / "val2017").iterdir())
@@ -396,7 +401,7 @@ def test_a_damaged_image_is_named(trained_run: TrainedRun, world: World, tmp_pat
     data = replace(trained_run.row.data, folder=str(tmp_path / "COCO2017"))
     options = replace(options_of(request), output=None, data=data, num_workers=0)
     with pytest.raises(ValueError, match=image.name):
-        run(options, request, world)
+        run(options, request, context)
 
 
 def classification_checkpoint(config: ClassificationConfig, path: Path) -> Path:

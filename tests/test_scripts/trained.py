@@ -16,7 +16,7 @@ from public.detectors.retinanet.options import RetinaNetOptions
 from tests.conftest import ROOT
 from tests.recipes.tiny_detection import TINY
 
-COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
+COLORS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
 CLASS_NAMES = ["blue", "red"]
 """In the order of their category ids, 3 and 90."""
 NUM_TRAIN, NUM_VAL = 16, 5
@@ -92,7 +92,7 @@ def write_squares(root: Path) -> None:
             x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
             category = categories[number % 2]
             pixels = np.full((height, width, 3), 110, np.uint8)
-            pixels[y : y + side, x : x + side] = COLOURS[category["name"]]
+            pixels[y : y + side, x : x + side] = COLORS[category["name"]]
             header = {"id": 5 * number + 3, "file_name": f"{number:03d}.png", "width": width, "height": height}
             Image.fromarray(pixels).save(root / "images" / split / header["file_name"])
             box = {"bbox": [x, y, side, side], "area": side * side, "category_id": category["id"], "iscrowd": 0}

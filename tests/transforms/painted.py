@@ -1,6 +1,6 @@
-"""Pictures whose boxes are painted, each in a colour of its own.
+"""Pictures whose boxes are painted, each in a color of its own.
 
-Wherever a transform moves a box, all of it and nothing but it has to be of that colour.
+Wherever a transform moves a box, all of it and nothing but it has to be of that color.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def colour_of(row: int) -> tuple[int, int, int]:
+def color_of(row: int) -> tuple[int, int, int]:
     """Of the painted box that was row `row` at first; red is 200 or more in no other pixel."""
     return (200 + 5 * row, 255 - 20 * row, 30 * row)
 
@@ -43,7 +43,7 @@ def painted(rng: np.random.Generator) -> DetectionSample:
         top, left = cell // 3 * (height // 3), cell % 3 * (width // 3)
         y1, y2 = top + rng.integers(0, 5), top + rng.integers(9, height // 3 + 1)
         x1, x2 = left + rng.integers(0, 5), left + rng.integers(9, width // 3 + 1)
-        image[y1:y2, x1:x2] = colour_of(row)
+        image[y1:y2, x1:x2] = color_of(row)
         boxes.append((x1, y1, x2, y2))
         labels.append(row if rng.random() < 0.65 else -2 - row)
     return sample_of(image, boxes, labels)
@@ -63,10 +63,10 @@ def painted_cases(num_draws: int, num_cases: int = 300) -> Iterator[tuple[Detect
 
 
 def assert_painted(result: DetectionSample, num_rows: int) -> None:
-    """Each box is all of its colour, and that colour is nowhere else (nor anywhere, if the box is gone)."""
+    """Each box is all of its color, and that color is nowhere else (nor anywhere, if the box is gone)."""
     boxes = {row_of(label): box for label, box in zip(result.labels.tolist(), result.boxes.tolist(), strict=True)}
     for row in range(num_rows):
-        is_colour = (result.image == colour_of(row)).all(axis=2)
+        is_color = (result.image == color_of(row)).all(axis=2)
         x1, y1, x2, y2 = (int(edge) for edge in boxes.get(row, (0, 0, 0, 0)))
-        assert is_colour[y1:y2, x1:x2].all()
-        assert is_colour.sum() == (x2 - x1) * (y2 - y1)
+        assert is_color[y1:y2, x1:x2].all()
+        assert is_color.sum() == (x2 - x1) * (y2 - y1)

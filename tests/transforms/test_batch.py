@@ -1,10 +1,10 @@
-"""Whole-batch augmentation: every window of a 4x4 image by hand, and torchvision as the referee."""
+"""Whole-batch augmentation: every window of a 4x4 image by hand, and torchvision as the reference."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as referee
+from torchvision.transforms.v2 import functional as reference
 
 from public.transforms.batch import (
     BatchCutout,
@@ -41,7 +41,7 @@ def test_every_reflected_window_by_hand(y: int, x: int) -> None:
     assert window[0, 0].tolist() == expected
     assert window[0, 1].tolist() == [[100 + pixel for pixel in row] for row in expected]
     padded = F.pad(grid().float(), [2] * 4, mode="reflect").to(torch.uint8)
-    assert torch.equal(window, referee.crop(padded, y, x, 4, 4))
+    assert torch.equal(window, reference.crop(padded, y, x, 4, 4))
 
 
 @pytest.mark.parametrize("y", [0, 1, 4])
@@ -50,7 +50,7 @@ def test_black_padding(y: int, x: int) -> None:
     """With reflect=False what lies outside the image is 0."""
     crop = BatchRandomCrop(size=4, padding=2, reflect=False)
     draws = torch.tensor([[draw_for(y, 5), draw_for(x, 5)]], dtype=torch.float64)
-    assert torch.equal(crop(grid(), draws), referee.crop(referee.pad(grid(), [2] * 4), y, x, 4, 4))
+    assert torch.equal(crop(grid(), draws), reference.crop(reference.pad(grid(), [2] * 4), y, x, 4, 4))
 
 
 def test_mirrored_rows() -> None:
@@ -69,7 +69,7 @@ def test_each_image_gets_its_own_window() -> None:
     windows = BatchRandomCrop(size=8, padding=3)(images, draws)  # places: 10 + 6 - 8 + 1 = 9 and 14 + 6 - 8 + 1 = 13
     padded = F.pad(images.float(), [3] * 4, mode="reflect").to(torch.uint8)
     for window, image, (y, x) in zip(windows, padded, draws.tolist(), strict=True):
-        assert torch.equal(window, referee.crop(image, int(y * 9), int(x * 13), 8, 8))
+        assert torch.equal(window, reference.crop(image, int(y * 9), int(x * 13), 8, 8))
     assert torch.equal(images, before)
     assert windows.dtype == torch.uint8
 
@@ -98,7 +98,7 @@ def test_flip_by_hand() -> None:
     flipped = BatchRandomHorizontalFlip(probability=0.25)(images, draws)
     assert flipped[0, 0, 1].tolist() == [13, 12, 11, 10]
     assert torch.equal(flipped[1], images[1])
-    assert torch.equal(flipped[2], referee.horizontal_flip(images[2]))
+    assert torch.equal(flipped[2], reference.horizontal_flip(images[2]))
     assert flipped.dtype == torch.uint8
 
 
@@ -111,9 +111,9 @@ def test_never_and_always_flip(probability: float, is_flipped: bool) -> None:
     assert torch.equal(BatchRandomHorizontalFlip(probability=probability)(images, draws), expected)
 
 
-def places_of(images: torch.Tensor, colour: tuple[int, int, int]) -> list[tuple[int, int, int, int]]:
-    """The rectangle of each image in a colour, as its first and last row and its first and last column."""
-    covered = (images == torch.tensor(colour).view(3, 1, 1)).all(1)  # [B, H, W]
+def places_of(images: torch.Tensor, color: tuple[int, int, int]) -> list[tuple[int, int, int, int]]:
+    """The rectangle of each image in a color, as its first and last row and its first and last column."""
+    covered = (images == torch.tensor(color).view(3, 1, 1)).all(1)  # [B, H, W]
     rectangles = []
     for mask in covered:
         rows, columns = mask.any(1).nonzero()[:, 0].tolist(), mask.any(0).nonzero()[:, 0].tolist()
@@ -123,7 +123,7 @@ def places_of(images: torch.Tensor, colour: tuple[int, int, int]) -> list[tuple[
 
 
 def test_cutout_by_hand() -> None:
-    """Squares of 4 around (0, 0), (5, 2) and (9, 11) of a 10x12 image: 2 before the centre, 1 after it."""
+    """Squares of 4 around (0, 0), (5, 2) and (9, 11) of a 10x12 image: 2 before the center, 1 after it."""
     images = torch.full((3, 3, 10, 12), 50, dtype=torch.uint8)
     draws = torch.tensor([[0.0, 0.0], [draw_for(5, 10), draw_for(2, 12)], [1 - 2.0**-53] * 2], dtype=torch.float64)
     covered = BatchCutout(size=4, fill=(1, 2, 3))(images, draws)

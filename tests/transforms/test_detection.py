@@ -1,4 +1,4 @@
-"""Transforms of image and boxes: numbers by hand, torchvision as the referee, painted boxes that stay painted."""
+"""Transforms of image and boxes: numbers by hand, torchvision as the reference, painted boxes that stay painted."""
 
 import inspect
 import pickle

@@ -1,9 +1,9 @@
-"""Photometric jitter: pixels by hand, and torchvision's operations as the referee."""
+"""Photometric jitter: pixels by hand, and torchvision's operations as the reference."""
 
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms.v2 import functional as referee
+from torchvision.transforms.v2 import functional as reference
 
 from public.transforms.detection import PhotometricJitter
 from tests.transforms.painted import noise, sample_of
@@ -26,7 +26,7 @@ def difference(image: np.ndarray, expected: torch.Tensor) -> np.ndarray:
 
 
 def test_jitter_by_hand() -> None:
-    """Pixels (100, 150, 200) and (0, 0, 0): mean grey (29.9 + 88.05 + 22.8) / 2 = 70.375 and own grey 140.75."""
+    """Pixels (100, 150, 200) and (0, 0, 0): mean gray (29.9 + 88.05 + 22.8) / 2 = 70.375 and own gray 140.75."""
     image = np.array([[[100, 150, 200], [0, 0, 0]]], dtype=np.uint8)
     jitter = PhotometricJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5)
     assert jittered(jitter, image, 1, 0, 0, 0).tolist() == [[[150, 225, 255], [0, 0, 0]]]
@@ -35,7 +35,7 @@ def test_jitter_by_hand() -> None:
     assert jittered(jitter, image, 0, -1, 0, 0).tolist() == [[[85, 110, 135], [35, 35, 35]]]
     # Half way to 140.75: 120.4, 145.4, 170.4.
     assert jittered(jitter, image, 0, 0, -1, 0).tolist() == [[[120, 145, 170], [0, 0, 0]]]
-    # A third of the colour circle forward, and one back.
+    # A third of the color circle forward, and one back.
     pure = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], dtype=np.uint8)
     assert jittered(jitter, pure, 0, 0, 0, 2 / 3).tolist() == np.roll(pure, 1, axis=2).tolist()
     assert jittered(jitter, pure, 0, 0, 0, -2 / 3).tolist() == np.roll(pure, -1, axis=2).tolist()
@@ -48,13 +48,13 @@ def test_each_distortion_is_torchvisions(part: float) -> None:
     planar = torch.from_numpy(image).permute(2, 0, 1)
     jitter = PhotometricJitter()
     factor = 1 + part / 2
-    expected = referee.adjust_brightness(planar, 1 + part / 8)
+    expected = reference.adjust_brightness(planar, 1 + part / 8)
     assert difference(jittered(jitter, image, part, 0, 0, 0), expected).max() <= 1
-    expected = referee.adjust_contrast(planar, factor)
+    expected = reference.adjust_contrast(planar, factor)
     assert difference(jittered(jitter, image, 0, part, 0, 0), expected).max() <= 1
-    expected = referee.adjust_saturation(planar, factor)
+    expected = reference.adjust_saturation(planar, factor)
     assert difference(jittered(jitter, image, 0, 0, part, 0), expected).max() <= 1
-    hue = difference(jittered(jitter, image, 0, 0, 0, part), referee.adjust_hue(planar, part / 20))
+    hue = difference(jittered(jitter, image, 0, 0, 0, part), reference.adjust_hue(planar, part / 20))
     assert hue.max() <= 8
     assert hue.mean() <= 0.5
 
@@ -63,27 +63,27 @@ def test_each_distortion_is_torchvisions(part: float) -> None:
 def test_the_order_is_torchvisions(late: bool) -> None:
     """Brightness, contrast, saturation, hue, or contrast last."""
     image = noise(60, 80, seed=1)
-    planar = referee.adjust_brightness(torch.from_numpy(image).permute(2, 0, 1), 1.125)
-    expected = planar if late else referee.adjust_contrast(planar, 1.5)
-    expected = referee.adjust_hue(referee.adjust_saturation(expected, 1.5), 0.05)
-    expected = referee.adjust_contrast(expected, 1.5) if late else expected
+    planar = reference.adjust_brightness(torch.from_numpy(image).permute(2, 0, 1), 1.125)
+    expected = planar if late else reference.adjust_contrast(planar, 1.5)
+    expected = reference.adjust_hue(reference.adjust_saturation(expected, 1.5), 0.05)
+    expected = reference.adjust_contrast(expected, 1.5) if late else expected
     assert difference(jittered(PhotometricJitter(), image, 1, 1, 1, 1, late=late), expected).mean() <= 2
     other = jittered(PhotometricJitter(), image, 1, 1, 1, 1, late=not late)
     assert difference(other, expected).mean() > 4
 
 
 def test_no_jitter_changes_nothing() -> None:
-    """Amounts of zero, a probability of zero, and draws that choose none; colour changes leave grey pixels alone."""
+    """Amounts of zero, a probability of zero, and draws that choose none; color changes leave gray pixels alone."""
     image = noise(20, 30)
     rng = np.random.default_rng(0)
     still = PhotometricJitter(brightness=0, contrast=0, saturation=0, hue=0, probability=1)
-    grey = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-    colours_only = PhotometricJitter(brightness=0, contrast=0, probability=1)
+    gray = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    colors_only = PhotometricJitter(brightness=0, contrast=0, probability=1)
     for _ in range(50):
         draws = rng.random(9)
         assert np.array_equal(still(sample_of(image, []), draws).image, image)
         assert np.array_equal(PhotometricJitter(probability=0)(sample_of(image, []), draws).image, image)
-        assert np.array_equal(colours_only(sample_of(grey, []), draws).image, grey)
+        assert np.array_equal(colors_only(sample_of(gray, []), draws).image, gray)
     assert np.array_equal(jittered(PhotometricJitter(), image, 0, 0, 0, 0), image)
 
 

@@ -34,7 +34,7 @@ def test_the_decoded_layout_is_kept() -> None:
 
 
 def noise(height: int, width: int) -> torch.Tensor:
-    """A decoded image, whose memory is [H, W, 3], without the colours that the tests fill in."""
+    """A decoded image, whose memory is [H, W, 3], without the colors that the tests fill in."""
     generator = torch.Generator().manual_seed(height)
     return torch.randint(8, 256, (height, width, 3), dtype=torch.uint8, generator=generator).permute(2, 0, 1)
 
@@ -131,7 +131,7 @@ def test_draws_depend_on_seed_epoch_and_image_alone(name: str, decoder: str) -> 
 
 @pytest.mark.parametrize("name", ["erasing", "cutout"])
 def test_both_decoders_give_the_same_pixels(name: str) -> None:
-    """PIL images are covered as tensors are, all three colours of them."""
+    """PIL images are covered as tensors are, all three colors of them."""
     image = noise(24, 31)
     results = []
     for source in (image, v2.functional.to_pil_image(image)):

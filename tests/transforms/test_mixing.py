@@ -12,7 +12,7 @@ def images_of(count: int, side: int = 10) -> torch.Tensor:
     return torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(count, 3, side, side).contiguous()
 
 
-def test_neighbours_are_partners() -> None:
+def test_neighbors_are_partners() -> None:
     """Of any number of dimensions."""
     assert partners(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
     assert torch.equal(partners(images_of(4))[:, 0, 0, 0], torch.tensor([1, 0, 3, 2], dtype=torch.uint8))
@@ -48,7 +48,7 @@ def test_cutmix_by_hand() -> None:
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 1.0), (0.0, 0.0)])
 def test_the_ends_of_cutmix(share: float, expected: float) -> None:
-    """Nothing or, around the centre, everything is the partner's."""
+    """Nothing or, around the center, everything is the partner's."""
     mixed = cutmix(images_of(2), torch.tensor([0, 1]), Draws("cutmix", share, x=0.5, y=0.5))
     assert mixed.shares.tolist() == [expected] * 2
     assert torch.equal(mixed.images, images_of(2) if share else images_of(2).flip(0))

@@ -145,7 +145,7 @@ def test_checkpoints_of_2020_give_the_same_outputs(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_heads_of_other_classes_are_left_out_only_when_asked(name: str, tmp_path: Path) -> None:
+def test_heads_of_other_classes_are_skipped_only_when_asked(name: str, tmp_path: Path) -> None:
     """best.pth: the bare state dict, without "module."."""
     source, detector = detector_of(name, 6, seed=0), detector_of(name, 4, seed=1)
     state = checkpoint_of_2020(name, source)["model_state_dict"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from public.backbones import cifar_resnet
 from public.weights.key_maps import cifar_resnet_2020, rename_to_fit, timm_mobilenet_v2
-from tests.backbones.referee import largest_difference
+from tests.backbones.reference import largest_difference
 
 
 @pytest.mark.parametrize(

@@ -57,18 +57,18 @@ def test_a_file_gives_torchvisions_outputs(
     tmp_path: Path, options: Any, build: Any, num_classes: int, old_name: str
 ) -> None:
     """With the epsilon of 0 that it was trained with, and with no other."""
-    referee = random_detector(build)
-    old = old_names(referee.state_dict())
+    reference = random_detector(build)
+    old = old_names(reference.state_dict())
     assert {"backbone.fpn.inner_blocks.0.weight", old_name} <= old.keys()
-    referee.load_state_dict(old)  # torchvision takes it for one of its own
+    reference.load_state_dict(old)  # torchvision takes it for one of its own
     torch.save(old, tmp_path / "detector.pth")
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
-        maps = list(referee.backbone(images).values())
+        maps = list(reference.backbone(images).values())
         if options is RetinaNetOptions:
-            expected = referee.head(maps)["cls_logits"]
+            expected = reference.head(maps)["cls_logits"]
         else:
-            expected = torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in referee.rpn.head(maps)[0]], dim=1)
+            expected = torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in reference.rpn.head(maps)[0]], dim=1)
         for eps, same in ((0.0, True), (None, False)):
             torchvisions = options.torchvision(frozen_batch_norm=True, batch_norm_eps=eps)
             detector = build_from_options(num_classes, torchvisions)
@@ -91,9 +91,9 @@ def test_a_file_gives_torchvisions_outputs(
 def test_other_detectors_files(options: Any, build: Any, num_classes: int) -> None:
     """FCOS's towers keep their names, Faster R-CNN's proposals do not."""
     with torch.device("meta"):
-        referee = build(weights=None, weights_backbone=None)
+        reference = build(weights=None, weights_backbone=None)
         detector = build_from_options(num_classes, options.torchvision())
-    old = old_names(referee.state_dict())
-    assert not old.keys() <= referee.state_dict().keys()
-    wanted = {key for key in detector.state_dict() if not key.endswith("num_batches_tracked")}
-    assert rename_to_fit(old, wanted).keys() == wanted
+    old = old_names(reference.state_dict())
+    assert not old.keys() <= reference.state_dict().keys()
+    own_keys = {key for key in detector.state_dict() if not key.endswith("num_batches_tracked")}
+    assert rename_to_fit(old, own_keys).keys() == own_keys

@@ -46,7 +46,7 @@ def test_the_report_names_everything() -> None:
     report = load_weights(model, source.state_dict())
     assert report.loaded == list(model.state_dict())
     assert (report.missing, report.unexpected, report.mismatched) == ([], [], {})
-    assert report.left_out == []
+    assert report.skipped == []
     assert str(report) == "8 tensors loaded"
     assert _same(model, source.state_dict())
 
@@ -75,29 +75,29 @@ def test_missing_and_unexpected_load_when_allowed() -> None:
 
 
 @pytest.mark.parametrize("num_classes", [4, 9])
-def test_what_is_left_out_keeps_the_networks_values(num_classes: int) -> None:
+def test_what_is_skipped_keeps_the_networks_values(num_classes: int) -> None:
     """As many classes or others: the class layer is not loaded, and nothing of it is refused."""
     source, model = Tiny(4), Tiny(num_classes)
     before = model.fc.weight.clone()
-    report = load_weights(model, source.state_dict(), leave_out=("fc.",))
+    report = load_weights(model, source.state_dict(), skip=("fc.",))
     assert torch.equal(model.fc.weight, before)
     assert torch.equal(model.conv.weight, source.conv.weight)
     assert (report.missing, report.unexpected, report.mismatched) == ([], [], {})
-    assert str(report) == "6 tensors loaded; 2 left out (fc.weight, fc.bias)"
+    assert str(report) == "6 tensors loaded; 2 skipped (fc.weight, fc.bias)"
 
 
-def test_what_is_left_out_may_be_missing_or_unexpected() -> None:
+def test_what_is_skipped_may_be_missing_or_unexpected() -> None:
     """The source has another layer in its place; keys elsewhere are refused as ever."""
     weights = Tiny().state_dict()
     del weights["fc.weight"], weights["fc.bias"]
     weights["fc.2.weight"] = torch.zeros(3)
-    assert load_weights(Tiny(), weights, leave_out="fc.").left_out == ["fc.weight", "fc.bias", "fc.2.weight"]
+    assert load_weights(Tiny(), weights, skip="fc.").skipped == ["fc.weight", "fc.bias", "fc.2.weight"]
     with pytest.raises(ValueError, match=r"does not fit: 1 missing \(fc.bias\)\. If"):
-        load_weights(Tiny(), weights, leave_out=["fc.weight", "fc.2."])
+        load_weights(Tiny(), weights, skip=["fc.weight", "fc.2."])
     with pytest.raises(
         ValueError, match=r"does not fit: 2 missing \(fc.weight, fc.bias\); 1 unexpected \(fc.2.weight\)"
     ):
-        load_weights(Tiny(), weights, leave_out="f.")
+        load_weights(Tiny(), weights, skip="f.")
 
 
 def test_half_precision_weights_become_the_networks_precision() -> None:
@@ -170,21 +170,21 @@ def test_safetensors(tmp_path: Path) -> None:
 @needs_real_weights
 def test_real_mobilenet_v2_weights() -> None:
     """All 314 tensors load; the logits are torchvision's with the same file."""
-    ours, referee = mobilenet_v2().eval(), torchvision.models.mobilenet_v2().eval()
-    referee.load_state_dict(torch.load(REAL_MOBILENET, weights_only=True))
+    ours, reference = mobilenet_v2().eval(), torchvision.models.mobilenet_v2().eval()
+    reference.load_state_dict(torch.load(REAL_MOBILENET, weights_only=True))
     report = load_weights(ours, REAL_MOBILENET)
     assert len(report.loaded) == 314
     assert not report.missing + report.unexpected + list(report.mismatched)
     images = torch.randn(2, 3, 97, 128, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert (ours(images) - referee(images)).abs().max() < 1e-5
+        assert (ours(images) - reference(images)).abs().max() < 1e-5
 
 
 @needs_real_weights
 def test_real_mobilenet_v2_weights_as_features() -> None:
     features = build_features("mobilenet_v2", ["c3", "c4", "c5"])
-    report = load_weights(features, REAL_MOBILENET, allow_unexpected=features.left_out)
-    assert features.left_out == ("features.18.", "classifier.")
+    report = load_weights(features, REAL_MOBILENET, allow_unexpected=features.unused_prefixes)
+    assert features.unused_prefixes == ("features.18.", "classifier.")
     assert len(report.unexpected) == 5 + 2  # one convolution and its norm without the counter, the classifier
     assert not report.missing
 
@@ -235,7 +235,7 @@ def test_the_way_out_is_named_for_python_and_the_command_line() -> None:
     words = (
         r"If that is meant, allow it: the classes of a detector with --new-class-head on the command line of "
         r"train\.py; anything, from Python, by the beginnings of the keys, with load_weights' allow_missing, "
-        r"allow_unexpected, allow_mismatched or leave_out\.$"
+        r"allow_unexpected, allow_mismatched or skip\.$"
     )
     with pytest.raises(ValueError, match=words):
         load_weights(Tiny(9), Tiny().state_dict())

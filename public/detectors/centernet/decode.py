@@ -52,10 +52,10 @@ def decode(
 def find_peaks(
     heatmap: Tensor, stride: int, sizes: ImageSizes, score_threshold: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where a logit is the highest of its 3x3 neighbourhood, above the threshold and on the image.
+    """Where a logit is the highest of its 3x3 neighborhood, above the threshold and on the image.
 
     Cells beside the image (on the canvas' filling, or beyond the canvas where its size is no multiple of the
-    backbone's stride) hold no object's center: they are no peaks and hide none. Of equal neighbours, frequent in bf16,
+    backbone's stride) hold no object's center: they are no peaks and hide none. Of equal neighbors, frequent in bf16,
     the first is the peak.
 
     Returns:
@@ -75,7 +75,7 @@ def find_peaks(
 
 
 def _is_peak(maps: Tensor) -> Tensor:
-    """Which entries of [P, H, W] are above the four neighbours that come before them and not below the four after."""
+    """Which entries of [P, H, W] are above the four neighbors that come before them and not below the four after."""
     x = F.pad(maps, (1, 1, 1, 1), value=-math.inf)  # [P, H + 2, W + 2]
     highest = torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])  # [P, H + 2, W], of three in a row
     left, right = x[:, 1:-1, :-2], x[:, 1:-1, 2:]  # [P, H, W] each

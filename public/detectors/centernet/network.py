@@ -1,12 +1,12 @@
 """CenterNet: an object is a peak of its class's heatmap, with a size beside it.
 
 Paper: Zhou et al. 2019, https://arxiv.org/abs/1904.07850, with the deformable upsampling of its ResNets.
-Referee: parameter counts of the 2020 monorepo (ResNet-18 14.437 M, ResNet-101 49.67 M with 80 classes); targets and
+Reference: parameter counts of the 2020 monorepo (ResNet-18 14.437 M, ResNet-101 49.67 M with 80 classes); targets and
 decoding in loops in the tests.
 Deviations from the paper, as in 2020: smooth L1 (beta 1/9) instead of L1 for offsets and sizes.
 Deviations from the 2020 monorepo: losses are normalized over the global batch instead of each image, so that images
 without objects teach background; any number of objects; logarithms from logits instead of clamped probabilities; no
-peaks beside the image; of equal neighbours one is a peak; nothing is learned inside ignored regions.
+peaks beside the image; of equal neighbors one is a peak; nothing is learned inside ignored regions.
 """
 
 from collections.abc import Sequence
@@ -128,7 +128,7 @@ class CenterNet(Detector):
         self.heatmap_head = _head(channels, options.head_channels, num_classes)
         self.offset_head = _head(channels, options.head_channels, 2)
         self.wh_head = _head(channels, options.head_channels, 2)
-        self._initialise_heads()
+        self._initialize_heads()
 
     @property
     def body(self) -> Features:
@@ -181,7 +181,7 @@ class CenterNet(Detector):
         """Raw outputs to detections in the original images, see `public.detectors.centernet.decode`."""
         return decode(outputs.heatmap, outputs.offsets, outputs.sizes, self.stride, sizes, self.options)
 
-    def _initialise_heads(self) -> None:
+    def _initialize_heads(self) -> None:
         last = self.heatmap_head[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None

@@ -40,7 +40,7 @@ def targets_of(batch: DetectionBatch, num_classes: int, stride: int, map_size: t
     """The targets of a batch, with `stride` pixels to a cell of the maps of height and width `map_size`."""
     centers = find_centers(flat_objects(batch), stride, map_size)
     heatmap = draw_heatmap(centers, (len(batch.images), num_classes, *map_size))
-    leave_out_ignored(heatmap, batch.boxes, batch.labels, stride)
+    mask_ignored(heatmap, batch.boxes, batch.labels, stride)
     are_objects = batch.labels >= 0  # [B, M], the rows of the flat list in its order
     places = torch.zeros_like(batch.labels)
     offsets, sizes = (torch.zeros(*places.shape, 2, device=places.device) for _ in range(2))
@@ -133,7 +133,7 @@ def _squares(centers: Centers, radii: Tensor, shape: tuple[int, int, int, int]) 
     return (middles + down * width + right)[on_map], values[on_map]
 
 
-def leave_out_ignored(heatmap: Tensor, boxes: Tensor, labels: Tensor, stride: int) -> None:
+def mask_ignored(heatmap: Tensor, boxes: Tensor, labels: Tensor, stride: int) -> None:
     """Marks cells whose middle lies in an ignored region, in place, unless they are peaks.
 
     Args:

@@ -2,7 +2,7 @@
 
 Papers: Ren et al. 2015, https://arxiv.org/abs/1506.01497; Lin et al. 2016, https://arxiv.org/abs/1612.03144; with
 pyramid="detnet" and the backbone detnet59: Li et al. 2018, https://arxiv.org/abs/1804.06215.
-Referee: torchvision, whose key names these are; with `FasterRCNNOptions.torchvision()` this is its
+Reference: torchvision, whose key names these are; with `FasterRCNNOptions.torchvision()` this is its
 `fasterrcnn_resnet50_fpn`.
 Deviations from torchvision: each image's losses are divided by the number of its own samples, and the mean is taken
 over the images; torchvision divides by the samples of all images of a process together, which is the same unless some

@@ -1,7 +1,7 @@
 """The region proposal network: at each anchor of a pyramid, whether there is any object, and its box.
 
 Paper: Ren et al. 2015, https://arxiv.org/abs/1506.01497, on a pyramid: Lin et al. 2016,
-https://arxiv.org/abs/1612.03144. Referee: torchvision, whose key names these are.
+https://arxiv.org/abs/1612.03144. Reference: torchvision, whose key names these are.
 Deviation from the first paper: one sigmoid for each anchor instead of two softmax outputs; the smooth L1 loss is
 divided by the number of sampled anchors, as the other loss is.
 """
@@ -23,7 +23,7 @@ from public.detectors.suppression import nms
 from public.detectors.targets import flat_ignored, flat_objects
 from public.geometry.anchors import RATIOS, pyramid_anchors
 from public.geometry.boxes import BoxWeights, decode_boxes, encode_boxes
-from public.layers.initialisation import small_normal_
+from public.layers.initialization import small_normal_
 from public.losses.box import smooth_l1_loss
 
 POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3

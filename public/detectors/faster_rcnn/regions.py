@@ -2,7 +2,7 @@
 
 Papers: Girshick 2015, https://arxiv.org/abs/1504.08083; on a pyramid: Lin et al. 2016,
 https://arxiv.org/abs/1612.03144, section 4.2; RoI Align: He et al. 2017, https://arxiv.org/abs/1703.06870.
-Referee: torchvision, whose key names these are.
+Reference: torchvision, whose key names these are.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,7 @@
 
 Paper: Tian et al. 2019, https://arxiv.org/abs/1904.01355, with center sampling and the centerness beside the boxes of
 the same authors' https://arxiv.org/abs/2006.09214.
-Referee: torchvision, whose key names these are; with `FCOSOptions.torchvision()` this is its
+Reference: torchvision, whose key names these are; with `FCOSOptions.torchvision()` this is its
 `fcos_resnet50_fpn`.
 Deviations from the paper: the GIoU of a positive counts by its centerness and the sum is divided by the number of
 positives, not by the sum of the centernesses, times 2; distances are exp of the output, in pixels, as in 2019.
@@ -30,7 +30,7 @@ from public.detectors.levels import join_points
 from public.detectors.pyramid import PyramidBackbone
 from public.detectors.targets import flat_ignored, flat_objects, not_compiled
 from public.geometry.points import PointGrid, point_grid
-from public.layers.initialisation import set_prior_, small_normal_
+from public.layers.initialization import set_prior_, small_normal_
 from public.losses.box import giou_loss
 from public.losses.focal import sigmoid_focal_loss_sum
 

@@ -28,7 +28,7 @@ class FCOSOptions(DenseOptions):
     centerness_weighted: bool = True
     """Whether the box loss of a positive counts by its centerness."""
     score_threshold: float = 0.01
-    """Detections with a lower sqrt(class probability x centerness) are left out."""
+    """Detections with a lower sqrt(class probability x centerness) are skipped."""
     iou_threshold: float = 0.6
     """Of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression)."""
 

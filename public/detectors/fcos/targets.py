@@ -2,7 +2,7 @@
 
 Paper: Tian et al. 2019, https://arxiv.org/abs/1904.01355, section 3.2; center sampling: the same authors 2020,
 https://arxiv.org/abs/2006.09214.
-Referees: plain loops in the tests; torchvision's `FCOS.compute_loss`.
+References: plain loops in the tests; torchvision's `FCOS.compute_loss`.
 Deviation from torchvision: areas are compared exactly; there 1e8 - area is, which float32 rounds to 8 square pixels.
 """
 

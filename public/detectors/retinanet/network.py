@@ -1,12 +1,12 @@
 """RetinaNet: at each anchor of a pyramid a score for every class, and how the anchor becomes the box.
 
 Paper: Lin et al. 2017, https://arxiv.org/abs/1708.02002.
-Referee: torchvision, whose key names these are; with `RetinaNetOptions.torchvision()` this is its
+Reference: torchvision, whose key names these are; with `RetinaNetOptions.torchvision()` this is its
 `retinanet_resnet50_fpn`.
 Deviations from the paper: every object has at least its best anchor; the smooth L1 loss turns at 1/9 and is the mean
 over a box's four numbers (as in 2020: a quarter of the sum of other implementations); the numbers are multiplied by
 10, 10, 5, 5 (as in 2020 and Faster R-CNN).
-Deviations from the 2020 monorepo: no anchor is left out at the border; every object's best anchor; losses are
+Deviations from the 2020 monorepo: no anchor is skipped at the border; every object's best anchor; losses are
 normalized over the global batch instead of each image, so that images without objects teach background; ignored
 regions; probabilities are not clamped; every (anchor, class) pair is a candidate, not each anchor's best, and
 suppression is class by class; sides grow at most 62.5 times.
@@ -29,7 +29,7 @@ from public.detectors.retinanet.options import RetinaNetOptions
 from public.detectors.targets import flat_ignored, flat_objects, not_compiled
 from public.geometry.anchors import NUM_SHAPES, pyramid_anchors
 from public.geometry.boxes import decode_boxes, encode_boxes
-from public.layers.initialisation import set_prior_, small_normal_
+from public.layers.initialization import set_prior_, small_normal_
 from public.losses.box import giou_loss, l1_loss, smooth_l1_loss
 from public.losses.focal import sigmoid_focal_loss_sums
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from public.weights.loading import load_weights
 
 
-def randomise_norms(network: nn.Module, seed: int = 0) -> None:
+def randomize_norms(network: nn.Module, seed: int = 0) -> None:
     """Gives every batch norm weights, biases and statistics of its own, so that no two could be swapped.
 
     New ones are all 1 and 0 (some of timm's even 0 and 0, which hides a whole block). The weights stay well
@@ -25,12 +25,12 @@ def randomise_norms(network: nn.Module, seed: int = 0) -> None:
             nn.init.uniform_(running_var, 0.5, 1.5, generator=generator)
 
 
-def largest_difference(ours: nn.Module, referee: nn.Module, sizes: list[tuple[int, int]]) -> float:
-    """Loads the referee's weights into ours; the largest difference of logits, in eval and in train mode."""
-    randomise_norms(referee)
-    load_weights(ours, referee.state_dict())
+def largest_difference(ours: nn.Module, reference: nn.Module, sizes: list[tuple[int, int]]) -> float:
+    """Loads the reference's weights into ours; the largest difference of logits, in eval and in train mode."""
+    randomize_norms(reference)
+    load_weights(ours, reference.state_dict())
     return max(
-        float((_logits(ours, size, training) - _logits(referee, size, training)).abs().max())
+        float((_logits(ours, size, training) - _logits(reference, size, training)).abs().max())
         for training in (False, True)
         for size in sizes
     )
@@ -41,7 +41,7 @@ def _logits(network: nn.Module, size: tuple[int, int], training: bool) -> Tensor
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
     torch.manual_seed(2)  # the same dropout in both
     logits = network.train(training)(images)  # [2, num_classes]
-    assert logits.std() > 1e-3, "the referee's logits are all alike: nothing is compared"
+    assert logits.std() > 1e-3, "the reference's logits are all alike: nothing is compared"
     return logits
 
 

@@ -81,17 +81,17 @@ def images_of(batch: DetectionBatch) -> Tensor:
 
 
 @torch.no_grad()
-def perturb_heads(referee: Any, seed: int) -> None:
+def perturb_heads(reference: Any, seed: int) -> None:
     """Random weights for the heads, of a size that gives all sorts of scores and moderate boxes.
 
     New ones give every class the same probability everywhere; random ones of any size give scores that are all 0 or 1.
     """
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in referee.head.named_parameters():
+    for name, parameter in reference.head.named_parameters():
         nn.init.normal_(parameter, std=0.1 if name.endswith("bias") else 0.03, generator=generator)
-    images, _ = referee.eval().transform(noise())
-    outputs = referee.head(list(referee.backbone(images.tensors).values()))
-    heads = referee.head.classification_head.cls_logits, referee.head.regression_head.bbox_reg
+    images, _ = reference.eval().transform(noise())
+    outputs = reference.head(list(reference.backbone(images.tensors).values()))
+    heads = reference.head.classification_head.cls_logits, reference.head.regression_head.bbox_reg
     for head, values, spread in zip(
         heads, (outputs["cls_logits"], outputs["bbox_regression"]), (2.0, 0.3), strict=True
     ):
@@ -141,21 +141,21 @@ def objects_of(target: dict[str, Tensor]) -> Objects:
 
 def assert_same_detections(detections: Detections, expected: Sequence[dict[str, Tensor]], *, at_least: int) -> None:
     """Ours and torchvision's: scores to 1e-5, boxes to 0.01 pixels, labels. Of equal scores either may come first."""
-    for image, wanted in enumerate(expected):
-        count = len(wanted["scores"])
+    for image, want in enumerate(expected):
+        count = len(want["scores"])
         assert count >= at_least
         assert (detections.labels[image] != PADDING).sum() == count
         boxes, scores, labels = (x[image, :count] for x in detections)
-        torch.testing.assert_close(scores, wanted["scores"], atol=1e-5, rtol=0)
-        same = (labels[:, None] == wanted["labels"]) & ((scores[:, None] - wanted["scores"]).abs() < 1e-5)
-        same &= (boxes[:, None] - wanted["boxes"]).abs().amax(dim=2) < 0.01  # [ours, theirs]
+        torch.testing.assert_close(scores, want["scores"], atol=1e-5, rtol=0)
+        same = (labels[:, None] == want["labels"]) & ((scores[:, None] - want["scores"]).abs() < 1e-5)
+        same &= (boxes[:, None] - want["boxes"]).abs().amax(dim=2) < 0.01  # [ours, theirs]
         assert same.any(dim=0).all()
         assert same.any(dim=1).all()
 
 
-def assert_same_gradients(ours: nn.Module, referee: nn.Module) -> None:
+def assert_same_gradients(ours: nn.Module, reference: nn.Module) -> None:
     """Of every parameter, to a thousandth of its norm."""
-    theirs: dict[str, Any] = {name: p.grad for name, p in referee.named_parameters()}
+    theirs: dict[str, Any] = {name: p.grad for name, p in reference.named_parameters()}
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
         assert (parameter.grad - theirs[name]).norm() <= 1e-3 * theirs[name].norm() + 1e-7, name
