@@ -10,8 +10,7 @@ mAP at IoU 0.5, 11-point interpolated:
 Their later runs of the same network: AP 44.8 (mean over ten overlaps), AP50 76.1 and AP 53.0, AP50 80.7.
 
 The backbone starts from the best weights of our own imagenet_experiments/detnet59_imagenet, which has to be trained
-first, or from --backbone-weights FILE. For another batch scale the learning rate with it: --batch-size 16
---optimizer.lr 8e-3.
+first, or from --backbone-weights FILE. The learning rate follows another batch: 8e-3 with --batch-size 16.
 
 Deviations from 2018. Defects there: the long side is at most 1000 (theirs was defined, but not applied); each image of
 a batch is clipped to its own size; proposals level by level, ranked by the logits that are trained; 256 anchors are

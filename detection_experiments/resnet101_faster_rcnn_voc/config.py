@@ -7,7 +7,7 @@ mAP at IoU 0.5, 11-point interpolated:
     voc07     2007 trainval         2        75.7    the default
     voc0712   2007 + 12 trainval    1        80.5    (81.2 soft: ./test.sh voc0712 --detector.soft-nms linear)
 
-For another batch scale the learning rate with it: --batch-size 16 --optimizer.lr 8e-3.
+The learning rate follows another batch: 8e-3 with --batch-size 16.
 
 Deviations from 2018: those of ../detnet59_faster_rcnn_voc, whose card lists them (24 epochs for their 12, the long side
 at most 1000, difficult objects ignored, ...). Precision is bf16 where the device has it.

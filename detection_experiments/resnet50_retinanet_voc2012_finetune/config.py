@@ -12,8 +12,8 @@ pytorch_object_detection (2021); COCO's numbers on the 5,823 images of VOC2012 v
 
 torchvision downloads its own weights and verifies them; --initial-weights FILE takes the file
 retinanet_resnet50_fpn_coco-eeacb38b.pth or any other RetinaNet of that shape. The class layer starts new, and the log
-names it. The learning rate of several_devices is for 4 GPUs with 4 images each, as in their log; for another batch
-scale it: --batch-size 32 --optimizer.lr 0.02. They had AP 0.562 after epoch 8 and their best, 0.564, after epoch 18.
+names it. The learning rate of several_devices is for 4 GPUs with 4 images each, as in their log; it follows another
+--batch-size. They had AP 0.562 after epoch 8 and their best, 0.564, after epoch 18.
 
     ./test.sh                     COCO's twelve numbers and the AP50 of each class: runs/<row>/test/record_mAP.txt
     ./test.sh --metrics voc       VOC's mAP instead

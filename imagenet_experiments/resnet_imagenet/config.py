@@ -9,7 +9,7 @@ color jitter.
     resnet50     77.36 / -           the default; ../resnet50_tricks_imagenet starts from it
     resnet101    79.13 / 94.38
 
-On one small GPU or a CPU the same learning rate an image is that of --batch-size 64 --optimizer.lr 0.025.
+On one small GPU or a CPU: --batch-size 64, which the learning rate follows (0.025).
 
 Deviations from ModelZoo: the classifier starts as torchvision's, not with standard deviation 0.045; batch norm sees
 the images of its own GPU, which are 128 on 8 GPUs alone; pixels are decoded by OpenCV and resized as uint8 tensors by

@@ -46,8 +46,9 @@ def parse_config(
     """Reads a command line.
 
     Changing `--epochs` keeps the schedule's shape: milestones and warm-up are stretched with the run, unless the
-    command line sets them too. Changing a kind (`--optimizer.name`) gives its section that kind's defaults; settings
-    that the row made, and that the new kind has too, carry over.
+    command line sets them too. Changing `--batch-size` takes the learning rate along (`OptimizerOptions.for_batch`),
+    unless `--optimizer.lr` sets it. Changing a kind (`--optimizer.name`) gives its section that kind's defaults;
+    settings that the row made, and that the new kind has too, carry over.
 
     Args:
         configs: the experiment's rows, the first of which is the default.
@@ -67,7 +68,7 @@ def parse_config(
     row, args = choose_row(configs, args)
     description = f"Rows: {', '.join(configs)} (the first is the default). The defaults below are those of {row.name}."
     try:
-        row = _as_kinds(_with_epochs_of(row, args), kinds, args)
+        row = _with_rate_for_batch(_as_kinds(_with_epochs_of(row, args), kinds, args), args)
         command: Any = tyro.cli(_command_type(row, kinds), args=args, prog=prog, description=description)
     except ValueError as error:  # a config's own cross-check
         fail(str(error))
@@ -116,7 +117,7 @@ def _as_kinds(row: Config, kinds: Sequence[Kind], args: Sequence[str]) -> Config
 def given(option: str, args: Sequence[str]) -> str | None:
     """The value of `--option` on a command line; None where it is absent, or without a value (the parser says so)."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument(f"--{option}", dest="value")
+    parser.add_argument(f"--{option}", f"--{option.replace('-', '_')}", dest="value")
     try:
         return parser.parse_known_args([a for a in args if a not in ("-h", "--help")])[0].value
     except argparse.ArgumentError:
@@ -158,3 +159,29 @@ def _with_epochs_of(row: Config, args: Sequence[str]) -> Config:
     value = given("epochs", args)
     # A missing or wrong number is left to the full parser, which says so.
     return row.with_epochs(int(value)) if value and value.isdecimal() and int(value) >= 1 else row
+
+
+def _with_rate_for_batch(row: Config, args: Sequence[str]) -> Config:
+    """The row, which is the parser's own, with the learning rate of the batch size that the command line asks for."""
+    value = given("batch-size", args)
+    if value and value.isdecimal() and int(value) >= 1 and given("optimizer.lr", args) is None:
+        object.__setattr__(row, "optimizer", row.optimizer.for_batch(int(value), row.batch_size))
+    return row
+
+
+def describe_rate(row: RunConfig, config: RunConfig, args: Sequence[str]) -> str | None:
+    """What the log says of a learning rate that followed `--batch-size`; None where none did.
+
+    Args:
+        row: as config.py has it.
+        config: what a command line made of it.
+        args: that command line.
+    """
+    if config.batch_size == row.batch_size or given("optimizer.lr", args) is not None:
+        return None
+    exponent = config.optimizer.lr_exponent
+    rule = {1.0: "linearly", 0.5: "by its square root"}.get(exponent, f"to the power of {exponent:g}")
+    return (
+        f"the learning rate follows the batch size {rule}: {config.optimizer.lr:g} at {config.batch_size} images for "
+        f"{row.optimizer.lr:g} at {row.batch_size} (--optimizer.lr sets another)"
+    )

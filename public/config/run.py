@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from public.config.checks import require, require_at_least
 from public.config.options import Options
@@ -13,6 +13,8 @@ from public.config.options import Options
 class OptimizerOptions(Options):
     """What every optimizer lets one set; `public/optim/options.py` has the kinds."""
 
+    lr_exponent: ClassVar[float]
+    """The learning rate follows the batch size to this power: 1 linearly, 0.5 by its square root."""
     lr: float
     """Peak learning rate, for the global batch size that the config states."""
     weight_decay: float
@@ -39,6 +41,15 @@ class OptimizerOptions(Options):
             alpha == 0.5 or steps is not None,
             f"optimizer.lookahead_alpha={alpha} has no effect without optimizer.lookahead_steps.",
         )
+
+    def for_batch(self, size: int, former: int) -> Self:
+        """The settings with which batches of `size` images train as those of `former` do: another learning rate.
+
+        It has six digits, so that what the log shows can be typed.
+        """
+        if size == former:
+            return self
+        return replace(self, lr=float(f"{self.lr * (size / former) ** self.lr_exponent:.6g}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +190,7 @@ class RunConfig:
         parts = num_processes * self.accumulation_steps
         remedy = (
             " Start fewer processes (--runtime.processes, or fewer GPUs in CUDA_VISIBLE_DEVICES), or give a larger "
-            "--batch-size with the --optimizer.lr that goes with it."
+            "--batch-size, which the learning rate follows."
         )
         require(
             self.batch_size % parts == 0,

@@ -11,9 +11,13 @@ from public.config.run import OptimizerOptions, ScheduleOptions
 
 @dataclass(frozen=True, kw_only=True)
 class SGDOptions(OptimizerOptions):
-    """Stochastic gradient descent with momentum, as torch's."""
+    """Stochastic gradient descent with momentum, as torch's.
+
+    The rate follows the batch linearly: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.1.
+    """
 
     kind: ClassVar[str] = "sgd"
+    lr_exponent: ClassVar[float] = 1.0
     momentum: float = 0.9
     """Momentum factor."""
     nesterov: bool = False
@@ -27,9 +31,14 @@ class SGDOptions(OptimizerOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class AdamWOptions(OptimizerOptions):
-    """Adam with decoupled weight decay, as torch's."""
+    """Adam with decoupled weight decay, as torch's.
+
+    The rate follows the batch by its square root: Malladi et al. 2022, https://arxiv.org/abs/2205.10287. The betas stay
+    as they are, unlike theirs.
+    """
 
     kind: ClassVar[str] = "adamw"
+    lr_exponent: ClassVar[float] = 0.5
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of the two moments."""
 

@@ -11,6 +11,7 @@ from torch import nn
 from public.config.experiment import Experiment
 from public.config.names import first_line
 from public.config.record import changed_results, class_summary, config_of
+from public.config.run import RunConfig
 from public.optim.ema import AveragedWeights
 from public.runtime.checkpoint import check_entries, load_checkpoint, save_checkpoint
 from public.runtime.distributed import DistributedContext
@@ -184,7 +185,8 @@ def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any],
         old = config_of(state, experiment)
     except ValueError as error:
         raise ValueError(f"{path} cannot be resumed: {first_line(error)}. Use another --name, or --fresh.") from error
-    differing = changed_results(old, config_of(identity, experiment), experiment)
+    new = config_of(identity, experiment)
+    differing = changed_results(old, new, experiment)
     if state.get("task") != identity.get("task"):
         differing.append(f"task: {state.get('task') or 'the usual'} -> {identity.get('task') or 'the usual'}")
     if state["class_names"] != identity["class_names"]:
@@ -192,10 +194,19 @@ def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any],
     if differing:
         raise ValueError(
             f"{path} cannot be resumed, its settings differ from the present ones: {'; '.join(differing)}. Use the "
-            "same settings, another --name, or --fresh (which keeps the old folder aside)."
+            f"same settings{_its_rate(old, new)}, another --name, or --fresh (which keeps the old folder aside)."
         )
     if state["num_images"] != identity["num_images"]:
         logger.warning(
             f"{path} was trained on {state['num_images']} images, and there are {identity['num_images']} now: the "
             "order of images changes, and the result is not that of a run that never stopped."
         )
+
+
+def _its_rate(old: RunConfig, new: RunConfig) -> str:
+    """How a run that began before the learning rate followed `--batch-size` is resumed: by naming the rate it has."""
+    if old.batch_size != new.batch_size or old.optimizer.lr == new.optimizer.lr:
+        return ""
+    return (
+        f" (its learning rate: --optimizer.lr {old.optimizer.lr}; where --batch-size is given alone, the rate follows)"
+    )

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from public.config.command_line import Config, parse_config
+from public.config.command_line import Config, choose_row, describe_rate, parse_config
 from public.config.experiment import Experiment
 from public.config.record import recorded_type, to_record
 from public.optim.ema import AveragedWeights
@@ -48,10 +48,11 @@ def run_experiment(
     """
     args = list(sys.argv[1:] if argv is None else argv)
     config, fresh = parse_config(configs, args, task.kinds, prog="train.py")
+    note = describe_rate(choose_row(configs, args)[0], config, args)
     folder = Path(script).resolve().parent
     path = folder / "runs" / config.name
     try:
-        sys.exit(launch(config, script, args, lambda context: train(config, path, context, task, fresh, folder)))
+        sys.exit(launch(config, script, args, lambda context: train(config, path, context, task, fresh, folder, note)))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # before or after the loop, which ends by itself
 
@@ -63,6 +64,7 @@ def train(
     task_type: type[Task],
     fresh: bool = False,
     folder: Path | None = None,
+    note: str | None = None,
 ) -> int:
     """Trains one row.
 
@@ -73,6 +75,7 @@ def train(
         task_type: the recipe's, or the experiment's own.
         fresh: start over, keeping an old run folder aside.
         folder: the experiment's; None: the row uses no classes of its own.
+        note: a line about the config for the log.
 
     Returns:
         The exit code: 0 after the last epoch, 128 + the signal that stopped the run before it.
@@ -117,8 +120,8 @@ def train(
 
     # ---- resume -----------------------------------------------------------------------------------------------------
     run_folder.open(fresh)  # only now: a mistake above moves no old run aside
-    for report in reports:
-        logger.info(report)
+    for line in (*([note] if note else []), *reports):
+        logger.info(line)
     context.barrier()  # nobody looks for latest.pth before an old folder is out of the way
     run = Run(
         config=config,

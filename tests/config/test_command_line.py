@@ -7,7 +7,7 @@ import pytest
 
 from public.backbones.catalog import NETWORK_KIND
 from public.config.classification import ClassificationConfig
-from public.config.command_line import choose_row, fail, parse_config, with_kinds
+from public.config.command_line import choose_row, describe_rate, fail, parse_config, with_kinds
 from public.config.run import RuntimeConfig
 from public.datasets.cifar100 import Cifar100Data
 from public.datasets.imagenet import ImageFolderData
@@ -95,6 +95,26 @@ def test_a_schedule_field_given_beside_epochs_is_taken_as_given(rows: Rows) -> N
     line = "--epochs 25 --schedule.milestones 12 --schedule.gamma 0.5"
     schedule: Any = parse_config(rows, line.split(), KINDS)[0].schedule
     assert (schedule.milestones, schedule.gamma, schedule.warmup_epochs) == ((12.0,), 0.5, 2.5)
+
+
+@pytest.mark.parametrize("spelled", ["--batch-size 32", "--batch_size 32", "--batch-size=32"])
+def test_the_learning_rate_follows_the_batch_size(rows: Rows, spelled: str) -> None:
+    """0.1 at 16 images: 0.2 at 32, and adamw's by the square root of 2, with the rate that the row has; what is typed,
+    and what stays, is taken as it is."""
+    row, lines = rows["tiny"], [spelled, f"{spelled} --optimizer.name adamw", f"{spelled} --optimizer.lr 0.1"]
+    configs = [parse_config(rows, line.split(), KINDS)[0] for line in lines]
+    assert [config.optimizer.lr for config in configs] == [0.2, 0.141421, 0.1]
+    assert [config.batch_size for config in configs] == [32] * 3
+    notes = [describe_rate(row, config, line.split()) for line, config in zip(lines, configs, strict=True)]
+    assert notes == [
+        "the learning rate follows the batch size linearly: 0.2 at 32 images for 0.1 at 16 (--optimizer.lr sets "
+        "another)",
+        "the learning rate follows the batch size by its square root: 0.141421 at 32 images for 0.1 at 16 "
+        "(--optimizer.lr sets another)",
+        None,
+    ]
+    assert parse_config(rows, ["--batch-size", "16"], KINDS) == (row, False)
+    assert describe_rate(row, row, ["--batch-size", "16"]) is None
 
 
 def test_unknown_row(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from public.config.classification import ClassificationConfig
 from public.config.run import RuntimeConfig
 from public.datasets.imagenet import ImageFolderData
-from public.optim.options import CosineOptions
+from public.optim.options import AdamWOptions, CosineOptions, SGDOptions
 from public.runtime.seeding import sample_seed, seed_everything
 
 
@@ -114,8 +114,8 @@ def test_local_batch_size_names_the_remedy(config: ClassificationConfig, num_pro
     fields: Any = {"batch_size": 1} if num_processes == 2 else {"batch_size": 3, "accumulation_steps": 2}
     with pytest.raises(ValueError, match=r"must be divisible by .* = 2\.") as refusal:
         replace(config, **fields).local_batch_size(num_processes)
-    remedies = ("--runtime.processes", "CUDA_VISIBLE_DEVICES", "--batch-size", "--optimizer.lr")
-    assert [remedy in str(refusal.value) for remedy in remedies] == [num_processes == 2] * 4
+    remedies = ("--runtime.processes", "CUDA_VISIBLE_DEVICES", "--batch-size")
+    assert [remedy in str(refusal.value) for remedy in remedies] == [num_processes == 2] * 3
 
 
 def test_with_epochs_stretches_the_schedule(config: ClassificationConfig) -> None:
@@ -125,6 +125,15 @@ def test_with_epochs_stretches_the_schedule(config: ClassificationConfig) -> Non
     assert replace(stretched, epochs=10, schedule=config.schedule) == config
     cosine = replace(config, schedule=CosineOptions(final_factor=0.01))
     assert cosine.with_epochs(1) == replace(cosine, epochs=1)
+
+
+def test_the_learning_rate_of_another_batch_size() -> None:
+    """0.4 at 256: 0.05 at 32 linearly. 0.001 at 8: 0.002 at 32 by the square root, 0.000707107 at 4. 0.1 / 3 is cut."""
+    sgd, adamw = SGDOptions(lr=0.4, weight_decay=0.1), AdamWOptions(lr=0.001, weight_decay=0.1)
+    assert sgd.for_batch(32, former=256) == replace(sgd, lr=0.05)
+    assert [adamw.for_batch(size, former=8).lr for size in (32, 4)] == [0.002, 0.000707107]
+    third = replace(sgd, lr=0.1 / 3)
+    assert [third.for_batch(size, former=8).lr for size in (8, 16)] == [0.1 / 3, 0.0666667]
 
 
 def test_configs_are_frozen_and_keyword_only(config: ClassificationConfig) -> None:

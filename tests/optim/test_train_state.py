@@ -85,6 +85,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, context: Distrib
     assert all(torch.equal(before[name], value) for name, value in state.network.state_dict().items())
 
 
+@pytest.mark.parametrize("batch_size", [8, 4])
+def test_a_run_that_began_with_another_rate_is_told_its_rate(
+    tmp_path: Path, context: DistributedContext, batch_size: int
+) -> None:
+    """One begun before the rate followed the batch has the row's, 0.1; with that typed it resumes. Of another batch
+    size the rate is not what is missing."""
+    new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)
+    now = replace(CONFIG, batch_size=batch_size, optimizer=SGDOptions(lr=0.05, weight_decay=0.0))
+    with pytest.raises(ValueError, match=r"optimizer\.lr: 0\.1 -> 0\.05\.") as refusal:
+        new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY | {"config": to_record(now)})
+    assert ("(its learning rate: --optimizer.lr 0.1;" in str(refusal.value)) == (batch_size == 8)
+    assert new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY)
+
+
 def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path, context: DistributedContext) -> None:
     """A loss of one's own changes the result as a setting does."""
     new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)

@@ -219,9 +219,14 @@ def test_another_input_size_is_what_the_network_sees(
 
 def test_a_task_of_the_experiments_own_is_recorded_by_its_file(tiny_data: Path, tmp_path: Path) -> None:
     """As a person runs it, where train.py is called __main__: the class is that of train.py in the folder."""
-    run_program(tmp_path / "run", tiny_data, ["train.py", "--epochs", "1", "--schedule.warmup-epochs", "0"])
-    checkpoint = load_checkpoint(tmp_path / "run" / "runs" / "tiny" / "checkpoints" / "latest.pth")
+    options = ["--epochs", "1", "--schedule.warmup-epochs", "0", "--batch-size", "4"]
+    run_program(tmp_path / "run", tiny_data, ["train.py", *options])
+    folder = tmp_path / "run" / "runs" / "tiny"
+    checkpoint = load_checkpoint(folder / "checkpoints" / "latest.pth")
     assert checkpoint["task"] == "experiment:train.TinyTask"
+    assert "the learning rate follows the batch size linearly: 0.05 at 4 images for 0.1 at 8" in (
+        folder / "train.log"
+    ).read_text(encoding="utf-8")
 
 
 # ---- several processes ----------------------------------------------------------------------------------------------
