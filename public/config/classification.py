@@ -18,8 +18,14 @@ class ClassificationData(DataOptions):
     """How many times, augmented differently, a batch holds each of its images; an epoch keeps its number of steps and
     then sees only 1 / so many of the images. None: once."""
 
+    balance: float | None = None
+    """Images of rare classes come more often, and those of frequent ones less: 1: every class equally often; 0.5: by
+    the square root of its number of images. An epoch keeps its number of images. None: each once."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        balance = self.balance
+        require(balance is None or 0 < balance <= 1, f"data.balance={balance} must lie within (0, 1] (None: off).")
         repeats = self.repeated_augmentation
         require(
             repeats is None or repeats >= 2,

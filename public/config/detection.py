@@ -28,6 +28,9 @@ class DetectionData(DataOptions):
     group_by_aspect: int | None = None
     """Training batches hold images of similar shape, so that little of a canvas is padding: with k, images of 2k + 2
     groups of width / height, k for each doubling between 1/2 and 2 (0: upright or not). None: whatever comes."""
+    balance: float | None = None
+    """Images of rare classes come more often (repeat factors, LVIS's formula): the share of the images below which a
+    class is rare, of LVIS 0.001, of a small data set rather 0.1 to 0.5. None: each image once an epoch."""
     download: bool = False
     """Fetch the published archives (and verify them) if the folder does not hold the splits."""
 
@@ -40,6 +43,8 @@ class DetectionData(DataOptions):
         super().__post_init__()
         groups = self.group_by_aspect
         require(groups is None or groups >= 0, f"data.group_by_aspect={groups} must be 0 or more (None: no groups).")
+        balance = self.balance
+        require(balance is None or 0 < balance <= 1, f"data.balance={balance} must lie within (0, 1] (None: off).")
         for name in ("train_splits", "val_splits"):
             require(bool(getattr(self, name)), f"data.{name} must name at least one split.")
 

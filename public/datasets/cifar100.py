@@ -22,6 +22,7 @@ from public.config.calls import build_all
 from public.config.checks import require
 from public.config.classification import ClassificationConfig, ClassificationData
 from public.config.record import class_summary
+from public.datasets.balance import EpochOrder, balanced
 from public.datasets.batches import (
     ClassificationBatch,
     DataError,
@@ -34,7 +35,7 @@ from public.datasets.checking import SplitReport, class_problems, unusable
 from public.datasets.format import ImageFormat
 from public.datasets.locations import dataset_folder, is_generated_sample, where_to_get
 from public.runtime.distributed import DistributedContext
-from public.runtime.seeding import batch_of_step, epoch_order, uniforms
+from public.runtime.seeding import batch_of_step, uniforms
 from public.transforms.batch import BatchTransform
 
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
@@ -197,6 +198,7 @@ class CifarTrainLoader:
         num_processes: all of them.
         device: where the images are kept and augmented.
         repeats: how many times each image is in its batch, see `batch_of_step`.
+        factors: how often an epoch takes each image, see `EpochOrder`.
     """
 
     def __init__(
@@ -211,27 +213,29 @@ class CifarTrainLoader:
         device: torch.device | str = "cpu",
         where: object = "CIFAR-100",
         repeats: int = 1,
+        factors: np.ndarray | None = None,
     ) -> None:
         self.images, self.labels = data.images.to(device), data.labels.to(device)
         self.transforms, self.seed, self.repeats = transforms, seed, repeats
+        self.order = EpochOrder(seed, len(data.images), factors)
         self.batch_size, self.local_size = batch_size, batch_size // num_processes
         self.offset = rank * self.local_size
-        self.steps_per_epoch = steps_per_epoch(len(data.images), batch_size, where)
+        self.steps_per_epoch = steps_per_epoch(self.order.length, batch_size, where)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:
         """The batches of one epoch from `first_step` on."""
-        order = epoch_order(self.seed, epoch, len(self.images))
+        order = self.order.samples(epoch)
         for step in range(first_step, self.steps_per_epoch):
-            epochs, indices = batch_of_step(order, epoch, step, self.batch_size, self.repeats)
+            epochs, samples = batch_of_step(order, epoch, step, self.batch_size, self.repeats)
             own = slice(self.offset, self.offset + self.local_size)
-            yield self._batch(epochs[own], indices[own])
+            yield self._batch(epochs[own], samples[own])
 
-    def _batch(self, epochs: np.ndarray, indices: np.ndarray) -> ClassificationBatch:
+    def _batch(self, epochs: np.ndarray, samples: np.ndarray) -> ClassificationBatch:
         device = self.images.device
-        chosen = torch.from_numpy(indices).to(device)
+        chosen = torch.from_numpy(samples % len(self.images)).to(device)
         images = self.images.index_select(0, chosen)  # [B, 3, 32, 32]
         num_draws = sum(t.num_draws for t in self.transforms)
-        draws = torch.from_numpy(uniforms(self.seed, epochs, indices, num_draws)).to(device)  # [B, num_draws]
+        draws = torch.from_numpy(uniforms(self.seed, epochs, samples, num_draws)).to(device)  # [B, num_draws]
         for transform in self.transforms:
             images = transform(images, draws[:, : transform.num_draws])
             draws = draws[:, transform.num_draws :]
@@ -281,6 +285,7 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
         device=context.device,
         where=dataset_folder(data.folder),
         repeats=data.repeated_augmentation or 1,
+        factors=balanced(split.labels.numpy(), data, context),
     )
     val = _eval_data(data, batch_size=config.local_batch_size(context.size), num_workers=0, context=context)
     return TrainData(train, val.loader, split.class_names, len(split.images))

@@ -8,6 +8,7 @@ from public.config.calls import build_all
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations, describe_skipped
+from public.datasets.balance import repeated
 from public.datasets.batches import DataError, DetectionBatch, EvalLoader, TrainLoader
 from public.datasets.detection_loaders import (
     DetectionDataset,
@@ -81,6 +82,7 @@ def build_train_data(config: DetectionConfig, context: DistributedContext) -> De
         num_processes=context.size,
         pin_memory=context.device.type == "cuda",
         group_by_aspect=data.group_by_aspect,
+        factors=repeated(annotations, data, context),
     )
     local_batch_size = config.local_batch_size(context.size)
     val = _eval_loader(val_annotations, val_transforms, local_batch_size, config.runtime.num_workers, context)

@@ -97,23 +97,27 @@ class DetectionDataset(Dataset[Any]):
         return -(-sizes.reshape(-1, 2) // multiple) * multiple
 
     def __getitem__(self, key: tuple[int, int, int]) -> LoadedImage | UnreadableImage:
-        """One image; every random draw depends on the seed and this key alone."""
-        epoch, index, step = key
+        """One image, by (epoch, number, step); every random draw depends on the seed and this key alone.
+
+        N and above are the same images once more, see `EpochOrder`.
+        """
+        epoch, number, step = key
+        index = number % len(self)
         image = self._decoded(index)
         if isinstance(image, UnreadableImage):
             return image
         size = (image.shape[0], image.shape[1])
         sample = DetectionSample(image, *self.annotations.of(index), size)
-        for transform, draws in zip(self.transforms, self._draws(epoch, index, step), strict=True):
+        for transform, draws in zip(self.transforms, self._draws(epoch, number, step), strict=True):
             sample = transform(sample, draws)
-        return LoadedImage(sample, size, int(self.annotations.image_ids[index]), sample_seed(self.seed, epoch, index))
+        return LoadedImage(sample, size, int(self.annotations.image_ids[index]), sample_seed(self.seed, epoch, number))
 
-    def _draws(self, epoch: int, index: int, step: int) -> Iterator[np.ndarray]:
+    def _draws(self, epoch: int, number: int, step: int) -> Iterator[np.ndarray]:
         """Each transform's own: float64 [num_draws], of the image or, where a batch has to agree, of the step."""
         left = {}  # by per_batch: what the transforms that follow will draw
-        for per_batch, seed, number in ((False, self.seed, index), (True, self.step_seed, step)):
+        for per_batch, seed, one in ((False, self.seed, number), (True, self.step_seed, step)):
             count = sum(transform.num_draws for transform in self.transforms if transform.per_batch == per_batch)
-            left[per_batch] = uniforms(seed, epoch, np.array([number]), count)[0]
+            left[per_batch] = uniforms(seed, epoch, np.array([one]), count)[0]
         for transform in self.transforms:
             draws, left[transform.per_batch] = np.split(left[transform.per_batch], [transform.num_draws])
             yield draws
@@ -214,30 +218,38 @@ def grouped_order(order: np.ndarray, groups: np.ndarray, batch_size: int, seed: 
     images of neighboring groups.
 
     Args:
-        order: int64 [N], the images as they come without groups.
+        order: int64 [L], the samples as they come without groups (`EpochOrder`).
         groups: [N], the group of each image.
         batch_size: B, of all processes together.
         seed: of the order of the batches.
         epoch: 0-based.
 
     Returns:
-        int64 [N // B * B].
+        int64 [L // B * B].
     """
     whole = order[: len(order) // batch_size * batch_size]
-    sorted_batches = whole[np.argsort(groups[whole], kind="stable")].reshape(-1, batch_size)
+    sorted_batches = whole[np.argsort(groups[whole % len(groups)], kind="stable")].reshape(-1, batch_size)
     return sorted_batches[epoch_order(seed, epoch, len(sorted_batches))].reshape(-1)
 
 
 class GroupedEpochBatchSampler(EpochBatchSampler):
     """A `EpochBatchSampler` whose global batches hold images of one group, see `grouped_order`; `groups` is [N]."""
 
-    def __init__(self, groups: np.ndarray, batch_size: int, seed: int, rank: int, num_processes: int) -> None:
-        super().__init__(len(groups), batch_size, seed, rank, num_processes)
+    def __init__(
+        self,
+        groups: np.ndarray,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        num_processes: int,
+        factors: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(len(groups), batch_size, seed, rank, num_processes, factors=factors)
         self.groups = groups
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = epoch_order(self.seed, self.epoch, self.num_images)
-        order = grouped_order(order, self.groups, self.batch_size, self.seed, self.epoch)
+        order = self.order.samples(self.epoch)
+        order = grouped_order(order, self.groups, self.batch_size, self.order.seed, self.epoch)
         for begin in range(self.first_step * self.batch_size, len(order), self.batch_size):
             own = order[begin + self.offset : begin + self.offset + self.local_size]
             yield [(self.epoch, index) for index in own.tolist()]
@@ -254,6 +266,7 @@ class DetectionTrainLoader:
         num_processes: all of them.
         pin_memory: whether batches lie where a GPU fetches them fastest.
         group_by_aspect: groups for each doubling of width / height, see `aspect_groups`; None: no groups.
+        factors: how often an epoch takes each image, see `EpochOrder`.
 
     Raises:
         DataError: there is not even one global batch.
@@ -269,13 +282,15 @@ class DetectionTrainLoader:
         num_processes: int = 1,
         pin_memory: bool = False,
         group_by_aspect: int | None = None,
+        factors: np.ndarray | None = None,
     ) -> None:
-        self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.annotations.source)
         place = batch_size, dataset.seed, rank, num_processes
         if group_by_aspect is None:
-            self.share = EpochBatchSampler(len(dataset), *place)
+            self.share = EpochBatchSampler(len(dataset), *place, factors=factors)
         else:
-            self.share = GroupedEpochBatchSampler(aspect_groups(dataset.annotations.sizes, group_by_aspect), *place)
+            groups = aspect_groups(dataset.annotations.sizes, group_by_aspect)
+            self.share = GroupedEpochBatchSampler(groups, *place, factors=factors)
+        self.steps_per_epoch = steps_per_epoch(self.share.order.length, batch_size, dataset.annotations.source)
         to_batch = partial(collate, canvas_multiple=dataset.canvas_multiple)
         self.loader = build_dataloader(dataset, WithSteps(self.share), to_batch, num_workers, pin_memory)
 

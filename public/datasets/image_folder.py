@@ -138,13 +138,17 @@ class ImageFolderDataset(Dataset[Any]):
         return len(self.images.files)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int] | UnreadableImage:
-        """The sample of (epoch, index): uint8 [3, H', W'] and its label; every random draw depends on these alone."""
-        epoch, index = key
+        """The sample of (epoch, number): uint8 [3, H', W'] and its label; every random draw depends on these alone.
+
+        N and above are the same images once more, see `EpochOrder`.
+        """
+        epoch, number = key
+        index = number % len(self)
         try:
             image = self.decode(self.images.read(index))
         except DECODING_ERRORS as error:
             return self.images.unreadable(index, first_line(error))
-        with drawing_for(self.seed, epoch, index):
+        with drawing_for(self.seed, epoch, number):
             for transform in self.transforms:
                 image = transform(image)
         tensor = image if isinstance(image, torch.Tensor) else F.pil_to_tensor(image)

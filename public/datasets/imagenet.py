@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from public.config.calls import build_all
 from public.config.classification import ClassificationConfig, ClassificationData
 from public.config.record import class_summary
+from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, EvalLoader, TrainData
 from public.datasets.checking import SplitReport, amount_problems, class_problems, image_problems, unusable
 from public.datasets.format import ImageFormat
@@ -52,6 +53,7 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
         num_processes=context.size,
         pin_memory=context.device.type == "cuda",
         repeats=data.repeated_augmentation or 1,
+        factors=balanced(images.labels, data, context),
     )
     val = _eval_loader(data, val_images, config.local_batch_size(context.size), config.runtime.num_workers, context)
     return TrainData(train, val, images.class_names, len(dataset))

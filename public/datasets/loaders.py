@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from public.datasets.balance import EpochOrder
 from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
 from public.datasets.decoding import UnreadableImage
 from public.datasets.image_folder import ImageFolderDataset
 from public.runtime.interruption import ignore_signals_in_worker
-from public.runtime.seeding import batch_of_step, epoch_order
+from public.runtime.seeding import batch_of_step
 
 
 class BatchSampler(Sampler[list[tuple[int, int]]]):
@@ -39,22 +40,31 @@ class EpochBatchSampler(BatchSampler):
         rank: this process.
         num_processes: all of them.
         repeats: how many times each image is in its batch.
+        factors: how often an epoch takes each image, see `EpochOrder`, whose numbers of samples are the indices.
     """
 
     def __init__(
-        self, num_images: int, batch_size: int, seed: int, rank: int, num_processes: int, repeats: int = 1
+        self,
+        num_images: int,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        num_processes: int,
+        repeats: int = 1,
+        factors: np.ndarray | None = None,
     ) -> None:
-        self.num_images, self.batch_size, self.seed, self.repeats = num_images, batch_size, seed, repeats
+        self.order = EpochOrder(seed, num_images, factors)
+        self.batch_size, self.repeats = batch_size, repeats
         self.local_size = batch_size // num_processes
         self.offset = rank * self.local_size
         self.epoch = self.first_step = 0
 
     def __len__(self) -> int:
-        return max(0, self.num_images // self.batch_size - self.first_step)
+        return max(0, self.order.length // self.batch_size - self.first_step)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = epoch_order(self.seed, self.epoch, self.num_images)
-        for step in range(self.first_step, self.num_images // self.batch_size):
+        order = self.order.samples(self.epoch)
+        for step in range(self.first_step, self.order.length // self.batch_size):
             epochs, indices = batch_of_step(order, self.epoch, step, self.batch_size, self.repeats)
             own = slice(self.offset, self.offset + self.local_size)
             yield list(zip(epochs[own].tolist(), indices[own].tolist(), strict=True))
@@ -165,9 +175,11 @@ class ImageFolderTrainLoader:
         num_processes: int = 1,
         pin_memory: bool = False,
         repeats: int = 1,
+        factors: np.ndarray | None = None,
     ) -> None:
-        self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size, dataset.images.folder)
-        self.sampler = EpochBatchSampler(len(dataset), batch_size, dataset.seed, rank, num_processes, repeats)
+        place = batch_size, dataset.seed, rank, num_processes
+        self.sampler = EpochBatchSampler(len(dataset), *place, repeats, factors)
+        self.steps_per_epoch = steps_per_epoch(self.sampler.order.length, batch_size, dataset.images.folder)
         self.loader = build_dataloader(dataset, self.sampler, collate, num_workers, pin_memory)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClassificationBatch]:

@@ -113,3 +113,23 @@ def test_cifar_images_are_used_as_they_are(cifar: ClassificationConfig) -> None:
     """One sentence for any other size."""
     with pytest.raises(ValueError, match=r"^data\.input_size=64 must be 32: CIFAR-100's images are used as they"):
         replace(cifar.data, input_size=64)
+
+
+def test_balanced_classes(
+    imagenet: ClassificationConfig,
+    cifar: ClassificationConfig,
+    context: DistributedContext,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """6 birds and 5 cats: 5.5 of each an epoch. 7, 7 and 6 of three classes: 20 / 21 to 20 / 18 times. An epoch
+    stays as long as it is."""
+    for row, steps, factors in ((imagenet, 2, "each 0.917 to 1.1 times"), (cifar, 1, "each 0.952 to 1.11 times")):
+        data = build_train_data(replace(row, data=replace(row.data, balance=1.0)), context)
+        assert data.train.steps_per_epoch == steps
+        assert (
+            caplog.messages[-1]
+            == f"data.balance: an epoch takes {data.num_images} images of {data.num_images}, {factors}"
+        )
+    for balance in (0.0, 1.5):
+        with pytest.raises(ValueError, match=rf"data\.balance={balance} must lie within \(0, 1\]"):
+            replace(imagenet.data, balance=balance)

@@ -165,6 +165,18 @@ def test_groups_of_similar_shape(coco: DetectionConfig, context: DistributedCont
         assert type(train.share) is kind
 
 
+def test_rare_classes_come_more_often(
+    voc: DetectionConfig, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wheel on 1 of 3 images, and a difficult door, which does not count: sqrt(1 / (1/3)) = 1.73, 3.73 in sum."""
+    train = build_train_data(replace(voc, data=replace(voc.data, balance=1.0)), context).train
+    assert train.steps_per_epoch == 2
+    assert "data.balance: an epoch takes 4 images of 3, each 1 to 1.73 times" in caplog.messages
+    for balance in (0.0, 1.5):
+        with pytest.raises(ValueError, match=rf"data\.balance={balance} must lie within \(0, 1\]"):
+            replace(voc.data, balance=balance)
+
+
 def test_the_validation_split_alone(coco: DetectionConfig, voc: DetectionConfig, context: DistributedContext) -> None:
     """Testing needs nothing of the training split: it is not there."""
     (Path(coco.data.folder) / "annotations" / "instances_train2017.json").unlink()
