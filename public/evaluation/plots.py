@@ -1,6 +1,5 @@
 """Pictures of a run."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from public.datasets.drawing import png_of
 from public.runtime.run_folder import replace_bytes
 
 
@@ -39,10 +39,3 @@ def draw_curves(
         if len(names) > 1 and axes.lines:
             axes.legend()
     replace_bytes(path, png_of(figure))
-
-
-def png_of(figure: Figure) -> bytes:
-    """A figure as the content of a PNG file: written in one go, a full disk leaves no part of it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

@@ -27,10 +27,11 @@ from public.config.command_line import fail
 from public.config.names import first_line
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS, read_pixels
+from public.datasets.drawing import draw_boxes
 from public.datasets.formats import format_of
 from public.datasets.locations import REPOSITORY, dataset_folder
 from public.detectors.trained import TrainedDetector, load_detector
-from public.evaluation.pictures import draw_boxes, write_image
+from public.evaluation.pictures import write_image
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import replace_text
 from public.test_scripts.output import make_folder, writing_to

@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.coco import read_coco
+from public.datasets.drawing import class_color, draw_boxes
 from public.datasets.predictions import Predictions
 from public.evaluation.evaluator import Curves, DetectionResult
 from public.evaluation.pictures import (
     PANEL,
     GridEntry,
-    class_color,
-    draw_boxes,
     draw_grid,
     draw_precision_recall,
     grid_entries,
