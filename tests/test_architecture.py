@@ -26,6 +26,7 @@ ORDER = (
     "evaluation",
     "recipes",
     "test_scripts",
+    "apps",
 )
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 NAMES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES]
