@@ -2,10 +2,26 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from public.geometry.labels import IGNORED
+
+
+class WrittenObjects(NamedTuple):
+    """G objects as a file in COCO's format states them: float64, not clipped, with the areas of the outlines."""
+
+    image_ids: np.ndarray
+    """int64 [G], the data set's own."""
+    labels: np.ndarray
+    """int64 [G], 0-based."""
+    boxes: np.ndarray
+    """float64 [G, 4], x, y, width, height."""
+    areas: np.ndarray
+    """float64 [G]."""
+    crowds: np.ndarray
+    """bool [G]."""
 
 
 @dataclass(frozen=True, kw_only=True)

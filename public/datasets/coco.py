@@ -21,7 +21,7 @@ from public.datasets.batches import DataError
 from public.datasets.decoding import images_in
 from public.datasets.format import DetectionFormat, Published
 from public.datasets.locations import where_to_get
-from public.datasets.predictions import Predictions
+from public.datasets.predictions import Predictions, with_sides
 from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, find_missing
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
 
@@ -245,13 +245,9 @@ def _find(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def coco_rows(predictions: Predictions, category_ids: list[int]) -> list[dict[str, Any]]:
-    """One dict a detection, as COCO's results files have them: x y width height, the data set's category ids.
-
-    Subtracted in float64, where differences of float32 coordinates of one magnitude are exact: an evaluation of the
-    file gives the numbers that we give.
-    """
-    boxes = predictions.boxes.astype(np.float64)  # [D, 4]
-    boxes[:, 2:] -= boxes[:, :2]
+    """One dict a detection, as COCO's results files have them: x y width height, the data set's category ids."""
+    written = with_sides(predictions)
+    boxes = np.concatenate([written.predictions.boxes[:, :2], written.sides], axis=1)  # [D, 4]
     categories = np.asarray(category_ids, dtype=np.int64)[predictions.labels]
     columns = predictions.image_ids.tolist(), categories.tolist(), boxes.tolist(), predictions.scores.tolist()
     return [

@@ -13,11 +13,30 @@ class Predictions(NamedTuple):
     image_ids: np.ndarray
     """int64 [D], the data set's own."""
     boxes: np.ndarray
-    """float32 [D, 4], x1 y1 x2 y2 in pixels of the original image: pixel i covers [i, i + 1)."""
+    """float32 [D, 4], x1 y1 x2 y2 in pixels of the original image: pixel i covers [i, i + 1). From a file float64."""
     scores: np.ndarray
-    """float32 [D]."""
+    """float32 [D]. From a file float64."""
     labels: np.ndarray
     """int64 [D], 0-based."""
+
+
+class WrittenPredictions(NamedTuple):
+    """D detections in the numbers of a file of results."""
+
+    predictions: Predictions
+    """Boxes and scores in float64."""
+    sides: np.ndarray
+    """float64 [D, 2], width and height: where a file states them, x + width - x need not give them back."""
+
+
+def with_sides(predictions: Predictions) -> WrittenPredictions:
+    """The same as a file states them that is written with every digit.
+
+    Subtracted in float64, where differences of float32 coordinates of one magnitude are exact: an evaluation of the
+    file gives the numbers that we give.
+    """
+    boxes = predictions.boxes.astype(np.float64)
+    return WrittenPredictions(predictions._replace(boxes=boxes), boxes[:, 2:] - boxes[:, :2])
 
 
 def rows_of_images(predictions: Predictions, annotations: DetectionAnnotations) -> np.ndarray:

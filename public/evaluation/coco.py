@@ -1,21 +1,16 @@
-"""COCO's twelve numbers through faster-coco-eval, which computes pycocotools' numbers to the last bit."""
+"""COCO's twelve numbers through hotcoco, which gives pycocotools' numbers to the last bit."""
 
-import contextlib
-import gc
 import json
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
+from hotcoco import COCO, COCOeval
 
 from public.config.names import first_line
-from public.datasets.annotations import DetectionAnnotations
+from public.datasets.annotations import DetectionAnnotations, WrittenObjects
 from public.datasets.batches import DataError
-from public.datasets.coco import coco_rows
-from public.datasets.predictions import Predictions
+from public.datasets.predictions import Predictions, WrittenPredictions, with_sides
 from public.evaluation.evaluator import Curves, DetectionResult, Evaluator, mean_or_minus_one
 
 METRICS = (
@@ -24,22 +19,6 @@ METRICS = (
 )
 """In COCO's order. AP and AR are means over ten IoUs and all classes; small objects are those below 32 x 32 pixels,
 large ones those above 96 x 96; AR_10 is the recall of the ten best detections of each class in an image."""
-
-
-def _silent(*words: object) -> None:
-    """Takes what the library would print."""
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Half a million new dicts would set the collector to look through all of them again and again, for nothing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class CocoEvaluator(Evaluator):
@@ -57,39 +36,57 @@ class CocoEvaluator(Evaluator):
     report_names = ("record_mAP.txt",)
 
     @cached_property
-    def ground_truth(self) -> COCO:
-        """The library's index of the objects."""
-        annotations = self.annotations
-        file = annotations.coco_file
-        objects = _make_objects(annotations) if file is None else _read_objects(annotations, file)
-        # Numbered anew, from 1: the library takes the number 0 for "no match", and numbers that come twice for one.
-        rows = [{"id": number, **row} for number, row in enumerate(objects, start=1)]
-        images = [{"id": number} for number in annotations.image_ids.tolist()]
-        categories = [
-            {"id": number, "name": name}
-            for number, name in zip(annotations.category_ids, annotations.class_names, strict=True)
-        ]
-        return _index(images, categories, rows)
+    def truth(self) -> WrittenObjects:
+        """The objects to find."""
+        file = self.annotations.coco_file
+        return make_truth(self.annotations) if file is None else read_truth(self.annotations, file)
 
-    @_no_garbage_collection()
+    @cached_property
+    def ground_truth(self) -> COCO:
+        """The library's index of the objects, which numbers images by their ranks and categories by their labels."""
+        truth = self.truth
+        return COCO.from_arrays(
+            [{"id": rank} for rank in range(self.annotations.num_images)],
+            [{"id": label, "name": name} for label, name in enumerate(self.annotations.class_names)],
+            self._ranks(truth.image_ids),
+            truth.labels,
+            truth.boxes,
+            area=truth.areas,
+            iscrowd=truth.crowds,
+        )
+
     def evaluate(self, predictions: Predictions) -> DetectionResult:
         """COCO's numbers: the hundred best detections of a class in an image count, at IoU 0.50 to 0.95.
 
         The result's rows have AP (over ten IoUs) and AP50 of each class; its curves stand at COCO's 101 recalls.
         """
+        return self.evaluate_written(with_sides(predictions))
+
+    def evaluate_written(self, written: WrittenPredictions) -> DetectionResult:
+        """The same for the boxes of a file, whose sides are not rounded."""
+        (image_ids, boxes, scores, labels), sides = written
         truth = self.ground_truth
-        # What the library's loadRes does, less the polygon that it makes of each box.
-        rows = coco_rows(predictions, self.annotations.category_ids)
-        for number, row in enumerate(rows, start=1):
-            row |= {"id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
-        found = _index(truth.dataset["images"], truth.dataset["categories"], rows)
-        assert found.imgToAnns.keys() <= truth.imgs.keys(), "predictions in images of another split"
-        evaluation = COCOeval_faster(truth, found, "bbox", print_function=_silent)
-        evaluation.run()
+        columns = self._ranks(image_ids), boxes[:, :2], sides, scores, labels
+        found = truth.load_res(np.column_stack(columns).astype(np.float64, copy=False))
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summary_lines()  # the numbers too; summarize() would print the lines
         metrics = dict(zip(METRICS, map(float, evaluation.stats), strict=True))
-        # [IoU, recall, class, area, most detections] -> [IoU, recall, class]; the library sorts classes by their ids.
-        places = np.argsort(np.argsort(self.annotations.category_ids))
-        return self._result(metrics, evaluation.eval["precision"][:, :, places, 0, -1], evaluation.params.recThrs)
+        assert evaluation.eval is not None
+        # [IoU, recall, class, area, most detections] -> [IoU, recall, class]
+        precision = np.asarray(evaluation.eval["precision"])[..., 0, -1]
+        return self._result(metrics, precision, np.array(evaluation.params.rec_thrs))
+
+    def _ranks(self, image_ids: np.ndarray) -> np.ndarray:
+        """The place of each id among the split's, by which equal scores are ordered; int64 [D].
+
+        The ids themselves may have 64 bits, and the library takes them as float64 beside the boxes.
+        """
+        known = np.sort(self.annotations.image_ids)
+        ranks = np.searchsorted(known, image_ids).clip(max=len(known) - 1)
+        assert np.array_equal(known[ranks], image_ids), "predictions in images of another split"
+        return ranks
 
     def reports(self, result: DetectionResult) -> dict[str, str]:
         """record_mAP.txt, see `format_coco_record`."""
@@ -97,16 +94,14 @@ class CocoEvaluator(Evaluator):
 
     def _result(self, metrics: dict[str, float], precision: np.ndarray, recall: np.ndarray) -> DetectionResult:
         """The result from precision [T, R, C] at recall [R]."""
-        truth, names = self.ground_truth, self.annotations.class_names
-        counts = dict.fromkeys(self.annotations.category_ids, 0)
-        for row in truth.dataset["annotations"]:
-            counts[row["category_id"]] += not row["iscrowd"]
+        names = self.annotations.class_names
+        counts = np.bincount(self.truth.labels[~self.truth.crowds], minlength=len(names)).tolist()
         rows = [
             {"class": name, "objects": count, "AP": _mean(precision[..., c]), "AP50": _mean(precision[0, :, c])}
-            for c, (name, count) in enumerate(zip(names, counts.values(), strict=True))
+            for c, (name, count) in enumerate(zip(names, counts, strict=True))
             if count
         ]
-        absent = [name for name, count in zip(names, counts.values(), strict=True) if not count]
+        absent = [name for name, count in zip(names, counts, strict=True) if not count]
         curves = Curves(recall, np.where(precision[0] < 0, np.nan, precision[0]).T)
         return DetectionResult(metrics, rows, absent, names, curves)
 
@@ -137,15 +132,8 @@ def _mean(values: np.ndarray) -> float:
     return mean_or_minus_one(values[values > -1])
 
 
-def _index(images: list[Any], categories: list[Any], objects: list[Any]) -> COCO:
-    index = COCO()
-    index.dataset = {"images": images, "categories": categories, "annotations": objects}
-    index.createIndex()
-    return index
-
-
-def _read_objects(annotations: DetectionAnnotations, file: Path) -> list[dict[str, Any]]:
-    """The objects of COCO's file, in its order, without their outlines (nine tenths of the memory).
+def read_truth(annotations: DetectionAnnotations, file: Path) -> WrittenObjects:
+    """The objects of COCO's file, in its order.
 
     Raises:
         DataError: the file cannot be read any more.
@@ -154,25 +142,23 @@ def _read_objects(annotations: DetectionAnnotations, file: Path) -> list[dict[st
         rows = json.loads(file.read_bytes())["annotations"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"the annotations {file} cannot be read: {first_line(error)}.") from error
-    images, categories = set(annotations.image_ids.tolist()), set(annotations.category_ids)
-    return [
-        {
-            "image_id": row["image_id"],
-            "category_id": row["category_id"],
-            "bbox": row["bbox"],
-            "area": row.get("area", row["bbox"][2] * row["bbox"][3]),
-            "iscrowd": row.get("iscrowd", 0),
-        }
-        for row in rows
-        if row["image_id"] in images and row["category_id"] in categories
-    ]
+    images = set(annotations.image_ids.tolist())
+    labels = {number: label for label, number in enumerate(annotations.category_ids)}
+    rows = [row for row in rows if row["image_id"] in images and row["category_id"] in labels]
+    boxes = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
+    areas = [row.get("area", area) for row, area in zip(rows, boxes[:, 2:].prod(axis=1).tolist(), strict=True)]
+    return WrittenObjects(
+        image_ids=np.array([row["image_id"] for row in rows], dtype=np.int64),
+        labels=np.array([labels[row["category_id"]] for row in rows], dtype=np.int64),
+        boxes=boxes,
+        areas=np.array(areas, dtype=np.float64),
+        crowds=np.array([row.get("iscrowd", 0) for row in rows], dtype=bool),
+    )
 
 
-def _make_objects(annotations: DetectionAnnotations) -> list[dict[str, Any]]:
+def make_truth(annotations: DetectionAnnotations) -> WrittenObjects:
     """The objects of our arrays as COCO's files have them."""
     image_ids = np.repeat(annotations.image_ids, np.diff(annotations.offsets))  # [T]
-    truth = Predictions(image_ids, annotations.boxes, np.ones(annotations.num_boxes), annotations.labels)
-    rows = coco_rows(truth, annotations.category_ids)
-    for row, ignored in zip(rows, annotations.ignored.tolist(), strict=True):
-        row |= {"area": row["bbox"][2] * row["bbox"][3], "iscrowd": int(ignored)}
-    return rows
+    boxes = annotations.boxes.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return WrittenObjects(image_ids, annotations.labels, boxes, boxes[:, 2:].prod(axis=1), annotations.ignored)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.predictions import Predictions
+from public.datasets.predictions import Predictions, WrittenPredictions
 
 
 class Curves(NamedTuple):
@@ -55,6 +55,10 @@ class Evaluator:
     def evaluate(self, predictions: Predictions) -> DetectionResult:
         """What the predictions for all images of the split are worth."""
         raise NotImplementedError
+
+    def evaluate_written(self, written: WrittenPredictions) -> DetectionResult:
+        """What the predictions of a file of results are worth, in its own numbers."""
+        return self.evaluate(written.predictions)
 
     def reports(self, result: DetectionResult) -> dict[str, str]:
         """Further files of a report by name, as these rules' own tools write them: the texts of `report_names`."""
