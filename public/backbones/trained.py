@@ -20,7 +20,8 @@ from public.config.classification import ClassificationConfig
 from public.datasets.decoding import read_pixels
 from public.runtime.device import choose_device, choose_precision, memory_format
 from public.weights.loading import load_weights
-from public.weights.trained import open_trained, require_usual_task
+from public.weights.reading import WeightsSource
+from public.weights.trained import Trained, open_trained, require_usual_task
 
 
 class TrainedClassifier:
@@ -49,7 +50,6 @@ class TrainedClassifier:
         """Where it computes."""
         return next(self.image_classifier.parameters()).device
 
-    @torch.inference_mode()
     def __call__(self, image: str | Path | np.ndarray) -> np.ndarray:
         """The probability of each class, float32 [C].
 
@@ -59,12 +59,19 @@ class TrainedClassifier:
         Raises:
             OSError: the file is missing, or no image.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_pixels(Path(image))
+        return self.classify([self.prepare(image if isinstance(image, np.ndarray) else read_pixels(Path(image)))])[0]
+
+    def prepare(self, pixels: np.ndarray) -> torch.Tensor:
+        """An image uint8 [H, W, 3] as the network sees it, uint8 [3, h, w]; any thread may do this."""
         shown: Any = Image.fromarray(pixels) if self.on_pil else torch.from_numpy(pixels).permute(2, 0, 1)  # [3, H, W]
         for transform in self.transforms:
             shown = transform(shown)
-        tensor = shown if isinstance(shown, torch.Tensor) else functional.pil_to_tensor(shown)
-        return self.image_classifier(tensor[None].to(self.device)).softmax(dim=1)[0].cpu().numpy()
+        return shown if isinstance(shown, torch.Tensor) else functional.pil_to_tensor(shown)
+
+    @torch.inference_mode()
+    def classify(self, prepared: Sequence[torch.Tensor]) -> np.ndarray:
+        """The probabilities of images of one size at once, float32 [B, C]."""
+        return self.image_classifier(torch.stack(list(prepared)).to(self.device)).softmax(dim=1).cpu().numpy()
 
 
 def load_classifier(
@@ -82,21 +89,45 @@ def load_classifier(
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint of one of our classification runs.
     """
-    trained = open_trained(path, experiment)
+    return classifier_of(open_trained(path, experiment), device=device, precision=precision)
+
+
+def classifier_of(trained: Trained, *, device: str, precision: str) -> TrainedClassifier:
+    """The classifier of an opened checkpoint; the rest as in `load_classifier`."""
     require_usual_task(trained)
     config = trained.config
     if not isinstance(config, ClassificationConfig):
-        raise ValueError(f"{path} is the checkpoint of a {config.network} detector; expected a classifier's.")
-    network = build_from_options(config.network, len(trained.class_names), config.network_options)
-    load_weights(network, trained.state)
-    data, where = config.data, choose_device(device)
-    classifier = ImageClassifier(
-        network,
-        mean=data.mean,
-        std=data.std,
-        dtype=choose_precision(precision, where),
-        channels_last=config.channels_last,
+        raise ValueError(f"{trained.path} is the checkpoint of a {config.network} detector; expected a classifier's.")
+    return assemble_classifier(
+        config, trained.state, trained.class_names, device=choose_device(device), precision=precision
     )
-    classifier.to(where, memory_format=memory_format(config.channels_last))  # pyright: ignore[reportCallIssue]
+
+
+def assemble_classifier(
+    config: ClassificationConfig,
+    weights: WeightsSource,
+    class_names: list[str],
+    *,
+    device: torch.device,
+    precision: str,
+) -> TrainedClassifier:
+    """A config's network with its weights, on its device, with what the config does to images.
+
+    Args:
+        config: whose network, normalization, layout and evaluation transforms are used.
+        weights: of any kind that `load_weights` reads.
+        class_names: of the labels.
+        device: of this process, where there are several: each has its own GPU.
+        precision: 'fp32', 'bf16', 'fp16', or 'auto' as in training.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: they do not fit.
+    """
+    network = build_from_options(config.network, len(class_names), config.network_options)
+    load_weights(network, weights)
+    data, dtype = config.data, choose_precision(precision, device)
+    classifier = ImageClassifier(network, mean=data.mean, std=data.std, dtype=dtype, channels_last=config.channels_last)
+    classifier.to(device, memory_format=memory_format(config.channels_last))  # pyright: ignore[reportCallIssue]
     transforms, on_pil = build_all(data.val_transforms, data.input_size), getattr(data, "decoder", None) == "pil"
-    return TrainedClassifier(classifier, transforms, trained.class_names, on_pil=on_pil)
+    return TrainedClassifier(classifier, transforms, class_names, on_pil=on_pil)

@@ -14,7 +14,7 @@ import torch
 from public.config.calls import build_all
 from public.config.checks import require
 from public.config.detection import DetectionConfig
-from public.datasets.batches import DetectionBatch
+from public.datasets.batches import DetectionBatch, ImageSizes
 from public.datasets.decoding import read_pixels
 from public.datasets.detection_loaders import LoadedImage, checked_transforms, collate
 from public.detectors.catalog import build_from_options
@@ -24,7 +24,7 @@ from public.runtime.device import choose_device, choose_precision, memory_format
 from public.transforms.detection import DetectionSample, DetectionTransform
 from public.weights.loading import load_weights
 from public.weights.reading import WeightsSource
-from public.weights.trained import open_trained, require_usual_task
+from public.weights.trained import Trained, open_trained, require_usual_task
 
 
 class Found(NamedTuple):
@@ -66,7 +66,6 @@ class TrainedDetector:
         """Where it computes."""
         return next(self.image_detector.parameters()).device
 
-    @torch.inference_mode()
     def __call__(self, image: str | Path | np.ndarray, score_threshold: float = 0.0) -> Found:
         """Detects in one image.
 
@@ -79,26 +78,44 @@ class TrainedDetector:
             ValueError: the array is not of this kind, or the threshold no score.
         """
         require(0 <= score_threshold <= 1, f"score_threshold={score_threshold} must lie in 0..1.")
-        batch = self._batch_of(_checked_pixels(image) if isinstance(image, np.ndarray) else read_pixels(Path(image)))
-        found = self.image_detector(batch.images.to(self.device), batch.sizes)
-        boxes, scores, labels = (field[0].cpu().numpy() for field in found)
-        shown = (labels != PADDING) & (scores >= score_threshold)
-        return Found(boxes[shown], scores[shown], labels[shown], [self.class_names[i] for i in labels[shown].tolist()])
+        pixels = checked_pixels(image) if isinstance(image, np.ndarray) else read_pixels(Path(image))
+        return self.detect([self.prepare(pixels)], score_threshold)[0]
 
-    def _batch_of(self, pixels: np.ndarray) -> DetectionBatch:
-        """One image on its canvas."""
+    def prepare(self, pixels: np.ndarray) -> LoadedImage:
+        """An image uint8 [H, W, 3] as it comes onto the canvas; any thread may do this."""
         size = (pixels.shape[0], pixels.shape[1])
         sample = DetectionSample(pixels, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), size)
         for transform in self.transforms:
             sample = transform(sample, np.zeros(0))
-        multiple = getattr(self.transforms[-1], "canvas_multiple", 1)
-        batch: DetectionBatch = collate([LoadedImage(sample, size, 0)], canvas_multiple=multiple)
-        sizes = {name: getattr(batch, name).to(self.device) for name in ("content_sizes", "original_sizes")}
-        return batch._replace(**sizes)
+        return LoadedImage(sample, size, 0)
+
+    def canvas_size(self, prepared: LoadedImage) -> tuple[int, int]:
+        """Height and width of an image's canvas, pixels."""
+        height, width = (-(-side // self._multiple) * self._multiple for side in prepared.sample.image.shape[:2])
+        return height, width
+
+    @torch.inference_mode()
+    def detect(self, prepared: Sequence[LoadedImage], score_threshold: float = 0.0) -> list[Found]:
+        """Detects in images at once. They should have canvases of one size: else what lies around the smaller ones
+        is larger than it would be alone."""
+        batch: DetectionBatch = collate(prepared, canvas_multiple=self._multiple)
+        sizes = ImageSizes(*(size.to(self.device) for size in batch.sizes))
+        found = self.image_detector(batch.images.to(self.device), sizes)
+        columns = (field.cpu().numpy() for field in found)
+        return [self._found(*row, score_threshold=score_threshold) for row in zip(*columns, strict=True)]
+
+    @property
+    def _multiple(self) -> int:
+        return getattr(self.transforms[-1], "canvas_multiple", 1)
+
+    def _found(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, *, score_threshold: float) -> Found:
+        """One image's rows without those that only fill up, or are too weak."""
+        shown = (labels != PADDING) & (scores >= score_threshold)
+        return Found(boxes[shown], scores[shown], labels[shown], [self.class_names[i] for i in labels[shown].tolist()])
 
 
-def _checked_pixels(image: np.ndarray) -> np.ndarray:
-    """The array, if it is an image."""
+def checked_pixels(image: np.ndarray) -> np.ndarray:
+    """The array, if it is an image; raises ValueError unless it is uint8 [H, W, 3]."""
     is_image = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
     kind = f"{image.dtype} {list(image.shape)}"
     require(is_image, f"an image was given as {kind}; expected is uint8 [height, width, 3], red green blue.")
@@ -120,14 +137,17 @@ def load_detector(
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint of one of our detection runs.
     """
-    trained = open_trained(path, experiment)
+    return detector_of(open_trained(path, experiment), device=device, precision=precision)
+
+
+def detector_of(trained: Trained, *, device: str, precision: str) -> TrainedDetector:
+    """The detector of an opened checkpoint; the rest as in `load_detector`."""
     require_usual_task(trained)
     config = trained.config
     if not isinstance(config, DetectionConfig):
-        raise ValueError(f"{path} is the checkpoint of a {config.network} classifier; expected a detector's.")
-    detector = build_from_options(len(trained.class_names), config.detector)
+        raise ValueError(f"{trained.path} is the checkpoint of a {config.network} classifier; expected a detector's.")
     return assemble_detector(
-        detector,
+        build_from_options(len(trained.class_names), config.detector),
         config,
         trained.state,
         trained.class_names,

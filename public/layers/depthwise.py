@@ -15,7 +15,10 @@ from torch.nn.grad import conv2d_weight
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A 3x3 convolution of each channel by itself, without bias; keys and values are those of nn.Conv2d."""
+    """A 3x3 convolution of each channel by itself; keys and values are those of nn.Conv2d.
+
+    It has no bias until a batch norm is folded into it (`folding.py`).
+    """
 
     def __init__(self, channels: int, stride: int) -> None:
         """Takes the number of channels, and the stride."""
@@ -23,7 +26,8 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)]."""
-        if input.device.type == "cpu" and input.dtype == torch.bfloat16 and self.stride != (1, 1):
+        strided = self.stride != (1, 1) and self.bias is None  # with a bias: folded, so it does not train
+        if input.device.type == "cpu" and input.dtype == torch.bfloat16 and strided:
             return _StridedDepthwise.apply(input, self.weight.to(input.dtype), self.stride)  # pyright: ignore
         return super().forward(input)
 

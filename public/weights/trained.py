@@ -28,6 +28,11 @@ class Trained(NamedTuple):
     state: dict[str, Any]
     """The whole checkpoint, which `load_weights` takes."""
 
+    @property
+    def score_threshold(self) -> float | None:
+        """Detection: the threshold that gave the best F1 on the validation split; None where none was looked for."""
+        return self.state.get("score_threshold")
+
 
 def open_trained(path: str | Path, experiment: str | Path | None = None) -> Trained:
     """Opens a checkpoint.

@@ -1,0 +1,375 @@
+"""From weights to a predictor: pictures in, one typed result each out, the same numbers whichever way it is asked.
+
+predict = load("best.pth")
+(result,) = predict("street.jpg")        # a Classified or a Detected
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from torch import nn
+from torchvision.models import ResNet50_Weights
+from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
+
+from public.apps.predict_results import Classified, Detected, Result
+from public.backbones.trained import TrainedClassifier, assemble_classifier, classifier_of
+from public.config.checks import require, require_at_least, require_side
+from public.config.detection import DetectionConfig
+from public.config.experiment import Experiment
+from public.config.names import nearest_names
+from public.config.options import DetectorOptions, NetworkOptions
+from public.datasets.decoding import read_pixels
+from public.detectors.catalog import DETECTOR_KIND, build_from_options
+from public.detectors.trained import TrainedDetector, assemble_detector, checked_pixels, detector_of
+from public.layers.folding import fold_batch_norms, keep_weights_in
+from public.runtime.checkpoint import load_checkpoint
+from public.runtime.device import choose_device, choose_precision
+from public.test_scripts import classification, detection
+from public.test_scripts.request import open_ours
+from public.test_scripts.test_on_coco import COCO
+from public.test_scripts.test_on_imagenet import IMAGENET
+from public.weights.trained import Trained
+
+GPU_BATCH = 8
+"""Pictures that go through the network together where nothing else is said."""
+USUAL_THRESHOLD = 0.3
+"""Of scores, where a checkpoint states none of its own."""
+Picture = str | Path | np.ndarray | torch.Tensor
+"""A file, uint8 [H, W, 3] red green blue, or uint8 [3, H, W]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorOptions:
+    """Which network, and how it computes: what `load` takes."""
+
+    weights: str
+    """A checkpoint of ours, which knows all of the rest; or, with network, a file of weights alone,
+    torchvision:<model>[.<weights>] or timm:<model>."""
+    network: str | None = None
+    """Of weights that do not know it: a name from public.backbones.catalog (a classifier) or public.detectors.catalog
+    (a detector)."""
+    network_options: Annotated[NetworkOptions | None, tyro.conf.Suppress] = None
+    """How such a classifier differs from what its family gives; None: not at all."""
+    detector: Annotated[DetectorOptions | None, tyro.conf.Suppress] = None
+    """The settings of such a detector; None: its defaults."""
+    classes: tuple[str, ...] | None = None
+    """Of such weights: the names of the classes, or a file with one a line, or just their number; None: ImageNet's
+    1000 or COCO's 80."""
+    input_size: int | None = None
+    """Of such weights: height and width of what the network sees, pixels; None: 224, for detectors 667."""
+    experiment: str | None = None
+    """The folder of the experiment whose own transforms a checkpoint uses."""
+    engine: str = "auto"
+    """What computes; auto: the fastest that is installed, takes the weights and keeps the numbers."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU where there is one."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """auto: what training takes."""
+    batch_size: int | None = None
+    """Pictures that go through the network together on a GPU, None: 8. On a CPU they go one by one: the last digits of
+    a result then depend on nothing else."""
+    score_threshold: float | None = None
+    """0..1: weaker detections are skipped; None: the threshold that the checkpoint states, else 0.3."""
+    top_k: int = 5
+    """How many of the likeliest classes a classifier's result has."""
+
+    def __post_init__(self) -> None:
+        require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("top_k", self.top_k, 1)
+        require(
+            self.score_threshold is None or 0 <= self.score_threshold <= 1,
+            f"score_threshold={self.score_threshold} must lie in 0..1.",
+        )
+        if self.input_size is not None:
+            require_side("input_size", self.input_size)
+
+
+class Prepared(NamedTuple):
+    """A picture as the network takes it."""
+
+    source: str
+    size: tuple[int, int]
+    """Height and width of the picture."""
+    sample: Any
+    """What the network's own `prepare` gave."""
+    canvas: tuple[int, int]
+    """Height and width of what the network sees: those of one canvas go through it together."""
+
+
+class Predictor(ABC):
+    """Pictures in, one result each out.
+
+    A picture's numbers depend on the picture, the network and the device alone: not on what else is asked at the same
+    time, nor on how it is handed over. On a CPU each goes through the network by itself; on a GPU, where that would
+    be slow, batches are always filled up to `batch_size`, so that the same kernels compute them.
+    """
+
+    task: ClassVar[str]
+    """What outputs are asked for by."""
+
+    def __init__(self, class_names: list[str], device: torch.device, batch_size: int | None) -> None:
+        self.class_names, self.device = class_names, device
+        self.batch_size = 1 if device.type == "cpu" else batch_size or GPU_BATCH
+
+    def __call__(self, pictures: Picture | Iterable[Picture]) -> list[Result]:
+        """Predicts.
+
+        Args:
+            pictures: one or several, of any sizes; a tensor may also hold a batch, uint8 [B, 3, H, W].
+
+        Returns:
+            One result each, in their order.
+
+        Raises:
+            OSError: a file is missing, or no image; the message names it.
+            ValueError: an array or a tensor is of another kind.
+        """
+        if isinstance(pictures, torch.Tensor) and pictures.ndim == 4:
+            pictures = list(pictures)
+        several = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        return self.predict([self.prepare(pixels_of(one), _name(one, n)) for n, one in enumerate(several)])
+
+    def prepare(self, pixels: np.ndarray, source: str) -> Prepared:
+        """A picture uint8 [H, W, 3] as the network takes it; any thread may do this."""
+        sample, canvas = self._prepare(pixels)
+        return Prepared(source, (pixels.shape[0], pixels.shape[1]), sample, canvas)
+
+    def predict(self, prepared: Sequence[Prepared]) -> list[Result]:
+        """One result each, in their order; those of one canvas are computed together, see `batch_size`."""
+        results: dict[int, Result] = {}
+        by_canvas: dict[tuple[int, int], list[int]] = {}
+        for number, one in enumerate(prepared):
+            by_canvas.setdefault(one.canvas, []).append(number)
+        for numbers in by_canvas.values():
+            for begin in range(0, len(numbers), self.batch_size):
+                chosen = numbers[begin : begin + self.batch_size]
+                filled = chosen + chosen[:1] * (self.batch_size - len(chosen))
+                said = self._run([prepared[number].sample for number in filled])
+                results |= {n: self._result(one, prepared[n]) for n, one in zip(chosen, said, strict=False)}
+        return [results[number] for number in range(len(prepared))]
+
+    @abstractmethod
+    def _prepare(self, pixels: np.ndarray) -> tuple[Any, tuple[int, int]]:
+        """The sample and its canvas."""
+
+    @abstractmethod
+    def _run(self, samples: list[Any]) -> Iterable[Any]:
+        """What the network says of samples of one canvas."""
+
+    @abstractmethod
+    def _result(self, said: Any, prepared: Prepared) -> Result:
+        """What it says of one of them."""
+
+
+class ClassificationPredictor(Predictor):
+    """A trained classifier."""
+
+    task = "classification"
+
+    def __init__(self, network: TrainedClassifier, *, top_k: int, batch_size: int | None) -> None:
+        super().__init__(network.class_names, network.device, batch_size)
+        self.network, self.top_k = network, min(top_k, len(network.class_names))
+
+    def _prepare(self, pixels: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
+        sample = self.network.prepare(pixels)
+        return sample, (sample.shape[1], sample.shape[2])
+
+    def _run(self, samples: list[torch.Tensor]) -> Iterable[np.ndarray]:
+        return self.network.classify(samples)
+
+    def _result(self, said: np.ndarray, prepared: Prepared) -> Classified:
+        labels = np.argsort(-said, kind="stable")[: self.top_k]
+        names = [self.class_names[label] for label in labels.tolist()]
+        (height, width), scores = prepared.size, said[labels]
+        return Classified(
+            source=prepared.source, height=height, width=width, labels=labels, scores=scores, names=names,
+            probabilities=said,
+        )  # fmt: skip
+
+
+class DetectionPredictor(Predictor):
+    """A trained detector."""
+
+    task = "detection"
+
+    def __init__(self, network: TrainedDetector, *, score_threshold: float, batch_size: int | None) -> None:
+        super().__init__(network.class_names, network.device, batch_size)
+        self.network, self.score_threshold = network, score_threshold
+
+    def _prepare(self, pixels: np.ndarray) -> tuple[Any, tuple[int, int]]:
+        sample = self.network.prepare(pixels)
+        return sample, self.network.canvas_size(sample)
+
+    def _run(self, samples: list[Any]) -> Iterable[Any]:
+        return self.network.detect(samples, self.score_threshold)
+
+    def _result(self, said: Any, prepared: Prepared) -> Detected:
+        (height, width), (boxes, scores, labels, names) = prepared.size, said
+        return Detected(
+            source=prepared.source, height=height, width=width, labels=labels, scores=scores, names=names, boxes=boxes
+        )
+
+
+def pixels_of(picture: Picture) -> np.ndarray:
+    """uint8 [H, W, 3] of a file, an array or a tensor [3, H, W]; raises as a `Predictor` does."""
+    if isinstance(picture, torch.Tensor):
+        kind = f"{str(picture.dtype).removeprefix('torch.')} {list(picture.shape)}"
+        is_picture = picture.dtype == torch.uint8 and picture.ndim == 3 and picture.shape[0] == 3
+        require(is_picture, f"a picture was given as a tensor {kind}; expected is uint8 [3, height, width].")
+        picture = picture.permute(1, 2, 0).cpu().numpy()
+    return checked_pixels(picture) if isinstance(picture, np.ndarray) else read_pixels(Path(picture))
+
+
+def _name(picture: Picture, number: int) -> str:
+    return str(picture) if isinstance(picture, str | Path) else f"picture {number}"
+
+
+# ---- from weights ----------------------------------------------------------------------------------------------------
+
+
+class Engine(NamedTuple):
+    """A way to compute."""
+
+    takes: Callable[[str], bool]
+    """Whether it can use such weights, by their name alone."""
+    missing: Callable[[], str | None]
+    """The package that would have to be installed; None: nothing is missing."""
+    load: Callable[[PredictorOptions], Predictor]
+
+
+def load(weights: str | Path, **settings: Any) -> Predictor:
+    """A predictor of a checkpoint, or of any weights and the network that they fit.
+
+    Args:
+        weights: see `PredictorOptions`.
+        settings: the other fields of `PredictorOptions`.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: they are damaged, do not fit, or a setting contradicts them.
+    """
+    options = PredictorOptions(weights=str(weights), **settings)
+    return _engine_of(options).load(options)
+
+
+def _engine_of(options: PredictorOptions) -> Engine:
+    """The engine that is asked for, or the first of the table that is installed and takes the weights."""
+    if options.engine != "auto":
+        known = ENGINES.get(options.engine)
+        require(known is not None, f"engine={options.engine!r}: {nearest_names(options.engine, ['auto', *ENGINES])}.")
+        assert known is not None
+        missing = known.missing()
+        require(missing is None, f"engine={options.engine!r} needs the package {missing}: pip install {missing}.")
+        require(known.takes(options.weights), f"engine={options.engine!r} does not take weights={options.weights!r}.")
+        return known
+    return next(one for one in ENGINES.values() if one.takes(options.weights) and one.missing() is None)
+
+
+def _load_torch(options: PredictorOptions) -> Predictor:
+    """PyTorch, eager, on the CPU or a GPU."""
+    device = choose_device(options.device)
+    dtype = choose_precision(options.precision, device)
+    # Fastest everywhere but in fp32 on a GPU; it also decides which kernels compute the last digits.
+    last = device.type == "cpu" or dtype != torch.float32
+    trained = _opened(options)
+    network = _of_weights(options, device, last) if trained is None else _of_checkpoint(trained, options, device, last)
+    if isinstance(network, TrainedClassifier):
+        _speed_up(network.image_classifier, network.image_classifier, device, dtype)
+        return ClassificationPredictor(network, top_k=options.top_k, batch_size=options.batch_size)
+    _speed_up(network.image_detector, network.image_detector.outputs, device, dtype)
+    stated = None if trained is None else trained.score_threshold
+    threshold = next(one for one in (options.score_threshold, stated, USUAL_THRESHOLD) if one is not None)
+    return DetectionPredictor(network, score_threshold=threshold, batch_size=options.batch_size)
+
+
+def _opened(options: PredictorOptions) -> Trained | None:
+    """The checkpoint; None for weights of another kind, whose network is given."""
+    own = {"network": options.network, "classes": options.classes, "input_size": options.input_size}
+    given = [f"{name}={value!r}" for name, value in own.items() if value is not None]
+    trained = open_ours(options.weights, None if options.experiment is None else Experiment(Path(options.experiment)))
+    if trained is not None:
+        known = f"{trained.path} is a checkpoint of ours, which knows its network, classes and size"
+        require(not given, f"{known}: leave out {', '.join(given)}.")
+        return trained
+    if options.network is None:
+        hint = "Weights that do not know their network need its name beside them: --network NAME."
+        try:
+            load_checkpoint(Path(options.weights))
+        except (ValueError, FileNotFoundError) as error:  # says what is wrong with it
+            raise ValueError(f"{error} {hint}") from error
+    return None
+
+
+def _of_checkpoint(
+    trained: Trained, options: PredictorOptions, device: torch.device, channels_last: bool
+) -> TrainedClassifier | TrainedDetector:
+    trained = trained._replace(config=replace(trained.config, channels_last=channels_last))
+    of_trained = detector_of if isinstance(trained.config, DetectionConfig) else classifier_of
+    return of_trained(trained, device=device.type, precision=options.precision)
+
+
+def _of_weights(
+    options: PredictorOptions, device: torch.device, channels_last: bool
+) -> TrainedClassifier | TrainedDetector:
+    """The network that is named, by the protocol of the test scripts, with weights of any kind."""
+    is_detector = options.network in DETECTOR_KIND.names
+    of_network = partial(detection.of_network, data=COCO)
+    if not is_detector:
+        of_network = partial(classification.of_network, data=IMAGENET)
+    config: Any = of_network(options.network)
+    data = config.data if options.input_size is None else replace(config.data, input_size=options.input_size)
+    config = replace(config, data=data, channels_last=channels_last)
+    names, ids = _classes(options.classes, is_detector)
+    where = {"device": device, "precision": options.precision}
+    if not is_detector:
+        config = replace(config, network_options=options.network_options or config.network_options)
+        return assemble_classifier(config, options.weights, names, **where)
+    config = replace(config, detector=options.detector or config.detector)
+    return assemble_detector(
+        build_from_options(len(names), config.detector), config, options.weights, names, ids, **where
+    )
+
+
+def _classes(given: tuple[str, ...] | None, is_detector: bool) -> tuple[list[str], list[int] | None]:
+    """The names of the classes and, of COCO's, the numbers that its annotations have for them.
+
+    Raises:
+        ValueError: no names, or one twice.
+    """
+    if given is None and is_detector:
+        named = enumerate(RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
+        coco = {name: number for number, name in named if name not in ("__background__", "N/A")}
+        return list(coco), list(coco.values())
+    if given is None:
+        return list(ResNet50_Weights.IMAGENET1K_V1.meta["categories"]), None
+    names = list(given)
+    if len(names) == 1 and names[0].isdecimal():
+        names = [str(number) for number in range(int(names[0]))]
+    elif len(names) == 1 and Path(names[0]).is_file():
+        lines = Path(names[0]).read_text(encoding="utf-8").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+    require(len(names) > 0, f"classes={' '.join(given)}: there is no name of a class.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, f"classes={' '.join(given)}: {', '.join(twice)} stands there twice.")
+    return names, None
+
+
+@torch.no_grad()
+def _speed_up(module: nn.Module, run: Callable[[torch.Tensor], Any], device: torch.device, dtype: torch.dtype) -> None:
+    """Folds batch norms, and casts once what autocast would cast for every batch."""
+    example = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device)
+    fold_batch_norms(module, lambda: run(example))
+    keep_weights_in(module, dtype, lambda: run(example))
+
+
+ENGINES: dict[str, Engine] = {
+    "torch": Engine(takes=lambda weights: True, missing=lambda: None, load=_load_torch),
+}
+"""By the name that --engine has for it, the fastest first; auto takes the first that can."""
