@@ -1,5 +1,6 @@
 """Checkpoints that a crash cannot spoil: written beside the old file, flushed to disk, then renamed over it."""
 
+import argparse
 import contextlib
 import logging
 import os
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 
 from public.config.names import first_line
@@ -19,6 +21,20 @@ FORMAT = "public.checkpoint/1"
 _ZIP_START = b"PK\x03\x04"
 _OLD_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 """How torch.save's files begin: zip files, since torch 1.6, and those before."""
+
+_SCALAR = np.float64(0).__reduce__()[0]
+"""The function by which numpy unpickles a number: bytes in, number out."""
+_NUMBERS = "?bBhHiIlLqQefd"
+"""numpy's letters for bool, integers and floats."""
+HARMLESS = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(letter)) for letter in _NUMBERS},
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy 1 called it
+]
+"""What training scripts of others leave in their checkpoints beside tensors and plain values: their arguments, and
+metrics that numpy computed. Each only holds values; nothing else is allowed beyond what torch allows itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +143,8 @@ def _is_whole(file: IO[bytes]) -> bool:
 
 def _load(file: IO[bytes], start: bytes) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # foreign bytes fail anywhere: KeyError, EOFError, OSError, RuntimeError...
         raise ValueError(_why_unreadable(start, error)) from error
 

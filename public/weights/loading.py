@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from public.weights.key_maps import rename_to_fit
-from public.weights.reading import WeightsSource, describe_source, read_weights, some
+from public.weights.reading import WeightsSource, describe_source, read_source, some
 
 
 class LoadReport(NamedTuple):
@@ -28,10 +28,12 @@ class LoadReport(NamedTuple):
     """In both, with another shape or kind of number, both stated: they keep the network's values."""
     skipped: list[str]
     """As was asked, wherever they are: they keep the network's values, and those of the source are ignored."""
+    entry: str | None = None
+    """Under which name of a training checkpoint they were: `ema` for the averages; None where it is no checkpoint."""
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} tensors loaded", *_differences(self)]
-        return "; ".join(parts)
+        where = "" if self.entry is None else f" from {self.entry!r}"
+        return "; ".join([f"{len(self.loaded)} tensors loaded{where}", *_differences(self)])
 
 
 def load_weights(
@@ -50,7 +52,7 @@ def load_weights(
 
     Args:
         model: the network, not wrapped in DDP or compiled.
-        source: see `read_weights`.
+        source: see `read_source`.
         allow_missing: beginnings, such as `("fc.",)`, of keys which the source need not have.
         allow_unexpected: beginnings of keys which the network need not have.
         allow_mismatched: beginnings of keys whose shapes may differ; the network's values stay where they do.
@@ -60,12 +62,12 @@ def load_weights(
         Which keys were loaded, missing, unexpected, mismatched and skipped, the allowed ones included.
 
     Raises:
-        FileNotFoundError: see `read_weights`.
-        ValueError: see `read_weights`; or any key differs that is not allowed to; or no key fits at all.
+        FileNotFoundError: see `read_source`.
+        ValueError: see `read_source`; or any key differs that is not allowed to; or no key fits at all.
     """
-    own = model.state_dict()
-    weights = _as_linear_layers(rename_to_fit(read_weights(source), own.keys()), own)
-    report = _compare(weights, own, skip)
+    own, (given, entry) = model.state_dict(), read_source(source)
+    weights = {key: _as_expected(key, tensor, own) for key, tensor in rename_to_fit(given, own.keys()).items()}
+    report = _compare(weights, own, skip)._replace(entry=entry)
     refused = LoadReport(
         report.loaded,
         [key for key in report.missing if not _begins(key, allow_missing)],
@@ -78,12 +80,17 @@ def load_weights(
     return report
 
 
-def _as_linear_layers(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A 1x1 convolution [O, I, 1, 1] as [O, I] where that is expected: behind global pooling both are the same."""
-    return {
-        key: tensor.flatten(1) if key in own and tensor.shape == (*own[key].shape, 1, 1) else tensor
-        for key, tensor in weights.items()
-    }
+def _as_expected(key: str, tensor: Tensor, own: dict[str, Tensor]) -> Tensor:
+    """A tensor as the network writes it, where both mean the same.
+
+    A 1x1 convolution [O, I, 1, 1] as [O, I] where that is expected, behind global pooling. A counter of steps that was
+    halved with all the rest as an integer: float16 ends at 65504, and above that it became infinite.
+    """
+    if key in own and tensor.shape == (*own[key].shape, 1, 1):
+        return tensor.flatten(1)
+    if _is_counter(key) and tensor.is_floating_point():
+        return tensor.nan_to_num(posinf=65504.0).long()
+    return tensor
 
 
 def _compare(weights: dict[str, Tensor], own: dict[str, Tensor], skip: Sequence[str]) -> LoadReport:

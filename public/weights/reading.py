@@ -6,7 +6,7 @@ checkpoints of this project and of others are opened, and the prefixes that wrap
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -16,21 +16,37 @@ from public.weights.published import fetch_published
 
 WeightsSource = str | Path | Mapping[str, Any]
 
-# Where training checkpoints keep the network; the first that is there and not None counts. Ours have "model"
-# and "ema", which goes first: a run that averages its weights is evaluated on the averages.
-_NETWORK_ENTRIES = ("ema", "model", "state_dict", "model_state_dict")
+# Where training checkpoints keep the network; the first that is there and not None counts. Averages go first: a run
+# that averages its weights is evaluated on them. Ours call them "ema", torchvision's scripts "model_ema", timm's
+# "state_dict_ema".
+_NETWORK_ENTRIES = ("ema", "model_ema", "state_dict_ema", "model", "state_dict", "model_state_dict")
+
+
+class Read(NamedTuple):
+    """What a source of weights holds."""
+
+    weights: dict[str, Tensor]
+    """The state dict, on the CPU, its keys without the prefixes of wrappers."""
+    entry: str | None
+    """Under which name of a training checkpoint it was; None where the source is the state dict."""
 
 
 def read_weights(source: WeightsSource) -> dict[str, Tensor]:
+    """The state dict of a source, see `read_source`."""
+    return read_source(source).weights
+
+
+def read_source(source: WeightsSource) -> Read:
     """Reads weights, on the CPU.
 
     Args:
         source: the path of a `.pth`, `.pt` or `.safetensors` file; `torchvision:<model>[.<weights>]`;
             `timm:<model>`; or a dict. File and dict are a state dict, or a training checkpoint with one under
-            `ema`, `model`, `state_dict` or `model_state_dict`.
+            the first of `ema`, `model_ema`, `state_dict_ema`, `model`, `state_dict`, `model_state_dict`.
 
     Returns:
-        The state dict, without the prefixes of DataParallel and DDP (`module.`) and compile (`_orig_mod.`).
+        The state dict without the prefixes of DataParallel, DDP and AveragedModel (`module.`, beside whose keys stands
+        a count, `n_averaged`) and compile (`_orig_mod.`), and where it was.
 
     Raises:
         FileNotFoundError: no such file, or a download that failed.
@@ -73,9 +89,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError("safetensors did not write it, or it is cut off or damaged") from error
 
 
-def _only_tensors(content: Any, where: str) -> dict[str, Tensor]:
+def _only_tensors(content: Any, where: str) -> Read:
     """The state dict inside, its keys cleaned; refuses anything which is not one."""
-    state = _open_checkpoint(content)
+    entry = _network_entry(content)
+    state = content if entry is None else content[entry]
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(
             f"{where} holds no tensors by name but {_outline(state)}; expected a state dict, or a checkpoint "
@@ -88,23 +105,26 @@ def _only_tensors(content: Any, where: str) -> dict[str, Tensor]:
     ]
     if others:
         raise ValueError(f"{where} mixes tensors by name with others: {some(others)}; expected a state dict.")
-    return _clean_keys(dict(state))
+    return Read(_clean_keys(dict(state)), entry)
 
 
-def _open_checkpoint(content: Any) -> Any:
-    """A checkpoint's network, or the content itself where it is no checkpoint."""
-    if isinstance(content, Mapping):
-        for entry in _NETWORK_ENTRIES:
-            if isinstance(content.get(entry), Mapping):
-                return content[entry]
-    return content
+def _network_entry(content: Any) -> str | None:
+    """Where a checkpoint keeps its network; None where the content is no checkpoint."""
+    if not isinstance(content, Mapping):
+        return None
+    return next((entry for entry in _NETWORK_ENTRIES if isinstance(content.get(entry), Mapping)), None)
 
 
 def _clean_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Takes `_orig_mod.` off wherever a part was compiled, `module.` where it stands before every key."""
+    """Takes `_orig_mod.` off wherever a part was compiled, `module.` where it stands before every key.
+
+    torch's AveragedModel counts in `n_averaged`, beside the keys of the module: the count goes with the prefix.
+    """
     state = {key.replace("_orig_mod.", ""): tensor for key, tensor in state.items()}
-    while all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    while inner := [key for key in state if key != "n_averaged"]:
+        if not all(key.startswith("module.") for key in inner):
+            break
+        state = {key.removeprefix("module."): state[key] for key in inner}
     return state
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, ours or refused."""
 
+import argparse
 import logging
 import os
 import pickle
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.serialization import config as serialization_config
@@ -174,6 +176,48 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
             load_checkpoint(tmp_path / name)
     assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numbers_of_numpy_and_arguments_are_read(tmp_path: Path, zipped: bool) -> None:
+    """What other people's training scripts leave beside their weights: it holds values and runs nothing."""
+    numbers = [np.float64(0.29), np.float32(1.5), np.float16(2), np.int64(7), np.uint8(3), np.bool_(True)]
+    state = {"best_map": numbers[0], "all": numbers, "args": argparse.Namespace(lr=0.02, size=(224, 224))}
+    torch.save(state, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
+    assert read_torch_file(tmp_path / "file.pth") == state
+
+
+def test_numbers_written_by_numpy_1(tmp_path: Path) -> None:
+    """Its module was called otherwise: the name stands in every file of that time."""
+    torch.save({"best": np.float64(0.29)}, tmp_path / "file.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "file.pth").read_bytes()
+    former = content.replace(b"numpy._core.", b"numpy.core.")
+    assert former != content
+    (tmp_path / "file.pth").write_bytes(former)
+    assert read_torch_file(tmp_path / "file.pth") == {"best": 0.29}
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (np.arange(3), r"numpy\._?core\.multiarray\._reconstruct"),
+        (argparse.ArgumentParser, r"argparse\.ArgumentParser"),
+        (argparse.Namespace(output=Path("runs")), r"pathlib\."),
+    ],
+    ids=["array", "class", "path"],
+)
+def test_their_neighbors_are_refused(tmp_path: Path, content: Any, name: str) -> None:
+    torch.save({"content": content}, tmp_path / "file.pth")
+    with pytest.raises(ValueError, match=f"it pickles {name}.* could run code"):
+        read_torch_file(tmp_path / "file.pth")
+
+
+def test_nothing_stays_allowed_behind_a_file(tmp_path: Path) -> None:
+    """What a program loads itself is judged by what it allows itself."""
+    torch.save(argparse.Namespace(), tmp_path / "file.pth")
+    read_torch_file(tmp_path / "file.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "file.pth", weights_only=True)
 
 
 SmallDisk = Callable[[int], AbstractContextManager[None]]
