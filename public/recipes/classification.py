@@ -48,11 +48,11 @@ class ClassificationTask(Task):
 
     @classmethod
     def load_initial_weights(cls, network: nn.Module, config: ClassificationConfig) -> list[str]:
-        """All weights but a classifier for another number of classes."""
+        """All weights but a classifier for another number of classes, or one that the file has not."""
         if config.initial_weights is None:
             return []
         allowed = getattr(network, "classifier_prefix", ())  # a network of the experiment's own may have none
-        report = load_weights(network, config.initial_weights, allow_mismatched=allowed)
+        report = load_weights(network, config.initial_weights, allow_missing=allowed, allow_mismatched=allowed)
         return [f"initial weights {config.initial_weights}: {report}"]
 
     @classmethod

