@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 
 
@@ -88,10 +89,18 @@ class EvalLoader(Protocol[Batch_co]):
         ...
 
 
+class ImageEvalLoader(EvalLoader[ClassificationBatch], Protocol):
+    """Of a classifier: process r of P has the images r, r + P, r + 2 P, ... of the split."""
+
+    def picture(self, index: int) -> np.ndarray:
+        """An image of the whole split as it lies on the disk, uint8 [H, W, 3] red green blue: to be looked at."""
+        ...
+
+
 class EvalData(NamedTuple):
     """What an evaluation of a classifier reads."""
 
-    loader: EvalLoader[ClassificationBatch]
+    loader: ImageEvalLoader
     class_names: list[str]
 
 
@@ -99,7 +108,7 @@ class TrainData(NamedTuple):
     """What a training run of a classifier reads."""
 
     train: TrainLoader[ClassificationBatch]
-    val: EvalLoader[ClassificationBatch]
+    val: ImageEvalLoader
     class_names: list[str]
     num_images: int
     """Training images of the whole data set."""

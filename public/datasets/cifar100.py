@@ -250,7 +250,7 @@ class CifarEvalLoader:
     ) -> None:
         self.images = data.images[rank::num_processes].to(device)
         self.labels = data.labels[rank::num_processes].to(device)
-        self.num_images, self.batch_size = len(data.images), batch_size
+        self.data, self.num_images, self.batch_size = data, len(data.images), batch_size
         self.common_batches = common_batches(len(data.images), batch_size, num_processes)
 
     def __len__(self) -> int:
@@ -259,6 +259,10 @@ class CifarEvalLoader:
     def __iter__(self) -> Iterator[ClassificationBatch]:
         for images, labels in zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True):
             yield ClassificationBatch(images, labels)
+
+    def picture(self, index: int) -> np.ndarray:
+        """An image of the whole split, uint8 [32, 32, 3] red green blue."""
+        return self.data.images[index].permute(1, 2, 0).numpy()
 
 
 def _read(data: Cifar100Data, split: str) -> Cifar100:

@@ -11,7 +11,7 @@ from public.config.calls import build_all
 from public.config.classification import ClassificationConfig, ClassificationData
 from public.config.record import class_summary
 from public.datasets.balance import balanced
-from public.datasets.batches import DataError, EvalData, EvalLoader, TrainData
+from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
 from public.datasets.checking import SplitReport, amount_problems, class_problems, image_problems, unusable
 from public.datasets.format import ImageFormat
 from public.datasets.image_folder import ImageFolderDataset, Images, check_same_classes
@@ -66,7 +66,7 @@ def _eval_data(data: ImageFolderData, /, *, batch_size: int, num_workers: int, c
 
 def _eval_loader(
     data: ImageFolderData, images: Images, batch_size: int, num_workers: int, context: DistributedContext
-) -> EvalLoader:
+) -> ImageEvalLoader:
     return ImageFolderEvalLoader(
         _samples(data, images, training=False, seed=0),
         batch_size=batch_size,

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from public.datasets.balance import EpochOrder
 from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
-from public.datasets.decoding import UnreadableImage
+from public.datasets.decoding import UnreadableImage, decode_encoded
 from public.datasets.image_folder import ImageFolderDataset
 from public.runtime.interruption import ignore_signals_in_worker
 from public.runtime.seeding import batch_of_step
@@ -201,7 +201,7 @@ class ImageFolderEvalLoader:
         num_processes: int = 1,
         pin_memory: bool = False,
     ) -> None:
-        self.num_images, self.batch_size = len(dataset), batch_size
+        self.dataset, self.num_images, self.batch_size = dataset, len(dataset), batch_size
         self.common_batches = common_batches(len(dataset), batch_size, num_processes)
         sampler = SplitBatchSampler(len(dataset), batch_size, rank, num_processes)
         self.loader = build_dataloader(dataset, sampler, collate, num_workers, pin_memory)
@@ -211,3 +211,7 @@ class ImageFolderEvalLoader:
 
     def __iter__(self) -> Iterator[ClassificationBatch]:
         return checked(self.loader)
+
+    def picture(self, index: int) -> np.ndarray:
+        """An image of the whole split, uint8 [H, W, 3] red green blue, upright."""
+        return decode_encoded(self.dataset.images.read(index))

@@ -76,7 +76,7 @@ def draw_grid(path: Path, entries: Sequence[GridEntry], class_names: list[str], 
     pairs = [_pair(entry, class_names) for entry in entries]
     pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % columns) if pairs else [np.full((64, 64, 3), 255, np.uint8)]
     rows = [np.concatenate(pairs[i : i + columns], axis=1) for i in range(0, len(pairs), columns)]
-    _write_or_warn(path, _encoded(path, np.concatenate(rows)))
+    _write_or_warn(path, encoded(path.suffix, np.concatenate(rows)))
 
 
 def _pair(entry: GridEntry, class_names: list[str]) -> np.ndarray:
@@ -110,11 +110,12 @@ def write_image(path: Path, image: np.ndarray) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    replace_bytes(path, _encoded(path, image))
+    replace_bytes(path, encoded(path.suffix, image))
 
 
-def _encoded(path: Path, image: np.ndarray) -> bytes:
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+def encoded(kind: str, image: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] RGB as the content of a file of a kind, .jpg or .png."""
+    _, data = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
 

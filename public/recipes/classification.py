@@ -15,6 +15,7 @@ from public.datasets.batches import ClassificationBatch
 from public.datasets.classification import TrainData, build_train_data
 from public.datasets.image_formats import DATA_KIND
 from public.evaluation.classification import evaluate
+from public.evaluation.classification_report import write_report
 from public.evaluation.complexity import count
 from public.losses.classification import cross_entropy
 from public.optim.options import OPTIMIZER_KIND, SCHEDULE_KIND
@@ -63,6 +64,7 @@ class ClassificationTask(Task):
 
     def begin(self, network: Backbone, data: TrainData, context: DistributedContext) -> None:
         """Puts DropBlock into the network where the row has it."""
+        self._data = data
         self._prepare = preparation(self.config, network, data.train.steps_per_epoch)
 
     def prepare(self, parts: list[ClassificationBatch], step: int) -> list[Sequence[torch.Tensor]]:
@@ -79,11 +81,13 @@ class ClassificationTask(Task):
         return {"cross_entropy": cross_entropy(logits, *labels, label_smoothing=smoothing)}
 
     def evaluate(self, evaluated: Evaluated) -> dict[str, float]:
-        """top1, top5 (fractions) and loss."""
-        model, batches, after_batch, context, *_ = evaluated
-        metrics = evaluate(model, batches, context, after_batch=after_batch)
-        del metrics["num_images"]
-        return metrics
+        """top1, top5 (fractions) and loss; writes the report."""
+        model, batches, after_batch, context, folder, epoch = evaluated
+        result = evaluate(model, batches, context, after_batch=after_batch)
+        if context.is_main:
+            title = f"{self.config.name}, epoch {epoch}"
+            write_report(folder / "evaluation", result, self._data.class_names, self._data.val.picture, title=title)
+        return {name: value for name, value in result.metrics.items() if name != "num_images"}
 
     @property
     def panels(self) -> Panels:

@@ -5,7 +5,8 @@ text = page("resnet18 on val", [Section("Classes", [table(("class", "recall"), r
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 STYLE = """\
@@ -18,6 +19,9 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; height: auto; background: #fff; }
+.matrix td, .matrix th { padding: .1rem .4rem; text-align: center; }
+.matrix th { font-weight: normal; } .matrix thead th { writing-mode: vertical-rl; }
+svg { max-width: 30rem; width: 100%; } svg text { font-size: 11px; fill: currentColor; }
 """
 
 
@@ -26,7 +30,7 @@ class Section(NamedTuple):
 
     title: str
     parts: Sequence[str]
-    """Pieces of HTML: of `text`, `table` and `picture`."""
+    """Pieces of HTML: of `text`, `table`, `matrix`, `chart` and `picture`."""
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
@@ -55,6 +59,38 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = ["<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in header) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) + "</tr>" for row in rows]
     return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def matrix(corner: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Counts by row and column, shaded by their share of the row; zeros are left empty."""
+    header = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    lines = [f"<thead><tr><td>{html.escape(corner)}</td>{header}</tr></thead>"]
+    for name, row in zip(names, counts, strict=True):
+        shares = (count / max(1, sum(row)) for count in row)
+        cells = (f'<td style="background:rgb(66 133 244 / {share:.2f})">' for share in shares)
+        values = "".join(f"{cell}{count or ''}</td>" for cell, count in zip(cells, row, strict=True))
+        lines.append(f"<tr><th>{html.escape(name)}</th>{values}</tr>")
+    return '<div class="wide"><table class="matrix">\n' + "\n".join(lines) + "\n</table></div>"
+
+
+COLORS = ("#4285f4", "#db4437", "#0f9d58", "#f4b400", "#ab47bc", "#00acc1")
+
+
+def chart(x: str, y: str, lines: Mapping[str, Iterable[tuple[float, float]]]) -> str:
+    """Lines by name over 0..1 in both directions, with what x and y are; points that are not finite are skipped."""
+    pieces = [f'<svg viewBox="0 0 480 380" role="img" aria-label="{html.escape(y)} over {html.escape(x)}">']
+    for tick in range(6):
+        across, down = 50 + 80 * tick, 330 - 60 * tick
+        pieces.append(f'<path d="M{across} 30V330M50 {down}H450" stroke="#8884"/>')
+        pieces.append(f'<text x="{across - 8}" y="346">{tick / 5}</text><text x="24" y="{down + 4}">{tick / 5}</text>')
+    pieces.append(f'<text x="210" y="366">{html.escape(x)}</text><text x="24" y="18">{html.escape(y)}</text>')
+    for number, (name, points) in enumerate(lines.items()):
+        color = COLORS[number % len(COLORS)]
+        places = [f"{50 + 400 * px:.1f},{330 - 300 * py:.1f}" for px, py in points if math.isfinite(px + py)]
+        pieces.append(f'<polyline points="{" ".join(places)}" fill="none" stroke="{color}" stroke-width="2"/>')
+        style = f"fill:{color}"
+        pieces.append(f'<text x="{120 + 110 * number}" y="18" style="{style}">{html.escape(name)}</text>')
+    return "\n".join(pieces) + "</svg>"
 
 
 def picture(data: bytes, description: str) -> str:

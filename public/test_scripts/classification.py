@@ -8,6 +8,7 @@ python -m public.test_scripts.test_on_imagenet --network mobilenet_v2 --weights 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,12 +21,14 @@ from public.datasets.batches import ClassificationBatch, EvalLoader
 from public.datasets.classification import build_eval_data
 from public.datasets.image_formats import DATA_KIND
 from public.evaluation.classification import evaluate
+from public.evaluation.classification_report import write_report
 from public.evaluation.complexity import count
 from public.evaluation.speed import Timing, time_inference
 from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.classification import ClassificationTask
 from public.runtime.device import choose_precision, device_name, memory_format
 from public.runtime.distributed import DistributedContext
+from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
     check_classes,
@@ -48,6 +51,8 @@ class TestOptions:
     torchvision:<model>[.<weights>] or timm:<model>."""
     experiment: str | None = None
     """The folder of the experiment whose own transforms or task a checkpoint uses; test.sh gives its own."""
+    output: str | None = None
+    """Folder for the report. A checkpoint in a run folder has test/ there; None: none is written."""
     batch_size: int = 64
     """Images a batch in each process."""
     num_workers: int = 2
@@ -105,6 +110,7 @@ def options_of(request: Request) -> TestOptions:
     config: ClassificationConfig = request.config
     own: dict[str, Any] = {
         "weights": request.weights or tyro.MISSING,
+        "output": None if request.output is None else str(request.output),
         "batch_size": min(config.batch_size, 64),
         "num_workers": min(config.runtime.num_workers, 8),
         "precision": config.precision,
@@ -132,9 +138,17 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
         config.data, batch_size=options.batch_size, num_workers=options.num_workers, context=context
     )
     classifier = build_classifier(options, request, config, eval_data.class_names, context.device)
-    metrics = evaluate(classifier, eval_data.loader, context)
+    if context.is_main and options.output is not None:
+        make_folder(Path(options.output))
+    result = evaluate(classifier, eval_data.loader, context)
+    metrics = result.metrics
     if context.is_main:
         _print_result(options, config, classifier, metrics, context)
+        if options.output is not None:
+            title = f"{config.network}, {options.weights}"
+            loader, class_names = eval_data.loader, eval_data.class_names
+            write_report(Path(options.output), result, class_names, loader.picture, title=title)
+            print(f"written    {options.output}: report.html and its numbers and pictures")
         print(f"time       {_time(classifier, eval_data.loader, context.device)}, batch {options.batch_size}")
     return metrics
 

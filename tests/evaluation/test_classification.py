@@ -1,7 +1,9 @@
 """Top-1, top-5 and loss by hand, over any division into batches and processes."""
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -61,8 +63,14 @@ def test_evaluate_by_hand(context: DistributedContext, batch_size: int) -> None:
     """
     result = evaluate(FirstPixels(), batches_of(LABELS, batch_size), context)
     expected = {"top1": 3 / 7, "top5": 6 / 7, "loss": LOG_SUM - 24 / 7, "num_images": 7}
-    assert result == pytest.approx(expected, rel=1e-6)
-    assert isinstance(result["num_images"], int)
+    assert result.metrics == pytest.approx(expected, rel=1e-6)
+    assert isinstance(result.metrics["num_images"], int)
+    best = math.exp(5) / math.exp(LOG_SUM)
+    outcomes = result.outcomes
+    assert (outcomes.labels.tolist(), outcomes.predicted.tolist()) == (LABELS, [2] * 7)
+    assert outcomes.confidence.tolist() == pytest.approx([best] * 7, rel=1e-6)
+    true = [math.exp(SCORES[label] - LOG_SUM) for label in LABELS]
+    assert outcomes.true_probability.tolist() == pytest.approx(true, rel=1e-6)
 
 
 def test_sums_are_added_over_processes() -> None:
@@ -76,10 +84,17 @@ def test_sums_are_added_over_processes() -> None:
         def sum(self, values: torch.Tensor) -> torch.Tensor:
             return values + self.others
 
+        def gather(self, value: Any) -> list[Any]:
+            other = np.array([[5, 1, 2], [2, 2, 2], [0.5] * 3, [0.1, 0.2, 0.5]])
+            return [value, other]
+
     two = Two(rank=0, size=2, device=torch.device("cpu"))
     Two.others = torch.tensor([1.0, 3.0, 3 * LOG_SUM - (2 + 3 + 5), 3.0], dtype=torch.float64)  # labels 5, 1, 2
     result = evaluate(FirstPixels(), batches_of(LABELS[:4], 2), two)
-    assert result == pytest.approx({"top1": 3 / 7, "top5": 6 / 7, "loss": LOG_SUM - 24 / 7, "num_images": 7}, rel=1e-6)
+    assert result.outcomes.labels.tolist() == [2, 5, 2, 1, 0, 2, 4]  # this one's images are 0, 2, 4, 6
+    assert result.metrics == pytest.approx(
+        {"top1": 3 / 7, "top5": 6 / 7, "loss": LOG_SUM - 24 / 7, "num_images": 7}, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -102,4 +117,4 @@ def test_a_process_without_images(context: DistributedContext) -> None:
     """An empty share adds nothing: here to the batch of another."""
     empty = ClassificationBatch(torch.zeros(0, 3, 1, 6, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
     result = evaluate(FirstPixels(), [empty, *batches_of([2], 1)], context)
-    assert result == pytest.approx({"top1": 1, "top5": 1, "loss": LOG_SUM - 5, "num_images": 1}, rel=1e-6)
+    assert result.metrics == pytest.approx({"top1": 1, "top5": 1, "loss": LOG_SUM - 5, "num_images": 1}, rel=1e-6)

@@ -3,7 +3,7 @@
 import base64
 from html.parser import HTMLParser
 
-from public.runtime.page import Section, page, picture, table, text
+from public.runtime.page import Section, chart, matrix, page, picture, table, text
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
@@ -54,3 +54,19 @@ def test_what_is_shown() -> None:
     targets = [f"#{attributes['id']}" for tag, attributes in reader.attributes if tag == "h2"]
     assert links == targets == ["#s0", "#s1"]
     assert not any("http" in str(value) for _, attributes in reader.attributes for value in attributes.values())
+
+
+def test_a_matrix() -> None:
+    """A quarter and three quarters of a row; zeros are empty, and so is a row of them."""
+    reader = Reader(matrix("truth", ["a<b", "c"], [[1, 3], [0, 0]]))
+    assert reader.words == ["truth", "a<b", "c", "a<b", "1", "3", "c"]
+    shades = [attributes["style"] for tag, attributes in reader.attributes if "style" in attributes]
+    assert [str(shade).split("/ ")[1] for shade in shades] == ["0.25)", "0.75)", "0.00)", "0.00)"]
+
+
+def test_a_chart() -> None:
+    """The corners of the field, and a gap where there is no number."""
+    reader = Reader(chart("recall", "precision", {"a": [(0.0, 0.0), (0.5, float("nan")), (1.0, 1.0)], "b & c": []}))
+    lines = [attributes["points"] for tag, attributes in reader.attributes if tag == "polyline"]
+    assert lines == ["50.0,330.0 450.0,30.0", ""]
+    assert {"recall", "precision", "a", "b & c"} <= set(reader.words)

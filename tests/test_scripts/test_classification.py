@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,8 @@ from public.config.calls import build_all
 from public.config.classification import ClassificationConfig
 from public.config.options import NetworkOptions
 from public.datasets.classification import build_eval_data
-from public.evaluation.classification import evaluate
+from public.evaluation.classification import ClassificationResult, evaluate
+from public.evaluation.outcomes import Outcomes
 from public.recipes.classification import ClassificationTask, train
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import DistributedContext
@@ -46,7 +48,7 @@ def test_mobilenet_v2_counts_as_torchvision_does(real_data: Path, context: Distr
     images = build_eval_data(data, batch_size=64, num_workers=1, context=context)
     config = replace(request.config, network="mobilenet_v2", data=data, channels_last=True)
     classifier = build_classifier(options, request, config, images.class_names, context.device)
-    metrics = evaluate(classifier, images.loader, context)
+    metrics = evaluate(classifier, images.loader, context).metrics
     assert (round(metrics["top1"] * 1000), round(metrics["top5"] * 1000), metrics["num_images"]) == (821, 956, 1000)
 
 
@@ -72,6 +74,9 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     metrics = evaluated("--weights", str(best), context=context)
     assert f'"top1": {metrics["top1"]}' in (best.parents[1] / "metrics.jsonl").read_text()
     printed = capsys.readouterr().out
+    report = best.parents[1] / "test" / "report.html"
+    assert f"written    {report.parent}: report.html" in printed
+    assert "resnet18cifar" in report.read_text()
     assert "network    resnet18cifar: " in printed
     assert "M parameters" in printed
     assert "G MACs at 16x16" in printed
@@ -86,7 +91,8 @@ def test_times_of_one_process_of_two(
     """Seven images, four and three of them in each: one batch of four, timed without warm-up by the main one alone."""
     torch.save(build_backbone("resnet18cifar", 2).state_dict(), tmp_path / "bare.pth")
     counted = {"top1": 0.5, "top5": 1.0, "loss": 1.0, "num_images": 7.0}
-    monkeypatch.setattr(classification, "evaluate", lambda *_: counted)
+    nothing = Outcomes(*(np.zeros(0, dtype) for dtype in (np.int64, np.int64, np.float32, np.float32)))
+    monkeypatch.setattr(classification, "evaluate", lambda *_: ClassificationResult(counted, nothing))
     request = request_of("--network", "resnet18cifar", "--weights", str(tmp_path / "bare.pth"))
     data = replace(IMAGENET, folder=str(image_folder), input_size=16, val_transforms=())
     options = replace(options_of(request), network="resnet18cifar", data=data, batch_size=4, num_workers=0)
