@@ -3,6 +3,7 @@
 `train` builds what a run works on, resumes from a checkpoint if there is one, and hands over to `train_loop.py`.
 """
 
+import contextlib
 import logging
 import os
 import shlex
@@ -119,30 +120,31 @@ def train(
     evaluated = task.model if ema is None else task.inference(ema.network, config, dtype).to(context.device)
 
     # ---- resume -----------------------------------------------------------------------------------------------------
-    run_folder.open(fresh)  # only now: a mistake above moves no old run aside
-    for line in (*([note] if note else []), *reports):
-        logger.info(line)
-    context.barrier()  # nobody looks for latest.pth before an old folder is out of the way
-    run = Run(
-        config=config,
-        context=context,
-        task=task,
-        wrapped=wrapped,
-        data=data,
-        folder=run_folder,
-        state=TrainState(network, optimizer, scaler, ema),
-        evaluated=evaluated,
-        interruption=Interruption(context, config.runtime.save_every_minutes),
-        identity=identity_of(record, data, task_name),
-        how_to_test=how_to_test(folder, run_folder.best),
-    )
-    resumed = run.state.resume(run_folder.latest, context, run.identity, experiment)
-    run_folder.write_history(run.state.history, run.global_step)
-    run_folder.write_json("config.json", record)
-    run_folder.write_json("environment.json", environment_record(device_name(context.device), context.size))
-    if context.is_main:
-        run.log_start(str(dtype).removeprefix("torch."), resumed)
-    return train_epochs(run)
+    with contextlib.closing(run_folder):
+        run_folder.open(fresh, context.restarted)  # only now: a mistake above moves no old run aside
+        for line in (*([note] if note else []), *reports):
+            logger.info(line)
+        context.barrier()  # nobody looks for latest.pth before an old folder is out of the way
+        run = Run(
+            config=config,
+            context=context,
+            task=task,
+            wrapped=wrapped,
+            data=data,
+            folder=run_folder,
+            state=TrainState(network, optimizer, scaler, ema),
+            evaluated=evaluated,
+            interruption=Interruption(context, config.runtime.save_every_minutes),
+            identity=identity_of(record, data, task_name),
+            how_to_test=how_to_test(folder, run_folder.best),
+        )
+        resumed = run.state.resume(run_folder.latest, context, run.identity, experiment)
+        run_folder.write_history(run.state.history, run.global_step)
+        run_folder.write_json("config.json", record)
+        run_folder.write_json("environment.json", environment_record(device_name(context.device), context.size))
+        if context.is_main:
+            run.log_start(str(dtype).removeprefix("torch."), resumed)
+        return train_epochs(run)
 
 
 def identity_of(record: dict[str, Any], data: Data, task_name: str | None) -> dict[str, Any]:

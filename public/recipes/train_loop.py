@@ -48,8 +48,6 @@ def train_epochs(run: Run) -> int:
         if run.context.size == 1:  # with others, they would wait in vain for this process to save
             run.save(folder.latest)
         raise
-    finally:
-        folder.close()
 
 
 def train_epoch(run: Run) -> dict[str, float]:

@@ -2,14 +2,18 @@
 
 import contextlib
 import os
+import time
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 
 from public.runtime.device import choose_device
 
@@ -17,6 +21,8 @@ LONGEST_WAIT = timedelta(hours=12)
 """How long a process waits for the others at a barrier. The main one may be downloading and unpacking a data set:
 COCO's 18 GB take ten hours at 500 kB/s, and gloo's own limit of 30 minutes would end the run. A process that dies is
 noticed at once all the same: its connections close."""
+LONGEST_START = timedelta(minutes=30)
+"""How long the processes of a run wait for each other to start: torch's own limit."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class DistributedContext:
     """The device of this process."""
     control: Any = None
     """A gloo group for decisions taken on the CPU; None in one process."""
+    restarted: bool = False
+    """Whether the launcher started the processes before: some of them died, and it began again."""
 
     @property
     def is_main(self) -> bool:
@@ -125,13 +133,61 @@ def join_process_group(device: str, parallel: str = "distributed") -> Iterator[D
             "Start it with `python train.py`, or use --parallel distributed."
         )
     if size == 1:
-        yield DistributedContext(rank=0, size=1, device=choose_device(device))
+        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        yield DistributedContext(rank=0, size=1, device=choose_device(device), restarted=restarted)
         return
     own_device = choose_device(device, int(os.environ["LOCAL_RANK"]))
     on_gpu = own_device.type == "cuda"
+    store, rank, _ = next(rendezvous("env://", timeout=LONGEST_START))
+    restarted = rank == 0 and store.check([_MAIN])
+    attempt = agree_on_attempt(store, rank, size)
     # This group keeps the backend's own minutes: it adds up gradients, which all processes have at about the same time.
-    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=own_device if on_gpu else None)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=PrefixStore(attempt, store),
+        rank=rank,
+        world_size=size,
+        device_id=own_device if on_gpu else None,
+    )
     control = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
-    yield DistributedContext(rank=dist.get_rank(), size=size, device=own_device, control=control)
+    context = DistributedContext(rank=rank, size=size, device=own_device, control=control)
+    yield replace(context, restarted=any(context.gather(restarted)))
     # Not after an error: the others would still be waiting for this process, and it for them.
     dist.destroy_process_group()
+
+
+_MAIN = "public/main"
+"""In the launcher's store: the name that the main process gave itself."""
+
+
+def agree_on_attempt(store: Store, rank: int, size: int) -> str:
+    """A name that the processes of a run agree on, and that those which a launcher started before them never had.
+
+    After a failure torchrun starts all processes again and gives them the store of those that died, where their
+    addresses still are: whoever reads one before it is overwritten connects to nobody, and the new start fails too, or
+    hangs. Everything that a start writes therefore lies below a name of its own. TORCHELASTIC_RESTART_COUNT is no such
+    name: where only one of two machines saw the failure, their counts differ.
+
+    Args:
+        store: of the launcher.
+        rank: of this process.
+        size: number of processes.
+
+    Raises:
+        TimeoutError: some of the processes did not come within `LONGEST_START`.
+    """
+    own = uuid.uuid4().hex
+    if rank == 0:
+        store.set(_MAIN, own)
+        members = [store.get(f"{_MAIN}/{own}/{other}").decode() for other in range(1, size)]  # waits for each
+        store.set(f"{_MAIN}/{own}/members", " ".join(members))
+        return own
+    deadline = time.monotonic() + LONGEST_START.total_seconds()
+    while time.monotonic() < deadline:
+        main = store.get(_MAIN).decode()  # waits for the first; one that is dead never hears of this process
+        members_key = f"{_MAIN}/{main}/members"
+        store.set(f"{_MAIN}/{main}/{rank}", own)
+        if store.check([members_key]) and own in store.get(members_key).decode().split():
+            return main
+        time.sleep(0.02)
+    raise TimeoutError(f"process {rank} waited {LONGEST_START} for the main process of {size}.")

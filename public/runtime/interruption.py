@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
-from public.runtime.distributed import DistributedContext
+from public.runtime.distributed import DistributedContext, under_launcher
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A launcher repeats the signal to its children; only a person's later, second one means "at once".
 IMPATIENT_AFTER_SECONDS = 2.0
+ORPHANS_END_AFTER_SECONDS = 30.0
+"""How long a process whose launcher is gone may take to write its checkpoint: as long as torchrun itself gives it."""
 
 
 class Stopped(Exception):
@@ -93,6 +95,27 @@ class Interruption:
         work = dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.context.control, async_op=True)
         self.pending = flags, work
         return agreed
+
+
+def end_with_launcher(look_every: float = 1.0) -> None:
+    """Makes this process end when the launcher that started it is gone, however that ended; alone it does nothing.
+
+    Nobody would be left to end it, and it would hold the GPU and the run folder. It gets a SIGTERM, upon which a run
+    writes its checkpoint, and is killed if that takes too long.
+
+    Args:
+        look_every: seconds between two looks.
+    """
+    if under_launcher():
+        threading.Thread(target=_follow, args=(os.getppid(), look_every), daemon=True).start()
+
+
+def _follow(launcher: int, look_every: float) -> None:
+    while os.getppid() == launcher:
+        time.sleep(look_every)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHANS_END_AFTER_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def ignore_signals_in_worker(worker_id: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from public.config.command_line import fail
 from public.config.run import RunConfig
 from public.runtime.distributed import DistributedContext, join_process_group, processes_to_start, start_processes
+from public.runtime.interruption import end_with_launcher
 from public.runtime.run_folder import log_to_console
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -35,6 +36,7 @@ def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[D
         fail(str(error))
     if num_processes > 1:
         return start_processes(num_processes, script, args)
+    end_with_launcher()
     try:
         with join_process_group(runtime.device, config.parallel) as context:
             log_to_console(context.is_main)

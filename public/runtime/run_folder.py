@@ -13,6 +13,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from public.runtime.folder_lock import FolderLock, this_process
+
 logger = logging.getLogger(__name__)
 
 
@@ -28,22 +30,27 @@ class RunFolder:
         self.latest = path / "checkpoints" / "latest.pth"
         self.best = path / "checkpoints" / "best.pth"
         self.tensorboard: SummaryWriter | None = None
+        self._lock: FolderLock | None = None
 
     def will_resume(self, fresh: bool) -> bool:
         """Whether a run that starts here resumes from a checkpoint, as far as this process sees."""
-        return not fresh and self.latest.exists()
+        return not fresh and os.path.lexists(self.latest)
 
-    def open(self, fresh: bool) -> None:
+    def open(self, fresh: bool, restarted: bool = False) -> None:
         """Makes the folder, after moving an old one aside if asked to start afresh, and begins train.log.
 
+        Args:
+            fresh: start over.
+            restarted: a launcher began again after a failure, see `DistributedContext`: what this very launch has
+                done is not moved aside.
+
         Raises:
-            ValueError: the folder cannot be made or written to.
+            ValueError: the folder cannot be made or written to, or another run uses it.
         """
         if not self.is_main:
             return
         try:
-            kept = self._move_aside() if fresh and self.path.exists() else None
-            self.latest.parent.mkdir(parents=True, exist_ok=True)
+            kept = self._take(fresh, restarted)
             for leftover in (*self.path.glob("*.tmp"), *self.latest.parent.glob("*.tmp")):  # of a killed process
                 leftover.unlink(missing_ok=True)
             handler = _FileHandler(self.path / "train.log", encoding="utf-8")
@@ -55,6 +62,21 @@ class RunFolder:
         package_logger.addHandler(handler)
         if kept:
             logger.info(f"--fresh: the old run is kept in {kept}")
+
+    def _take(self, fresh: bool, restarted: bool) -> Path | None:
+        """Makes and locks the folder; gives where an old one was moved to."""
+        existed = self.path.exists()
+        self.latest.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(self.path)
+        here, former = this_process(), self._lock.former
+        is_own = restarted and all(former.get(key) == here[key] for key in ("launcher", "host"))
+        if not fresh or not existed or is_own:
+            return None
+        kept = self._move_aside()
+        self.latest.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.release()
+        self._lock = FolderLock(self.path)
+        return kept
 
     def _move_aside(self) -> Path:
         aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
@@ -94,7 +116,7 @@ class RunFolder:
                     self.tensorboard.add_scalar(f"{group}/{name}", value, step)
 
     def close(self) -> None:
-        """Flushes the writers and ends train.log."""
+        """Flushes the writers, ends train.log and lets others have the folder."""
         if self.tensorboard is not None:
             with going_on_when_disk_is_full("TensorBoard events"):
                 self.tensorboard.close()
@@ -103,6 +125,9 @@ class RunFolder:
             package_logger.removeHandler(handler)
             with contextlib.suppress(OSError):
                 handler.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
 
 class _FileHandler(logging.FileHandler):

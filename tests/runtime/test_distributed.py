@@ -2,15 +2,20 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage]
 
+from public.runtime import distributed
 from public.runtime.distributed import (
     LONGEST_WAIT,
     DistributedContext,
+    agree_on_attempt,
     join_process_group,
     processes_to_start,
     start_processes,
@@ -107,3 +112,34 @@ def test_others_wait_for_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert start_processes(2, str(script), [str(tmp_path)]) == 0
     assert [float((tmp_path / rank).read_text()) for rank in "01"] == [LONGEST_WAIT.total_seconds()] * 2
     assert LONGEST_WAIT.total_seconds() > 36000
+
+
+def test_a_start_never_takes_the_name_of_a_dead_one() -> None:
+    """Three starts with one store, as torchrun gives it; the others come first and find what the dead ones wrote."""
+    store, names = HashStore(), set[str]()
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as pool:
+            others = [pool.submit(agree_on_attempt, store, rank, 3) for rank in (1, 2)]
+            agreed = {agree_on_attempt(store, 0, 3), *(other.result(timeout=20) for other in others)}
+        assert len(agreed) == 1
+        assert not agreed & names
+        names |= agreed
+
+
+def test_a_start_whose_main_process_died_before_the_others_came() -> None:
+    """It named itself and never said who the others are; the next main process does."""
+    store = HashStore()
+    store.set("public/main", "dead")
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(agree_on_attempt, store, 1, 2)
+        name = agree_on_attempt(store, 0, 2)
+        assert other.result(timeout=20) == name != "dead"
+
+
+def test_who_waits_for_nobody_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main process never comes again: after the longest start, here 0.1 s, an error says who waits for whom."""
+    store = HashStore()
+    store.set("public/main", "dead")
+    monkeypatch.setattr(distributed, "LONGEST_START", timedelta(seconds=0.1))
+    with pytest.raises(TimeoutError, match=r"process 1 waited 0:00:00\.1\d* for the main process of 2"):
+        agree_on_attempt(store, 1, 2)

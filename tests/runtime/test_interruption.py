@@ -1,7 +1,12 @@
 """Signals and the save timer as decisions at step boundaries."""
 
 import contextlib
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -118,6 +123,7 @@ def test_workers_leave_ctrl_c_to_the_training_process() -> None:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # programs that later tests start inherit the mask
 
 
 def test_a_checkpoint_is_decided_on_once_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,3 +137,32 @@ def test_a_checkpoint_is_decided_on_once_by_several_processes(monkeypatch: pytes
         clock.now = seconds
         due.append(interruption.poll().save)
     assert due == [False, False, True, False, False, False, False, True, False, False]
+
+
+def test_a_process_ends_with_its_launcher(tmp_path: Path) -> None:
+    """The launcher is killed outright: what it started gets a SIGTERM, upon which a run saves."""
+    child = (
+        "import pathlib, signal, sys, time\n"
+        "from public.runtime.interruption import end_with_launcher\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: ((folder / 'saved').touch(), sys.exit()))\n"
+        "end_with_launcher(look_every=0.05)\n"
+        "(folder / 'started').touch()\n"
+        "time.sleep(60)\n"
+    )
+    launcher = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', *sys.argv[1:]])\n"
+    variables = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    environment = os.environ | dict.fromkeys(variables, "0")
+    with subprocess.Popen([sys.executable, "-c", launcher, child, str(tmp_path)], env=environment) as process:
+        wait_for(tmp_path / "started")
+        process.kill()
+    wait_for(tmp_path / "saved")
+
+
+def wait_for(path: Path) -> None:
+    """Until the file is there."""
+    for _ in range(1200):
+        if path.exists():
+            return
+        sleep(0.05)
+    pytest.fail(f"{path} never came")

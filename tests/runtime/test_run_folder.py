@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -222,3 +224,57 @@ def test_no_half_row_stays_behind(tmp_path: Path, small_disk: SmallDisk) -> None
     folder.write_rows([*rows, {"epoch": 3}])
     folder.close()
     assert read_rows(folder) == [*rows, {"epoch": 3}]
+
+
+def test_a_second_run_is_refused(folder: RunFolder) -> None:
+    """With --fresh too, which would move the first one's files away; it may begin once the first one has ended."""
+    (folder.latest.parent / "latest.pth.1.tmp").touch()  # what the first one is writing
+    second = RunFolder(folder.path, is_main=True)
+    here = rf"pid {os.getpid()} on {re.escape(socket.gethostname())}"
+    for fresh in (False, True):
+        with pytest.raises(ValueError, match=rf"^another run \({here}\) uses the run folder {folder.path}: .*--name"):
+            second.open(fresh)
+    assert os.listdir(folder.path.parent) == ["tiny"]
+    assert os.listdir(folder.latest.parent) == ["latest.pth.1.tmp"]
+    folder.close()
+    second.open(fresh=True)
+    second.close()
+
+
+def test_a_data_worker_does_not_hold_the_folder(folder: RunFolder) -> None:
+    """It lives on for seconds when its training process is killed; and nothing that it does lets the folder go."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(read, 1)  # until the test has seen what it wants
+        os._exit(0)
+    second = RunFolder(folder.path, is_main=True)
+    with pytest.raises(ValueError, match="another run"):
+        second.open(fresh=False)
+    folder.close()
+    second.open(fresh=False)
+    second.close()
+    os.write(write, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize(("restarted", "num_aside"), [(True, 1), (False, 2)])
+def test_a_restarting_launcher_starts_afresh_once(tmp_path: Path, restarted: bool, num_aside: int) -> None:
+    """torchrun gives --fresh again after each failure; what a launch has done itself is no old run."""
+    folder = RunFolder(tmp_path / "run", is_main=True)
+    for fresh, again in ((False, False), (True, False), (True, restarted)):
+        folder.open(fresh, again)
+        folder.latest.touch()
+        folder.close()
+    assert len(list(tmp_path.iterdir())) == 1 + num_aside
+
+
+def test_a_restart_before_anything_was_moved_aside_is_as_fresh(tmp_path: Path) -> None:
+    """The first start died before it opened the folder, which another launch has made."""
+    folder = RunFolder(tmp_path / "run", is_main=True)
+    folder.open(fresh=False)
+    folder.close()
+    (folder.path / "lock").write_text('{"pid": 1, "host": "elsewhere", "launcher": 1}')
+    folder.open(fresh=True, restarted=True)
+    folder.close()
+    assert len(list(tmp_path.iterdir())) == 2
