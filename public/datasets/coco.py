@@ -19,9 +19,10 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
 from public.datasets.decoding import images_in
-from public.datasets.format import DetectionFormat, Published
+from public.datasets.format import DetectionFormat, Published, Results
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, with_sides
+from public.datasets.results import read_coco_results
 from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, find_missing
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
 
@@ -321,4 +322,5 @@ COCO = DetectionFormat(
     images=_images,
     write=_write,
     published=Published("COCO 2017 (20 GB)", "COCO2017", download_coco),
+    results=Results(".json", read_coco_results),
 )

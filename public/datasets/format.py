@@ -14,7 +14,7 @@ from public.config.detection import DetectionData
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import EvalData, TrainData
 from public.datasets.checking import SplitReport
-from public.datasets.predictions import Predictions
+from public.datasets.predictions import Predictions, WrittenPredictions
 from public.datasets.scan import RawAnnotations
 from public.runtime.distributed import DistributedContext
 
@@ -28,6 +28,15 @@ class Published(NamedTuple):
     """Where it goes below DATA_ROOT."""
     download: Callable[..., None]
     """Called with the folder, and with the splits to see to (without them: all). Raises DataError."""
+
+
+class Results(NamedTuple):
+    """Files of results in a format, whatever the format of the data set is against which they are evaluated."""
+
+    suffix: str
+    """Of their names: .json."""
+    read: Callable[[Sequence[Path], DetectionAnnotations], WrittenPredictions]
+    """(files, annotations of the split) -> what they hold. Raises DataError."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +55,8 @@ class DetectionFormat:
     disk is a warning."""
     published: Published | None = None
     """What can be fetched."""
+    results: Results | None = None
+    """How the files that `write` writes are read again, whoever wrote them."""
 
 
 class MakeEvalData(Protocol):

@@ -23,9 +23,10 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS
-from public.datasets.format import DetectionFormat, Published
+from public.datasets.format import DetectionFormat, Published, Results
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
+from public.datasets.results import read_voc_results
 from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, names_in
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
 
@@ -376,4 +377,5 @@ VOC = DetectionFormat(
     images=_images,
     write=write_voc_files,
     published=Published("Pascal VOC 2007 and 2012 (3 GB)", "VOCdataset", download_voc),
+    results=Results(".txt", read_voc_results),
 )

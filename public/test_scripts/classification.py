@@ -87,7 +87,7 @@ def main(data: ClassificationData, argv: Sequence[str] | None = None) -> None:
     request = read_request(
         argv, ClassificationTask.kinds[:2], lambda network: of_network(network, data), ClassificationConfig
     )
-    options = parse_options(request, options_of(request), DATA_KIND)
+    options = parse_options(request.args, options_of(request), DATA_KIND)
     evaluate_distributed(options.device, lambda context: run(options, request, context))
 
 

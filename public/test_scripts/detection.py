@@ -100,7 +100,7 @@ def main(data: DetectionData, argv: Sequence[str] | None = None) -> None:
         argv: the arguments, see `request.py`; None takes the program's.
     """
     request = read_request(argv, DetectionTask.kinds[:2], lambda network: of_network(network, data), DetectionConfig)
-    options = parse_options(request, options_of(request), DATA_KIND)
+    options = parse_options(request.args, options_of(request), DATA_KIND)
     evaluate_distributed(options.device, lambda context: run(options, request, context))
 
 

@@ -129,11 +129,11 @@ def read_request(
     )
 
 
-def parse_options(request: Request, options: OptionsT, kind: Kind) -> OptionsT:
+def parse_options(args: Sequence[str], options: OptionsT, kind: Kind) -> OptionsT:
     """The options with what the rest of the command line changes; a mistake ends the program with code 2.
 
     Args:
-        request: what came before.
+        args: what is left of it.
         options: the defaults, whose section of that kind is already the one that the command line asks for.
         kind: of the data; its option is shown, and not unknown.
     """
@@ -143,7 +143,7 @@ def parse_options(request: Request, options: OptionsT, kind: Kind) -> OptionsT:
     ]
     command: Any = make_dataclass("Command", own, frozen=True)
     try:
-        return tyro.cli(command, args=request.args, description=type(options).__doc__).options
+        return tyro.cli(command, args=args, description=type(options).__doc__).options
     except ValueError as error:  # the options' own checks
         fail(str(error))
 

@@ -115,16 +115,22 @@ def test_equal_to_pycocotools(mini: DetectionAnnotations, tmp_path: Path, kind: 
     assert result.metrics["AP"] > (0.9 if kind == "true" else 1e-9)
 
 
-def equal_in_case(root: Path, number: int) -> None:
-    """Compares one generated case, boxes of the results in float64, with pycocotools to the last bit."""
-    truth, results = make_case(number)
+def write_case(root: Path, truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[Path, Path]:
+    """The files of a case, its images empty ones; gives those of its split val and of the results."""
     files = root / "annotations/instances_val.json", root / "results.json"
     for path, content in zip(files, (truth, results), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
+    (root / "images/val").mkdir(parents=True)
     for image in truth["images"]:
-        (root / "images/val").mkdir(parents=True, exist_ok=True)
         (root / "images/val" / image["file_name"]).touch()
+    return files
+
+
+def equal_in_case(root: Path, number: int) -> None:
+    """Compares one generated case, boxes of the results in float64, with pycocotools to the last bit."""
+    truth, results = make_case(number)
+    files = write_case(root, truth, results)
     annotations = read_coco(root, "val")
     labels = {category["name"]: label for label, category in enumerate(truth["categories"])}
     boxes = np.array([row["bbox"] for row in results], dtype=np.float64).reshape(-1, 4)
