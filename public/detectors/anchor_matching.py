@@ -4,7 +4,8 @@ Paper: Lin et al. 2017, https://arxiv.org/abs/1708.02002, section 4; every objec
 https://arxiv.org/abs/1506.01497, section 3.1.2. Reference: torchvision's `Matcher` with `allow_low_quality_matches`.
 
 Of the many pairs of an object and an anchor, few overlap enough to matter. Overlaps are computed for all of them, some
-objects at a time, and only the pairs that can decide anything are kept: the rest works on a short list.
+objects at a time. A CPU then keeps only the pairs that can decide anything, and the rest works on a short list; where
+shapes are fixed, the best of an anchor's pairs is kept, object by object.
 """
 
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from public.detectors.targets import FlatBoxes
 from public.geometry.boxes import pairwise_coverage, pairwise_iou
+from public.geometry.fixed_shapes import shapes_are_fixed
 from public.geometry.labels import BACKGROUND, IGNORED
 
 IGNORED_COVERAGE = 0.5
@@ -64,6 +66,14 @@ def match(
         positive_iou: see above.
         negative_iou: see above.
     """
+    matched = _matched_densely if shapes_are_fixed(anchors.device) else _matched_by_pairs
+    return matched(anchors, objects, ignored, batch_size, positive_iou, negative_iou)
+
+
+def _matched_by_pairs(
+    anchors: Tensor, objects: FlatBoxes, ignored: FlatBoxes, batch_size: int, positive_iou: float, negative_iou: float
+) -> AnchorTargets:
+    """See `match`: the way of a CPU."""
     num_anchors, num_objects = len(anchors), len(objects.boxes)
     pairs = _deciding_pairs(anchors, objects.boxes, negative_iou)
     places = objects.images[pairs.objects] * num_anchors + pairs.anchors  # [K], in [B * N]
@@ -121,8 +131,41 @@ def _within(anchors: Tensor, ignored: FlatBoxes) -> Tensor:
     return torch.cat(found)
 
 
+def _matched_densely(
+    anchors: Tensor, objects: FlatBoxes, ignored: FlatBoxes, batch_size: int, positive_iou: float, negative_iou: float
+) -> AnchorTargets:
+    """See `match`: in shapes that depend on no value. Each image has M of the boxes, some of them of no area."""
+    shape = (batch_size, len(anchors))
+    overlaps, learned = anchors.new_zeros(shape), torch.zeros(shape, dtype=torch.int64, device=anchors.device)  # [B, N]
+    is_best, is_ignored = (torch.zeros(shape, dtype=torch.bool, device=anchors.device) for _ in range(2))
+    object_boxes, object_labels = _rows(objects, batch_size)  # [B, M, 4], [B, M]
+    for first, part in _parts(object_boxes, len(anchors)):
+        of_part = pairwise_iou(part, anchors)  # [B, m, N]
+        best = of_part.amax(dim=2, keepdim=True).clamp(min=torch.finfo(of_part.dtype).tiny)  # [B, m, 1]
+        is_best |= (of_part == best).any(dim=1)
+        most, rows = of_part.max(dim=1)  # [B, N] each
+        learned = torch.where(most > overlaps, first + rows, learned)
+        overlaps = torch.maximum(overlaps, most)
+    for _, part in _parts(_rows(ignored, batch_size)[0], len(anchors)):
+        is_ignored |= (pairwise_coverage(part, anchors) >= IGNORED_COVERAGE).any(dim=1)
+
+    is_positive = is_best | (overlaps >= positive_iou)
+    labels = torch.where(is_ignored | (overlaps >= negative_iou), IGNORED, BACKGROUND)
+    labels = torch.where(is_positive, object_labels.gather(1, learned), labels)
+    boxes = object_boxes.gather(1, learned[..., None].expand(-1, -1, 4))  # [B, N, 4]
+    return AnchorTargets(labels, torch.where(is_positive[..., None], boxes, 0))
+
+
+def _rows(flat: FlatBoxes, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Boxes [B, M, 4] and labels [B, M] of a list that has M for each image, and at least one row of zeros."""
+    if len(flat.boxes) == 0:
+        return flat.boxes.new_zeros(batch_size, 1, 4), flat.labels.new_zeros(batch_size, 1)
+    return flat.boxes.view(batch_size, -1, 4), flat.labels.view(batch_size, -1)
+
+
 def _parts(boxes: Tensor, num_others: int) -> list[tuple[int, Tensor]]:
-    """Boxes [n, 4] cut so that each part's pairs with the others are not too many, and where each part begins."""
+    """Boxes [..., n, 4] cut so that each part's pairs with the others are not too many, and where each part begins."""
     num_pairs = _CPU_PAIRS if boxes.device.type == "cpu" else _GPU_PAIRS
-    size = max(1, num_pairs // max(1, num_others))
-    return [(first, boxes[first : first + size]) for first in range(0, max(1, len(boxes)), size)]
+    num_rows = boxes.shape[-2]
+    size = max(1, num_pairs // max(1, num_others * boxes.shape[:-2].numel()))
+    return [(first, boxes[..., first : first + size, :]) for first in range(0, max(1, num_rows), size)]

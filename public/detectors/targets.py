@@ -1,7 +1,8 @@
 """The objects of a whole batch in one flat list, which is what targets are computed from.
 
 The images of a batch have very different numbers of objects, and its rows are filled up to the largest: with the
-objects in one list nothing is computed for the filling, and nothing loops over images.
+objects in one list nothing is computed for the filling, and nothing loops over images. Where shapes are fixed, the
+filling stays in the list, as boxes of no area.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from public.datasets.batches import DetectionBatch
+from public.geometry.fixed_shapes import Chosen
 from public.geometry.labels import IGNORED
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -22,7 +24,10 @@ def not_compiled(function: _Function) -> _Function:
 
 
 class FlatBoxes(NamedTuple):
-    """Boxes of all images of a batch, by image, then in the order of the image's rows."""
+    """Boxes of all images of a batch, by image, then in the order of the image's rows.
+
+    Where shapes are fixed (`public.geometry.fixed_shapes`), T = B * M, and every other row is a box of zeros.
+    """
 
     boxes: Tensor
     """float32 [T, 4], x1 y1 x2 y2 in pixels of the canvas."""
@@ -43,5 +48,6 @@ def flat_ignored(batch: DetectionBatch) -> FlatBoxes:
 
 
 def _flat(batch: DetectionBatch, chosen: Tensor) -> FlatBoxes:
-    images, rows = torch.nonzero(chosen, as_tuple=True)
-    return FlatBoxes(batch.boxes[images, rows].float(), batch.labels[images, rows], images)
+    rows = Chosen(chosen)
+    images = torch.arange(len(batch.labels), device=batch.labels.device)
+    return FlatBoxes(rows.of(batch.boxes, filling=0).float(), rows.of(batch.labels), rows.of_images(images))

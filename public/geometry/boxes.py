@@ -1,6 +1,7 @@
 """How boxes overlap, and boxes as deltas relative to anchors. Boxes are x1 y1 x2 y2; widths have no stray 1."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -46,30 +47,37 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
     Paper: Girshick et al. 2013, https://arxiv.org/abs/1311.2524, appendix C.
 
     Args:
-        boxes: float [n, 4], of positive width and height.
-        anchors: float [n, 4], the anchor of each box.
+        boxes: float [..., 4], of positive width and height.
+        anchors: float [..., 4], the anchor of each box.
         weights: of the deltas.
 
     Returns:
-        float [n, 4]: the way from the anchor's center to the box's in anchor widths and heights, then the logarithms
+        float [..., 4]: the way from the anchor's center to the box's in anchor widths and heights, then the logarithms
         of the ratios of widths and heights, each times its weight.
     """
     box_centers, box_sizes = _centers_and_sizes(boxes)
     centers, sizes = _centers_and_sizes(anchors)
-    deltas = torch.cat([(box_centers - centers) / sizes, torch.log(box_sizes / sizes)], dim=1)
-    return deltas * deltas.new_tensor(weights)
+    deltas = torch.cat([(box_centers - centers) / sizes, torch.log(box_sizes / sizes)], dim=-1)
+    return _by_column(deltas, weights, torch.mul)
 
 
 def decode_boxes(deltas: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
-    """The inverse of `encode_boxes`, with the ratios bounded: float [n, 4], float [n, 4] -> float [n, 4]."""
-    deltas = deltas / deltas.new_tensor(weights)
+    """The inverse of `encode_boxes`, with the ratios bounded: float [..., 4], float [..., 4] -> float [..., 4]."""
+    deltas = _by_column(deltas, weights, torch.div)
     centers, sizes = _centers_and_sizes(anchors)
-    centers = deltas[:, :2] * sizes + centers
-    halves = deltas[:, 2:].clamp(max=LARGEST_LOG_RATIO).exp() * sizes * 0.5
-    return torch.cat([centers - halves, centers + halves], dim=1)
+    centers = deltas[..., :2] * sizes + centers
+    halves = deltas[..., 2:].clamp(max=LARGEST_LOG_RATIO).exp() * sizes * 0.5
+    return torch.cat([centers - halves, centers + halves], dim=-1)
 
 
 def _centers_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """[n, 4] -> x y [n, 2], width height [n, 2]."""
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    return boxes[:, :2] + 0.5 * sizes, sizes
+    """[..., 4] -> x y [..., 2], width height [..., 2]."""
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + 0.5 * sizes, sizes
+
+
+def _by_column(deltas: Tensor, weights: BoxWeights, operation: Callable[[Tensor, float], Tensor]) -> Tensor:
+    """Deltas [..., 4] times or divided by their weights, which as a tensor would have to be copied to a GPU first."""
+    if weights == (1, 1, 1, 1):
+        return deltas
+    return torch.stack([operation(x, w) for x, w in zip(deltas.unbind(-1), weights, strict=True)], dim=-1)

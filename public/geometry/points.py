@@ -79,7 +79,7 @@ def _point_grid(
         centers = [_cells(size, step, offset) for size, step in zip(sizes, steps, strict=True)]
         return PointGrid(
             centers=torch.cat(centers).to(device),
-            levels=torch.repeat_interleave(torch.arange(len(strides)), torch.tensor(numbers)).to(device),
+            levels=torch.cat([torch.full((n,), level, device=device) for level, n in enumerate(numbers)]),
             strides=torch.tensor(strides, dtype=torch.float32, device=device),
             sizes=torch.tensor(sizes, device=device).flip(1),
             steps=torch.tensor(steps, dtype=torch.float32, device=device).flip(1),

@@ -4,7 +4,8 @@ Paper: Lin et al. 2017, https://arxiv.org/abs/1708.02002. Reference: torchvision
 
 A RetinaNet has tens of millions of logits and a few thousand positives a batch. So every logit is first taken for
 background, piece by piece so that what lies in between stays in the cache, and the few entries that are not are put
-right afterwards. Nothing of the logits' size is kept for the backward pass but the logits themselves.
+right afterwards: by their indices on a CPU, by masks where shapes are fixed (`public.geometry.fixed_shapes`). Nothing
+of the logits' size is kept for the backward pass but the logits themselves.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from public.geometry.fixed_shapes import shapes_are_fixed
 from public.geometry.labels import IGNORED
 
 _CPU_PIECE = 2**16  # logits for each thread: two to three times as fast as everything at once
@@ -43,7 +45,8 @@ def sigmoid_focal_loss_sums(logits: Tensor, targets: Tensor, *, alpha: float, ga
     """As `sigmoid_focal_loss_sum`, but one sum for each index of the first dimension: [B]."""
     assert logits.ndim >= 2, logits.shape
     assert targets.shape == logits.shape[:-1], (targets.shape, logits.shape)
-    return _SigmoidFocalLossSums.apply(logits, targets, alpha, gamma)  # pyright: ignore[reportReturnType]
+    sums = _FixedSums if shapes_are_fixed(logits.device) else _SigmoidFocalLossSums
+    return sums.apply(logits, targets, alpha, gamma)  # pyright: ignore[reportReturnType]
 
 
 class _SigmoidFocalLossSums(torch.autograd.Function):
@@ -96,6 +99,57 @@ class _SigmoidFocalLossSums(torch.autograd.Function):
         slopes[positive] = of_positives.to(slopes.dtype)
         slopes[ignored] = 0
         return slopes, None, None, None
+
+
+class _FixedSums(torch.autograd.Function):
+    """The same in shapes that depend on no value: one class of every position is put right, where it has any."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+        """See `sigmoid_focal_loss_sums`."""
+        ctx.save_for_backward(logits, targets)
+        ctx.alpha, ctx.gamma = alpha, gamma
+        x, is_positive = _at_classes(logits, targets)  # [B, ...] each
+        positives = alpha * _background_loss(-x, gamma).double() - (1 - alpha) * _background_loss(x, gamma).double()
+        positives = torch.where(is_positive, positives, 0).flatten(1).sum(1)  # [B]
+        background = []
+        for part in _image_parts(logits):
+            of_part = _background_loss(_computable(logits[part]), gamma)
+            of_part.masked_fill_((targets[part] == IGNORED)[..., None], 0)
+            background.append(of_part.sum(tuple(range(1, of_part.ndim)), dtype=torch.float64))
+        return ((1 - alpha) * torch.cat(background) + positives).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor, None, None, None]:
+        """The derivative with respect to the logits, in their type and order of memory."""
+        logits, targets = ctx.saved_tensors
+        grad = grads[0].view(-1, *[1] * targets.ndim)  # [B, 1, ..., 1]
+        slopes = torch.empty_like(logits)
+        for part in _image_parts(logits):
+            _background_slope(_computable(logits[part]), ctx.gamma, (1 - ctx.alpha) * grad[part], into=slopes[part])
+        slopes.masked_fill_((targets == IGNORED)[..., None], 0)
+        x, is_positive = _at_classes(logits, targets)
+        of_positives = torch.empty_like(x)
+        _background_slope(-x, ctx.gamma, -ctx.alpha * grad[..., 0], into=of_positives)
+        classes = targets.clamp(min=0)[..., None]
+        of_classes = torch.where(
+            is_positive[..., None], of_positives[..., None].to(slopes.dtype), slopes.gather(-1, classes)
+        )
+        return slopes.scatter_(-1, classes, of_classes), None, None, None
+
+
+def _at_classes(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, ..., C], [B, ...] -> the logit of each position's class [B, ...], and bool [B, ...], whether it has one."""
+    return _computable(logits.gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)), targets >= 0
+
+
+def _image_parts(logits: Tensor) -> list[slice]:
+    """Some images at a time, with not too many logits."""
+    size = max(1, _GPU_PIECE // max(1, logits[:1].numel()))
+    return [slice(first, first + size) for first in range(0, max(1, len(logits)), size)]
 
 
 def _background_loss(x: Tensor, gamma: float) -> Tensor:

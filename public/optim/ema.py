@@ -1,41 +1,49 @@
 """Exponentially averaged weights."""
 
+import copy
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class AveragedWeights:
     """A copy of a network that follows it: average = decay x average + (1 - decay) x weights after every step.
 
     The first update copies the weights, so the average never remembers the random start. Buffers (batch norm's
-    statistics) are averaged too, so that the copy can be evaluated as it is.
+    statistics) are averaged too, so that the copy can be evaluated as it is. The numbers are those of torch's
+    `AveragedModel`, which sends the number of updates to a GPU in each of them and waits.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.model = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-        self.model.requires_grad_(False)
-
-    @property
-    def network(self) -> nn.Module:
+        self.network = copy.deepcopy(network).requires_grad_(False)
         """The averaged network."""
-        return self.model.module
+        self.num_averaged = 0
+        """Updates so far."""
+        self._average = get_ema_multi_avg_fn(decay)
 
+    @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Takes one step towards the network's present weights."""
-        self.model.update_parameters(network)
+        ours, theirs = ([*chain(x.parameters(), x.buffers())] for x in (self.network, network))
+        pairs = list(zip(ours, theirs, strict=True))
+        if self.num_averaged == 0:
+            for own, other in pairs:
+                own.copy_(other)
+        else:
+            for kind in (True, False):
+                of_kind = [pair for pair in pairs if pair[0].is_floating_point() == kind]
+                if of_kind:
+                    self._average([own for own, _ in of_kind], [other for _, other in of_kind], self.num_averaged)
+        self.num_averaged += 1
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged network's own state; how many steps were averaged is kept in `num_averaged`."""
         return self.network.state_dict()
 
-    @property
-    def num_averaged(self) -> int:
-        """Updates so far."""
-        return int(self.model.n_averaged)
-
     def load_state_dict(self, state: dict[str, Any], num_averaged: int) -> None:
         """Puts back what `state_dict` and `num_averaged` gave."""
         self.network.load_state_dict(state)
-        self.model.n_averaged.fill_(num_averaged)
+        self.num_averaged = num_averaged

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.ops import generalized_box_iou_loss
 
 from public.losses.box import giou_loss, l1_loss, smooth_l1_loss
 
@@ -32,6 +33,24 @@ def test_giou_by_hand(pred: tuple[float, ...], gt: tuple[float, ...], loss: floa
     pred_boxes, gt_boxes = torch.tensor([pred]).float(), torch.tensor([gt]).float()
     assert giou_loss(pred_boxes, gt_boxes).tolist() == pytest.approx([loss], abs=1e-6)
     assert giou_loss(gt_boxes, pred_boxes).tolist() == pytest.approx([loss], abs=1e-6)
+
+
+def test_giou_is_torchvisions_to_the_last_bit() -> None:
+    """Values and gradients: boxes that meet, that lie apart, inside one another, of no area, and the same."""
+    generator = torch.Generator().manual_seed(0)
+    gt = torch.rand(1000, 2, 2, generator=generator).mul(30).sort(dim=1).values.flatten(1)
+    start = torch.rand(1000, 2, 2, generator=generator).mul(30).sort(dim=1).values.flatten(1)
+    start[:50], start[50:60, 2] = gt[:50], start[50:60, 0]
+    start[60:500] = gt[60:500] + start[60:500] / 10
+    found = []
+    for function in (giou_loss, generalized_box_iou_loss):
+        pred = start.clone().requires_grad_()
+        losses = function(pred, gt)
+        (losses * torch.arange(1000.0)).sum().backward()
+        found.append((losses, pred.grad))
+    (losses, grads), (same_losses, same_grads) = found
+    assert torch.equal(losses, same_losses)
+    assert torch.equal(grads, same_grads)
 
 
 def test_boxes_without_area_lead_to_finite_gradients() -> None:

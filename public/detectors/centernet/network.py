@@ -25,6 +25,7 @@ from public.detectors.centernet.options import CenterNetOptions
 from public.detectors.centernet.targets import CenterNetTargets, targets_of
 from public.detectors.detector import Detections, Detector
 from public.detectors.targets import not_compiled
+from public.geometry.fixed_shapes import Chosen
 from public.layers.deform_conv import DeformConv
 from public.layers.frozen_batch_norm import freeze_batch_norm
 from public.losses.gaussian_focal import gaussian_focal_loss_sum
@@ -164,16 +165,17 @@ class CenterNet(Detector):
         """
         if normalizer is None:
             normalizer = self.normalizer(targets)
-        images, rows = torch.nonzero(targets.are_objects, as_tuple=True)  # [T] each
-        cells, width = targets.places[images, rows], targets.heatmap.shape[3]  # [T]
+        objects = Chosen(targets.are_objects)  # T of them
+        cells, width = objects.of(targets.places), targets.heatmap.shape[3]  # [T]
+        images = objects.of_images(torch.arange(len(targets.places), device=cells.device))  # [T]
         at_centers = (images, slice(None), cells // width, cells % width)
         offsets, sizes = outputs.offsets[at_centers].float(), outputs.sizes[at_centers].float()  # [T, 2] each
-        offset = F.smooth_l1_loss(offsets, targets.offsets[images, rows], beta=_BETA, reduction="sum")
-        size = F.smooth_l1_loss(sizes, targets.sizes[images, rows], beta=_BETA, reduction="sum")
+        offset = F.smooth_l1_loss(offsets, objects.of(targets.offsets), beta=_BETA, reduction="none")
+        size = F.smooth_l1_loss(sizes, objects.of(targets.sizes), beta=_BETA, reduction="none")
         return {
             "heatmap": gaussian_focal_loss_sum(outputs.heatmap, targets.heatmap) / normalizer[0],
-            "offset": offset / normalizer[1],
-            "size": _SIZE_WEIGHT * size / normalizer[1],
+            "offset": objects.only(offset).sum() / normalizer[1],
+            "size": _SIZE_WEIGHT * objects.only(size).sum() / normalizer[1],
         }
 
     @not_compiled

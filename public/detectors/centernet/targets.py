@@ -2,9 +2,11 @@
 
 All on the grid of the network's map, in its cells. The objects of all images are drawn at once: the squares they cover
 lie one behind the other in a flat list of cells, however different they are in size, and where they overlap the
-highest value stays.
+highest value stays. Where shapes are fixed (`public.geometry.fixed_shapes`), all have the square of the largest
+possible object, with a mask.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from public.datasets.batches import DetectionBatch
 from public.detectors.targets import FlatBoxes, flat_objects
+from public.geometry.fixed_shapes import Chosen, shapes_are_fixed
 from public.geometry.labels import IGNORED
 
 OVERLAP = 0.7
@@ -42,20 +45,18 @@ def targets_of(batch: DetectionBatch, num_classes: int, stride: int, map_size: t
     heatmap = draw_heatmap(centers, (len(batch.images), num_classes, *map_size))
     mask_ignored(heatmap, batch.boxes, batch.labels, stride)
     are_objects = batch.labels >= 0  # [B, M], the rows of the flat list in its order
-    places = torch.zeros_like(batch.labels)
-    offsets, sizes = (torch.zeros(*places.shape, 2, device=places.device) for _ in range(2))
-    places[are_objects] = centers.rows * map_size[1] + centers.columns
-    offsets[are_objects], sizes[are_objects] = centers.offsets, centers.sizes
-    return CenterNetTargets(heatmap, are_objects, places, offsets, sizes)
+    objects = Chosen(are_objects)
+    places = objects.back(centers.rows * map_size[1] + centers.columns)
+    return CenterNetTargets(heatmap, are_objects, places, objects.back(centers.offsets), objects.back(centers.sizes))
 
 
 class Centers(NamedTuple):
-    """The T objects of a batch, by image, in cells of the map."""
+    """The T objects of a batch, by image, in cells of the map; where shapes are fixed, with all that is none."""
 
     images: Tensor
     """int64 [T], the image in the batch."""
     labels: Tensor
-    """int64 [T]."""
+    """int64 [T], below 0 where there is no object."""
     rows: Tensor
     """int64 [T], the cell in which the center lies."""
     columns: Tensor
@@ -67,7 +68,7 @@ class Centers(NamedTuple):
 
     def cells(self, num_classes: int, map_size: tuple[int, int]) -> Tensor:
         """int64 [T], the places of the centers in a flattened heatmap [B, num_classes, *map_size]."""
-        channels = self.images * num_classes + self.labels
+        channels = self.images * num_classes + self.labels.clamp(min=0)
         return (channels * map_size[0] + self.rows) * map_size[1] + self.columns
 
 
@@ -108,7 +109,8 @@ def draw_heatmap(centers: Centers, shape: tuple[int, int, int, int]) -> Tensor:
     radii = gaussian_radii(centers.sizes)
     if len(radii) == 0:
         return heatmap
-    num_objects = max(1, _MAX_CELLS // int((2 * radii.max() + 1) ** 2))  # at a time: nearly always all
+    largest = _largest_radius(shape) if shapes_are_fixed(radii.device) else int(radii.max())
+    num_objects = max(1, _MAX_CELLS // (2 * largest + 1) ** 2)  # at a time: nearly always all
     for first in range(0, len(radii), num_objects):
         part = slice(first, first + num_objects)
         cells, values = _squares(Centers(*(of_all[part] for of_all in centers)), radii[part], shape)
@@ -116,21 +118,47 @@ def draw_heatmap(centers: Centers, shape: tuple[int, int, int, int]) -> Tensor:
     return heatmap
 
 
+def _largest_radius(shape: tuple[int, int, int, int]) -> int:
+    """Of an object as large as the map, see `gaussian_radii`; one more, for rounding."""
+    height, width = shape[2:]
+    b = -2 * OVERLAP * (width + height)
+    return int((b + math.sqrt(b * b + 16 * OVERLAP * (1 - OVERLAP) * width * height)) / 2) + 1
+
+
 def _squares(centers: Centers, radii: Tensor, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
     """The cells of every object's square that lie on the map, int64 [n] in the flat heatmap, and their values [n]."""
     _, num_classes, height, width = shape
+    fixed = shapes_are_fixed(radii.device)
+    owners, down, right = _fixed_cells(centers, radii, shape) if fixed else _cells(radii)  # [n] each
+    rows, columns = centers.rows[owners] + down, centers.columns[owners] + right
+    on_map = Chosen(((rows >= 0) & (rows < height) & (columns >= 0) & (columns < width))[None])
+    sigmas = (2 * radii + 1).float() / 6
+    values = torch.exp(-(down * down + right * right) / (2 * sigmas * sigmas)[owners])
+    cells = centers.cells(num_classes, (height, width))[owners] + down * width + right
+    return on_map.of(cells[None], filling=0), on_map.of(values[None], filling=0)
+
+
+def _cells(radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Radii [T] -> the objects that the cells of all their squares belong to, and how far these lie down and right of
+    their centers, int64 [n] each."""
     sides = 2 * radii + 1  # [T]
     areas = sides * sides
-    owners = torch.repeat_interleave(areas)  # [n], which object a cell belongs to
+    owners = torch.repeat_interleave(areas)  # [n]
     places = torch.arange(len(owners), device=owners.device) - (areas.cumsum(0) - areas)[owners]  # [n], in the square
     down = places // sides[owners] - radii[owners]
-    right = places % sides[owners] - radii[owners]
-    rows, columns = centers.rows[owners] + down, centers.columns[owners] + right
-    on_map = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    sigmas = sides.float() / 6
-    values = torch.exp(-(down * down + right * right) / (2 * sigmas * sigmas)[owners])
-    middles = centers.cells(num_classes, (height, width))[owners]
-    return (middles + down * width + right)[on_map], values[on_map]
+    return owners, down, places % sides[owners] - radii[owners]
+
+
+def _fixed_cells(centers: Centers, radii: Tensor, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, with as many cells for every object; those outside its square, and all of none, lie off the map."""
+    reach = _largest_radius(shape)
+    steps = torch.arange(-reach, reach + 1, device=radii.device)
+    down, right = (x.flatten() for x in torch.meshgrid(steps, steps, indexing="ij"))  # [S * S] each
+    distances = torch.maximum(down.abs(), right.abs())
+    inside = (distances <= radii[:, None]) & (centers.labels >= 0)[:, None]  # [T, S * S]
+    owners = torch.arange(len(radii), device=radii.device)[:, None].expand_as(inside)
+    down = torch.where(inside, down, shape[2])
+    return owners.flatten(), down.flatten(), right.expand_as(inside).flatten()
 
 
 def mask_ignored(heatmap: Tensor, boxes: Tensor, labels: Tensor, stride: int) -> None:

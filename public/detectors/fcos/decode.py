@@ -29,8 +29,8 @@ class _Candidates(NamedTuple):
 
 
 def boxes_around(points: Tensor, sides: Tensor) -> Tensor:
-    """Points [N, 2] and their distances to the left, top, right and bottom [N, 4] -> boxes [N, 4]."""
-    return torch.cat([points - sides[:, :2], points + sides[:, 2:]], dim=1)
+    """Points [..., 2] and their distances to the left, top, right and bottom [..., 4] -> boxes [..., 4]."""
+    return torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
 
 
 def decode(
@@ -47,7 +47,7 @@ def decode(
         class_logits: [B, C, H, W] of each level.
         box_logits: [B, 5, H, W] of each level.
         grid: the points.
-        to_sides: outputs float32 [n, 4] and points int64 [n] -> distances in pixels, float32 [n, 4].
+        to_sides: outputs float32 [..., 4] and levels int64 [...] -> distances in pixels, float32 [..., 4].
         sizes: of the images.
         options: of the detector.
     """
@@ -60,7 +60,7 @@ def decode(
         found.append(of_level._replace(points=of_level.points + first))
         first += num_points
     images, points, classes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
-    boxes = boxes_around(grid.centers[points], to_sides(joined[images, points, :4].float(), points))  # [n, 4]
+    boxes = boxes_around(grid.centers[points], to_sides(joined[images, points, :4].float(), grid.levels[points]))
     boxes = clip_to_content(boxes, images, sizes.content)
     kept = nms(boxes, scores, images * class_logits[0].shape[1] + classes, options.iou_threshold)
     return pack(

@@ -29,6 +29,7 @@ from public.detectors.fcos.targets import PointTargets, assign, centerness, side
 from public.detectors.levels import join_points
 from public.detectors.pyramid import PyramidBackbone
 from public.detectors.targets import flat_ignored, flat_objects, not_compiled
+from public.geometry.fixed_shapes import Chosen
 from public.geometry.points import PointGrid, point_grid
 from public.layers.initialization import set_prior_, small_normal_
 from public.losses.box import giou_loss
@@ -215,20 +216,21 @@ class FCOS(Detector):
         """The summed losses of boxes and centernesses."""
         joined = join_points(outputs.box_logits)  # [B, P, 5]
         grid = self._grid(outputs.canvas_size, joined.device)
-        images, points = torch.nonzero(targets.labels >= 0, as_tuple=True)  # [N] each
-        centers, boxes = grid.centers[points], targets.boxes[images, points]  # [N, 2], [N, 4]
-        chosen = joined.flatten(0, 1)[images * joined.shape[1] + points].float()  # [N, 5]
-        found = boxes_around(centers, self._sides(grid, chosen[:, :4], points))  # [N, 4]
+        positives = Chosen(targets.labels >= 0)  # N of them
+        centers, levels = positives.of_columns(grid.centers), positives.of_columns(grid.levels)  # [N, 2], [N]
+        # In place of no object a box with the point in its middle.
+        boxes = positives.of(targets.boxes, filling=boxes_around(centers, torch.ones_like(centers).repeat(1, 2)))
+        chosen = positives.of(joined).float()  # [N, 5]
+        found = boxes_around(centers, self._sides(grid, chosen[:, :4], levels))  # [N, 4]
         target_centerness = centerness(side_distances(centers, boxes))  # [N]
         losses = giou_loss(found, boxes)  # [N]
-        box_loss = (losses * target_centerness if self.options.centerness_weighted else losses).sum()
-        center_loss = F.binary_cross_entropy_with_logits(chosen[:, 4], target_centerness, reduction="sum")
-        return self.options.box_weight * box_loss, center_loss
+        box_losses = losses * target_centerness if self.options.centerness_weighted else losses
+        center_losses = F.binary_cross_entropy_with_logits(chosen[:, 4], target_centerness, reduction="none")
+        return self.options.box_weight * positives.only(box_losses).sum(), positives.only(center_losses).sum()
 
-    def _sides(self, grid: PointGrid, logits: Tensor, points: Tensor) -> Tensor:
-        """Outputs float32 [N, 4] at points [N] -> left, top, right, bottom in pixels [N, 4]."""
-        levels = grid.levels[points]  # [N]
+    def _sides(self, grid: PointGrid, logits: Tensor, levels: Tensor) -> Tensor:
+        """Outputs float32 [..., 4] at points of levels [...] -> left, top, right, bottom in pixels [..., 4]."""
         if self.scales is None:
-            return logits.relu() * grid.strides[levels, None]
-        exponents = logits * self.scales.float().exp()[levels, None]
+            return logits.relu() * grid.strides[levels][..., None]
+        exponents = logits * self.scales.float().exp()[levels][..., None]
         return exponents.clamp(max=_LARGEST_EXPONENT).exp()

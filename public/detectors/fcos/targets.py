@@ -9,6 +9,7 @@ Deviation from torchvision: areas are compared exactly; there 1e8 - area is, whi
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from public.detectors.fcos.options import CenterSampling
@@ -18,6 +19,8 @@ from public.geometry.points import PointGrid, points_near
 
 CENTER_RADIUS = 1.5
 """Within how many strides of an object's center its points lie."""
+_REGIONS = 256
+"""Ignored regions at a time, which bounds the memory: the filling of a batch is among them where shapes are fixed."""
 RANGE_STRIDES = 8.0
 """A point takes a box whose farthest side is up to this many strides away; beyond it, the next level does."""
 
@@ -45,7 +48,7 @@ def centerness(distances: Tensor) -> Tensor:
 def size_ranges(strides: Tensor) -> tuple[Tensor, Tensor]:
     """Float [L] -> the limits [L], [L] of max(l, t, r, b), both excluded: 0, 64, ... and 64, 128, ..., infinity."""
     limits = RANGE_STRIDES * strides[:-1]
-    return torch.nn.functional.pad(limits, (1, 0)), torch.nn.functional.pad(limits, (0, 1), value=torch.inf)
+    return F.pad(limits, (1, 0)), F.pad(limits, (0, 1), value=torch.inf)
 
 
 def assign(
@@ -71,12 +74,10 @@ def assign(
     place = images[:, None] * num_points + points  # [T, N]
     chosen = torch.full((batch_size * num_points,), num_objects, device=boxes.device)
     chosen.scatter_reduce_(0, place.flatten(), rank.flatten(), "amin")  # [B * P]
-    positives = (chosen < num_objects).nonzero().squeeze(1)  # [N]
-    learned = chosen[positives]  # [N]
-    classes = _background(grid, ignored, batch_size)  # [B, P]
-    classes.view(-1).index_copy_(0, positives, labels[learned])
-    of_points = boxes.new_zeros(batch_size, num_points, 4)
-    of_points.view(-1, 4).index_copy_(0, positives, boxes[learned])
+    chosen = chosen.view(batch_size, num_points)
+    # One more row, for those without an object.
+    classes, of_points = F.pad(labels, (0, 1))[chosen], F.pad(boxes, (0, 0, 0, 1))[chosen]  # [B, P], [B, P, 4]
+    classes = torch.where(chosen < num_objects, classes, _background(grid, ignored, batch_size))
     return PointTargets(classes, of_points)
 
 
@@ -97,7 +98,9 @@ def _points_of_objects(grid: PointGrid, boxes: Tensor, center_sampling: CenterSa
 
 def _background(grid: PointGrid, ignored: FlatBoxes, batch_size: int) -> Tensor:
     """BACKGROUND everywhere but inside the ignored regions, where it is IGNORED: int64 [B, P]."""
-    inside = side_distances(grid.centers, ignored.boxes[:, None]).amin(dim=2) > 0  # [R, P]
-    hits = torch.zeros(batch_size, len(grid.centers), dtype=torch.int64, device=inside.device)
-    hits.index_add_(0, ignored.images, inside.long())  # [B, P]
+    hits = torch.zeros(batch_size, len(grid.centers), dtype=torch.int64, device=ignored.boxes.device)  # [B, P]
+    for first in range(0, len(ignored.boxes), _REGIONS):
+        part = slice(first, first + _REGIONS)
+        inside = side_distances(grid.centers, ignored.boxes[part, None]).amin(dim=2) > 0  # [r, P]
+        hits.index_add_(0, ignored.images[part], inside.long())
     return torch.where(hits > 0, IGNORED, BACKGROUND)

@@ -29,6 +29,7 @@ from public.detectors.retinanet.options import RetinaNetOptions
 from public.detectors.targets import flat_ignored, flat_objects, not_compiled
 from public.geometry.anchors import NUM_SHAPES, pyramid_anchors
 from public.geometry.boxes import decode_boxes, encode_boxes
+from public.geometry.fixed_shapes import Chosen
 from public.layers.initialization import set_prior_, small_normal_
 from public.losses.box import giou_loss, l1_loss, smooth_l1_loss
 from public.losses.focal import sigmoid_focal_loss_sums
@@ -173,9 +174,10 @@ class RetinaNet(Detector):
         if normalizer is None:
             normalizer = self.normalizer(targets)
         class_losses = self._class_losses(outputs.class_logits, targets.labels)  # [B]
-        images, box_losses = self._box_losses(outputs, targets)  # [P] each
+        positives = Chosen(targets.labels >= 0)  # P of them
         weights = self._weights(targets)  # [B]
-        sums = {"classification": (class_losses * weights).sum(), "box": (box_losses * weights[images]).sum()}
+        box_losses = self._box_losses(outputs, targets, positives) * positives.of_images(weights)  # [P]
+        sums = {"classification": (class_losses * weights).sum(), "box": positives.only(box_losses).sum()}
         return {name: value / normalizer[0] for name, value in sums.items()}
 
     @not_compiled
@@ -205,20 +207,18 @@ class RetinaNet(Detector):
         ]
         return torch.stack(sums).sum(0)
 
-    def _box_losses(self, outputs: RetinaNetOutputs, targets: AnchorTargets) -> tuple[Tensor, Tensor]:
-        """Of each positive: its image in the batch, int64 [P], and the loss of its box, float32 [P]."""
+    def _box_losses(self, outputs: RetinaNetOutputs, targets: AnchorTargets, positives: Chosen) -> Tensor:
+        """The loss of each positive's box, float32 [P]."""
         weights = self.options.box_weights
-        images, places = torch.nonzero(targets.labels >= 0, as_tuple=True)  # [P] each
-        joined = join_anchors(outputs.box_deltas)  # [B, N, 4]
-        deltas = joined.flatten(0, 1)[images * joined.shape[1] + places].float()  # [P, 4]
-        boxes = targets.boxes[images, places]  # [P, 4]
-        anchors = self.anchors(outputs.canvas_size, joined.device)[places]  # [P, 4]
+        deltas = positives.of(join_anchors(outputs.box_deltas)).float()  # [P, 4]
+        anchors = positives.of_columns(self.anchors(outputs.canvas_size, deltas.device))  # [P, 4]
+        boxes = positives.of(targets.boxes, filling=anchors)  # [P, 4]
         if self.options.box_loss == "giou":
-            return images, giou_loss(decode_boxes(deltas, anchors, weights), boxes)
+            return giou_loss(decode_boxes(deltas, anchors, weights), boxes)
         target_deltas = encode_boxes(boxes, anchors, weights)  # [P, 4]
         if self.options.box_loss == "l1":
-            return images, l1_loss(deltas, target_deltas)
-        return images, smooth_l1_loss(deltas, target_deltas, beta=SMOOTH_L1_BETA) / 4
+            return l1_loss(deltas, target_deltas)
+        return smooth_l1_loss(deltas, target_deltas, beta=SMOOTH_L1_BETA) / 4
 
 
 def _num_positives(targets: AnchorTargets) -> Tensor:

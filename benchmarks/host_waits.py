@@ -1,0 +1,252 @@
+"""Operators and host waits of a training step and of decoding, ours against torchvision's.
+
+    python -m benchmarks.host_waits                                   every detector and a ResNet-50, batch 8
+    python -m benchmarks.host_waits --only fcos --precision bf16
+
+A host wait is an operator whose result the host must know before it can go on: how many entries are not zero, which
+boxes stay, the value of a number, what is copied to the host. A GPU has then nothing to do until the host has queued
+its next work. They are counted on a CPU, where ours takes the ways of a GPU (`fixed_shapes`). A training step is
+normalization, network, targets, losses, backward, clipping and SGD; decoding leads from a network's outputs to
+detections. The finite check's reading of losses that were copied without waiting is not part of it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.models import resnet50
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, retinanet_resnet50_fpn
+
+from benchmarks.compare import append_result
+from benchmarks.detection_losses import NUM_CLASSES, torchvision_targets
+from benchmarks.faster_rcnn import Options as BatchOptions
+from benchmarks.faster_rcnn import random_batch
+from public.backbones.catalog import build_backbone
+from public.config.data import IMAGENET_MEAN, IMAGENET_STD
+from public.datasets.batches import DetectionBatch
+from public.detectors.catalog import build_detector, list_detectors
+from public.detectors.detector import ImageDetector
+from public.geometry.fixed_shapes import fixed_shapes
+from public.layers.normalize import Normalize
+from public.losses.classification import cross_entropy
+from public.runtime.device import PRECISION_DTYPES, autocast
+
+WAITING = (
+    *("nonzero", "nonzero_static", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount"),
+    *("_local_scalar_dense", "equal", "is_nonzero", "nms", "repeat_interleave"),
+)
+"""Operators whose result, or its shape, is known only when they are done; unless they are told the shape."""
+TO_HOST = ("tolist", "numpy", "cpu", "__array__")
+"""Methods of a tensor that copy it to the host."""
+TO_DEVICE = ("new_tensor",)
+"""Those that make the host wait until what it has was copied to the device."""
+PEERS: dict[str, Callable[..., nn.Module]] = {
+    "retinanet": retinanet_resnet50_fpn,
+    "fcos": fcos_resnet50_fpn,
+    "faster_rcnn": fasterrcnn_resnet50_fpn,
+}
+CLASSIFICATION = "classification"
+SCORE_THRESHOLD = 0.005
+"""Below what a new network gives everything, so that there is something to decode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line can set."""
+
+    only: tuple[str, ...] = (*list_detectors(), CLASSIFICATION)
+    """Detectors, or classification."""
+    backbone: str = "resnet50"
+    """Of ours; torchvision's is a ResNet-50, and is left out where ours is another."""
+    batch_size: int = 8
+    """Images."""
+    canvas: int = 128
+    """Height and width in pixels, which change no number."""
+    num_objects: int = 7
+    """In each image."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of networks."""
+    seed: int = 0
+    """Of weights, images and boxes."""
+
+
+class HostWaits(TorchDispatchMode):
+    """Counts, as long as it is entered, operators and host waits by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_operators = 0
+        self.waits: Counter[str] = Counter()
+        self._methods = _Methods(self.waits)
+
+    def __enter__(self) -> "HostWaits":
+        self._methods.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *args: Any) -> None:
+        super().__exit__(*args)
+        self._methods.__exit__(*args)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.num_operators += 1
+        if is_wait(func, args, kwargs):
+            self.waits[func.overloadpacket.__name__] += 1
+        return func(*args, **kwargs)
+
+    def __str__(self) -> str:
+        by_name = ", ".join(f"{count} {name}" for name, count in self.waits.most_common())
+        return f"{self.num_operators:>5} operators {sum(self.waits.values()):>4} waits  {by_name}".rstrip()
+
+
+class _Methods(TorchFunctionMode):
+    """Counts what never comes to the dispatcher on a CPU: there a tensor lies on the host already."""
+
+    def __init__(self, waits: Counter[str]) -> None:
+        super().__init__()
+        self._waits = waits
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in TO_HOST or name in TO_DEVICE:
+            self._waits[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def is_wait(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether the host waits for an operator on a GPU, whatever device its arguments are on."""
+    name = func.overloadpacket.__name__
+    if name == "repeat_interleave":
+        return kwargs.get("output_size") is None
+    if name in ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"):
+        masks = [x for x in args[1] if x is not None and x.dtype in (torch.bool, torch.uint8)]
+        # One number is filled in where the mask says so, without a list of the places.
+        return bool(masks) and not (name.startswith("index_put") and args[2].numel() == 1)
+    if name in ("_to_copy", "copy_"):
+        return _is_copy_to_host(name, args, kwargs)
+    return name in WAITING
+
+
+def _is_copy_to_host(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    source, target = (args[1], args[0].device) if name == "copy_" else (args[0], kwargs.get("device"))
+    return source.device.type == "cuda" and target is not None and torch.device(target).type == "cpu"
+
+
+def counted(run: Callable[[], Any]) -> HostWaits:
+    """What a function does, once it has run without being counted: what is kept for the next time is made then."""
+    run()
+    with HostWaits() as waits:
+        run()
+    return waits
+
+
+def training_step(network: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], None]:
+    """A step with the losses of a network's parameters."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+
+    def run() -> None:
+        torch.stack(list(losses().values())).sum().backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def of_detector(name: str, options: Options, batch: DetectionBatch) -> dict[str, HostWaits]:
+    """Of one of ours."""
+    detector = build_detector(name, NUM_CLASSES, backbone=options.backbone, score_threshold=SCORE_THRESHOLD)
+    dtype = PRECISION_DTYPES[options.precision]
+    model = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype)
+
+    def losses() -> dict[str, Tensor]:
+        targets = detector.targets(batch)
+        return detector.loss(model.outputs(batch.images), targets, detector.normalizer(targets))
+
+    with fixed_shapes():
+        training = counted(training_step(detector, losses))
+        with torch.no_grad():
+            outputs = model.eval().outputs(batch.images)
+            return {"training": training, "decoding": counted(lambda: detector.decode(outputs, batch.sizes))}
+
+
+def of_torchvision(name: str, options: Options, batch: DetectionBatch) -> dict[str, HostWaits]:
+    """Of torchvision's detector of that name; decoding is its inference without what the network alone takes."""
+    model: Any = PEERS[name](
+        weights=None,
+        weights_backbone=None,
+        num_classes=NUM_CLASSES + 1,
+        min_size=options.canvas,
+        max_size=options.canvas,
+        **{"box_score_thresh" if name == "faster_rcnn" else "score_thresh": SCORE_THRESHOLD},
+    )
+    images, targets = list(batch.images / 255), torchvision_targets(batch, first_label=1)
+    dtype = PRECISION_DTYPES[options.precision]
+
+    def outputs(*arguments: Any) -> Any:
+        with autocast(batch.images.device, dtype):
+            return model(*arguments)
+
+    training = counted(training_step(model, lambda: outputs(images, targets)))
+    model.eval()
+    with torch.no_grad():
+        whole, network = counted(lambda: outputs(images)), counted(lambda: torchvision_network(model, images))
+    whole.num_operators -= network.num_operators
+    whole.waits -= network.waits
+    return {"training": training, "decoding": whole}
+
+
+def torchvision_network(model: Any, images: list[Tensor]) -> None:
+    """Normalization, backbone and heads, without anchors, proposals and what comes behind."""
+    batch, _ = model.transform(images)
+    maps = list(model.backbone(batch.tensors).values())
+    model.rpn.head(maps) if hasattr(model, "rpn") else model.head(maps)
+
+
+def of_classification(options: Options, batch: DetectionBatch) -> dict[str, dict[str, HostWaits]]:
+    """Of our classification on the backbone, and of torchvision's ResNet-50."""
+    labels, dtype = batch.labels[:, 0], PRECISION_DTYPES[options.precision]
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+    found = {}
+    for name, network in {"ours": build_backbone(options.backbone), "torchvision": resnet50()}.items():
+
+        def losses(network: nn.Module = network) -> dict[str, Tensor]:
+            with autocast(batch.images.device, dtype):
+                return {"loss": cross_entropy(network(normalize(batch.images)), labels)}
+
+        found[name] = {"training": counted(training_step(network, losses))}
+    return found
+
+
+def main(options: Options) -> None:
+    """Counts, prints and appends to results.jsonl."""
+    torch.manual_seed(options.seed)
+    device = torch.device("cpu")
+    of_batch = BatchOptions(
+        batch_size=options.batch_size, num_objects=options.num_objects, height=options.canvas, width=options.canvas
+    )
+    batch = random_batch(of_batch, device)
+    numbers: dict[str, Any] = {}
+    for name in options.only:
+        if name == CLASSIFICATION:
+            found = of_classification(options, batch)
+        else:
+            found = {"ours": of_detector(name, options, batch)}
+            if name in PEERS and options.backbone == "resnet50":
+                found["torchvision"] = of_torchvision(name, options, batch)
+        for whose, parts in found.items():
+            for part, waits in parts.items():
+                print(f"{name:<14} {whose:<12} {part:<9} {waits}", flush=True)
+                numbers[f"{name} {whose} {part}"] = {"operators": waits.num_operators, "waits": dict(waits.waits)}
+    words = f"random objects, batch {options.batch_size}, {options.backbone}, {options.precision}"
+    append_result("host_waits", {"counts": numbers}, device, words)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

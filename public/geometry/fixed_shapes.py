@@ -1,0 +1,83 @@
+"""Whether a shape may depend on values, and lists of which this decides how long they are.
+
+How many anchors learn an object is known when the targets are. A CPU that asks has the answer at once, and then works
+on the few alone. The host of a GPU would have to wait until the GPU has come so far, and a graph has no such answer:
+there all entries are worked on, and what was computed for the others is left out of the sums.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+_forced: ContextVar[bool] = ContextVar("fixed_shapes", default=False)
+
+
+def shapes_are_fixed(device: torch.device) -> bool:
+    """Whether a shape must not depend on values: on a GPU, while a graph is made, and within `fixed_shapes`."""
+    return device.type != "cpu" or torch.compiler.is_compiling() or _forced.get()
+
+
+@contextlib.contextmanager
+def fixed_shapes() -> Iterator[None]:
+    """Within it a CPU, too, works in shapes that do not depend on values: for tests, counts and exports."""
+    before = _forced.set(True)
+    try:
+        yield
+    finally:
+        _forced.reset(before)
+
+
+class Chosen:
+    """Those entries of tensors [B, N, ...] that a mask chooses, as one flat list [n, ...].
+
+    Where shapes are fixed the list has all B * N entries; then `of` can put something harmless in the place of those
+    that were not chosen, and `only` takes out what has come of them.
+
+    Args:
+        mask: bool [B, N].
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask.flatten()  # [B * N]
+        self._shape = tuple(mask.shape)
+        self._places = None if shapes_are_fixed(mask.device) else torch.nonzero(self.mask).squeeze(1)  # [n]
+
+    def of(self, values: Tensor, filling: Tensor | float | None = None) -> Tensor:
+        """The entries of [B, N, ...], [n, ...]; `filling`, which broadcasts to that, in place of those not chosen."""
+        values = values.flatten(0, 1)
+        if self._places is not None:
+            return values[self._places]
+        return values if filling is None else torch.where(self._mask_like(values), values, filling)
+
+    def of_columns(self, values: Tensor) -> Tensor:
+        """What all images have in common, [N, ...], at each entry: [n, ...]."""
+        num_rows, num_columns = self._shape
+        if self._places is not None:
+            return values[self._places % max(1, num_columns)]
+        return values.expand(num_rows, *values.shape).flatten(0, 1)
+
+    def of_images(self, values: Tensor) -> Tensor:
+        """What is each image's, [B, ...], at each entry: [n, ...]."""
+        if self._places is not None:
+            return values[self._places // max(1, self._shape[1])]
+        return values[:, None].expand(*self._shape, *values.shape[1:]).flatten(0, 1)
+
+    def only(self, values: Tensor) -> Tensor:
+        """[n, ...] with 0 for what was not chosen."""
+        return values if self._places is not None else torch.where(self._mask_like(values), values, 0)
+
+    def back(self, values: Tensor) -> Tensor:
+        """[n, ...] in its places in [B, N, ...], 0 elsewhere."""
+        if self._places is None:
+            return self.only(values).unflatten(0, self._shape)
+        return (
+            values.new_zeros(len(self.mask), *values.shape[1:])
+            .index_copy_(0, self._places, values)
+            .unflatten(0, self._shape)
+        )
+
+    def _mask_like(self, values: Tensor) -> Tensor:
+        return self.mask.view(-1, *[1] * (values.ndim - 1))
