@@ -18,6 +18,8 @@ else:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_PIXELS = 2**28
+"""Of a picture, unless a setting says otherwise: 0.8 GB once it is decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,3 +133,29 @@ def steps_per_epoch(num_images: int, batch_size: int, where: object) -> int:
             f"use --batch-size {num_images} or less."
         )
     return num_images // batch_size
+
+
+def labels_by_name(labels: np.ndarray, own: list[str], class_names: list[str], where: object) -> np.ndarray:
+    """Labels that are numbers in one list of classes as numbers in another.
+
+    Args:
+        labels: int64 [N].
+        own: the classes that they are numbers of.
+        class_names: those that they are to be numbers of; some more may be in it.
+        where: what holds them, for the message.
+
+    Returns:
+        int64 [N].
+
+    Raises:
+        DataError: a class is in the first list alone.
+    """
+    unknown = sorted({*own} - {*class_names})
+    if unknown:
+        raise DataError(
+            f"{where} holds {len(unknown)} of {len(own)} classes that are not trained on: {', '.join(unknown[:5])}"
+            f"{', ...' if len(unknown) > 5 else ''}; expected some or all of {', '.join(class_names[:5])}"
+            f"{', ...' if len(class_names) > 5 else ''}."
+        )
+    numbers = {name: number for number, name in enumerate(class_names)}
+    return np.array([numbers[name] for name in own], dtype=np.int64)[labels]

@@ -29,6 +29,7 @@ from public.datasets.batches import (
     EvalData,
     TrainData,
     common_batches,
+    labels_by_name,
     steps_per_epoch,
 )
 from public.datasets.checking import SplitReport, class_problems, unusable
@@ -118,8 +119,11 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
         raise DataError(f"{base}: the key 'data' of {split} must be uint8 [N, 3072], CIFAR-100's layout.")
     whole = isinstance(labels, list) and all(isinstance(label, int) for label in labels)
-    if not whole or not names or not labels or len(labels) != len(images):
-        raise DataError(f"{base}: {split} must hold one 'fine_labels' entry per image, and meta 'fine_label_names'.")
+    named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    if not whole or not named or not labels or len(labels) != len(images):
+        raise DataError(
+            f"{base}: {split} must hold one 'fine_labels' entry per image, and meta the list of names 'fine_label_names'."
+        )
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")
     pixels = torch.from_numpy(images.reshape(-1, 3, 32, 32).copy())
@@ -295,8 +299,19 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
     return TrainData(train, val.loader, split.class_names, len(split.images))
 
 
-def _eval_data(data: Cifar100Data, /, *, batch_size: int, num_workers: int, context: DistributedContext) -> EvalData:
+def _eval_data(
+    data: Cifar100Data,
+    /,
+    *,
+    batch_size: int,
+    num_workers: int,
+    context: DistributedContext,
+    class_names: list[str] | None = None,
+) -> EvalData:
     split = _read(data, "val")
+    if class_names is not None:
+        labels = labels_by_name(split.labels.numpy(), split.class_names, class_names, dataset_folder(data.folder))
+        split = split._replace(labels=torch.from_numpy(labels), class_names=class_names)
     loader = CifarEvalLoader(
         split, batch_size=batch_size, rank=context.rank, num_processes=context.size, device=context.device
     )

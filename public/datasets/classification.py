@@ -24,11 +24,24 @@ def build_train_data(config: ClassificationConfig, context: DistributedContext) 
 
 
 def build_eval_data(
-    data: ClassificationData, *, batch_size: int, num_workers: int, context: DistributedContext
+    data: ClassificationData,
+    *,
+    batch_size: int,
+    num_workers: int,
+    context: DistributedContext,
+    class_names: list[str] | None = None,
 ) -> EvalData:
-    """The loader of the validation split alone; `batch_size` is that of one process.
+    """The loader of the validation split alone.
+
+    Args:
+        data: which.
+        batch_size: of one process.
+        num_workers: processes that load.
+        context: this process's place.
+        class_names: those of a trained network, by which the labels are numbered; None: the split's own.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: it is missing or damaged, or has classes that are not among `class_names`.
     """
-    return image_format_of(data).eval_data(data, batch_size=batch_size, num_workers=num_workers, context=context)
+    eval_data = image_format_of(data).eval_data
+    return eval_data(data, batch_size=batch_size, num_workers=num_workers, context=context, class_names=class_names)

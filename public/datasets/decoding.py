@@ -1,18 +1,34 @@
-"""Image files to pixels: by OpenCV or by PIL, upright or as stored, and what is said of a file that is no image."""
+"""Image files to pixels: by OpenCV or by PIL, upright or as stored, and what is said of a file that is no image.
+
+PIL reads the header of every file, which takes some 0.05 ms, before anything is decoded: it tells what OpenCV would
+allocate too much for, or get wrong.
+"""
 
 import io
+import os
+import re
+import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from public.config.data import MAX_PIXELS
 from public.config.names import first_line
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-"""Of the files that are taken for images, whatever the case of their letters."""
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png"),  # first: where several files may be meant, one of these is
+    *(".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""Of the files that are taken for images by every reader, whatever the case of their letters."""
+UNREAD_EXTENSIONS = (
+    *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".jif", ".dib", ".tga", ".psd", ".svg", ".ico", ".pfm"),
+    *(".exr", ".hdr", ".dcm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+)
+"""Of files that are images, and are not read: the check of the data names them."""
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError)
 """What reading and decoding an image can raise."""
 
@@ -26,17 +42,67 @@ class UnreadableImage(NamedTuple):
     remedy: str = "Replace or remove it"
 
 
+class FoundFiles(NamedTuple):
+    """What lies in a folder, as far as it concerns images; paths below it, sorted."""
+
+    images: list[str]
+    hidden: list[str]
+    """Files and folders that are passed over, see `is_hidden`; of files those with an image's extension."""
+    unread: list[str]
+    """Images of kinds that are not read."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that people do not see and tools leave behind: .ipynb_checkpoints, ._0.jpg."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
+
+
+def files_below(folder: Path) -> FoundFiles:
+    """The images of a folder and of all folders below it, links to folders followed unless they lead back up.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    found = FoundFiles([], [], [])
+    lists = dict.fromkeys(EXTENSIONS, found.images) | dict.fromkeys(UNREAD_EXTENSIONS, found.unread)
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                name = entry.name
+                _, dot, extension = name.rpartition(".")
+                kind = lists.get(f".{extension.lower()}") if dot else None
+                if entry.is_dir():
+                    if is_hidden(name):
+                        found.hidden.append(prefix + name)
+                    elif not (
+                        entry.is_symlink() and folder.joinpath(prefix).resolve().is_relative_to(os.path.realpath(entry))
+                    ):
+                        waiting.append(f"{prefix}{name}/")
+                elif kind is not None:
+                    (found.hidden if is_hidden(name) else kind).append(prefix + name)
+    for paths in found:
+        paths.sort()
+    return found
+
+
 def images_in(folder: Path) -> list[Path]:
-    """The image files that lie in a folder itself, sorted.
+    """The image files that lie in a folder itself, sorted; hidden ones are none.
 
     Raises:
         FileNotFoundError: there are none, or no such folder.
     """
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file()]
+    found = [path for path in found if is_image_file(path)]
     if not found:
         raise FileNotFoundError(f"no image file is in {folder} ({', '.join(EXTENSIONS)}).")
     return found
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether there is a file, not a hidden one, with an image's extension."""
+    return path.suffix.lower() in EXTENSIONS and not is_hidden(path.name) and path.is_file()
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -53,54 +119,144 @@ def read_pixels(path: Path) -> np.ndarray:
         raise OSError(f"{path} cannot be read as an image: {first_line(error)}.") from error
 
 
-def decode_opencv(encoded: bytes) -> torch.Tensor:
-    """uint8 [3, H, W] red green blue, turned upright by its EXIF orientation.
+def decode_opencv(encoded: bytes, *, upright: bool = True, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """uint8 [3, H, W] red green blue; see `decode_encoded`.
 
     The memory is that of the decoded [H, W, 3] picture: torch resizes such tensors twice as fast as planar ones.
     """
-    return torch.from_numpy(decode_encoded(encoded)).permute(2, 0, 1)
+    return torch.from_numpy(decode_encoded(encoded, upright=upright, max_pixels=max_pixels)).permute(2, 0, 1)
 
 
-def decode_pixels(path: Path, *, upright: bool = True) -> np.ndarray:
+def decode_pixels(path: Path, *, upright: bool = True, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """`decode_encoded` of a file; an OSError where there is none."""
-    return decode_encoded(path.read_bytes(), upright=upright)
+    return decode_encoded(path.read_bytes(), upright=upright, max_pixels=max_pixels)
 
 
-def decode_encoded(encoded: bytes, *, upright: bool = True) -> np.ndarray:
+def decode_encoded(encoded: bytes, *, upright: bool = True, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """uint8 [H, W, 3] red green blue: turned upright by its EXIF orientation, or as the pixels are stored.
+
+    By OpenCV, but for the few kinds of files that it gets wrong and PIL does not (`_is_for_pil`).
 
     Args:
         encoded: an image file's content.
         upright: whether to turn it.
+        max_pixels: a picture of more is refused before anything of it is decoded.
 
     Raises:
-        OSError: it is empty or no whole image.
-        cv2.error: it has more pixels than OpenCV reads.
+        OSError: it is empty or no whole image, has too many pixels, or such as have no colors.
+        cv2.error: it is of a kind that PIL does not know, and has more pixels than OpenCV reads.
     """
-    _require_content(encoded)
+    header = _header(encoded, max_pixels)
+    if header is not None and _is_for_pil(header, encoded):
+        return np.array(decode_pil(encoded, upright=upright, max_pixels=max_pixels))
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
     if image is None:
-        raise OSError("it is truncated, damaged or not an image")
+        raise OSError(_NO_IMAGE)
+    if not upright and header is not None and header.format == "TIFF":  # which OpenCV turns whatever the flags say
+        return np.ascontiguousarray(_turned_back(image, _orientation(header)))
     return image
 
 
-def _require_content(encoded: bytes) -> None:
-    # Of nothing OpenCV says which of its assertions fails, and PIL the address of the buffer.
-    if not encoded:
+def decode_pil(encoded: bytes, *, upright: bool = True, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The RGB PIL image, turned upright by its EXIF orientation or as the pixels are stored.
+
+    Raises:
+        OSError: it is empty or no whole image, has too many pixels, or such as have no colors.
+    """
+    header = _header(encoded, max_pixels)
+    if header is None:
+        raise OSError(_NO_IMAGE)
+    orientation = _orientation(header)
+    try:
+        image = _as_rgb(ImageOps.exif_transpose(header), header)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise OSError(f"it is truncated or damaged ({first_line(error)})") from error
+    return image if upright else Image.fromarray(np.ascontiguousarray(_turned_back(np.asarray(image), orientation)))
+
+
+# ---- what the header tells -------------------------------------------------------------------------------------------
+
+Image.MAX_IMAGE_PIXELS = None  # the limit is ours, the same for both decoders
+_ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 0x0112, 258, 262, 339  # TIFF's tags
+_SIGNED, _WHITE_IS_ZERO = 2, 0
+_NETPBM = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3)
+"""Kind, width, height, and the number that stands for white."""
+_NO_IMAGE = "it is truncated, damaged or not an image of 8 or 16 bits a color"
+
+
+def _header(encoded: bytes, max_pixels: int) -> Any:
+    """PIL's image, of which nothing is decoded yet; None where PIL does not know the kind of file.
+
+    Raises:
+        OSError: the file is empty, or the picture has too many pixels, or pixels that are no colors.
+    """
+    if not encoded:  # of nothing OpenCV says which of its assertions fails, and PIL the address of the buffer
         raise OSError("the file is empty")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of odd EXIF data, which no decoder needs
+            header = Image.open(io.BytesIO(encoded))
+    except Exception:  # a damaged file can raise nearly anything
+        return None
+    width, height = header.size
+    if width * height > max_pixels:
+        raise OSError(
+            f"it has {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} that are read "
+            "(data.max_pixels)"
+        )
+    if header.mode == "F" or (header.format == "TIFF" and header.mode == "I"):
+        kind = "floating-point" if header.mode == "F" else "signed or 32-bit whole"
+        raise OSError(
+            f"its pixels are {kind} numbers, of which nothing says what is black and what is white; expected 8 bits a "
+            "color, or 16 from 0 to 65535"
+        )
+    return header
 
 
-def decode_pil(encoded: bytes) -> Image.Image:
-    """The RGB PIL image, turned upright by its EXIF orientation; an OSError where it is empty or no image."""
-    _require_content(encoded)
-    with Image.open(io.BytesIO(encoded)) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):  # PIL would cut at 255 what reaches to 65535
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
-            upright = upright.convert("RGBA")  # the same colors, without PIL's warning
-        return upright.convert("RGB")
+def _is_for_pil(header: Any, encoded: bytes) -> bool:
+    """Whether a file is one that OpenCV gets wrong or cannot read: Netpbm's text files and those whose white is neither
+    255 nor 65535, which come out nearly black, and TIFF files of such bits as 4 and 12."""
+    if header.format == "TIFF":
+        return not {*header.tag_v2.get(_BITS, (1,))} <= {1, 8, 16}
+    netpbm = _NETPBM.match(encoded) if header.format == "PPM" else None
+    return netpbm is not None and not (netpbm[1] in b"56" and int(netpbm[4]) in (255, 65535))
+
+
+def _as_rgb(image: Image.Image, header: Any) -> Image.Image:
+    """In RGB; of 16 bits the upper 8, as OpenCV has it, where PIL would cut at 255 what reaches to 65535."""
+    if image.mode.startswith("I"):
+        tags = header.tag_v2 if header.format == "TIFF" else {}
+        levels = np.asarray(image) >> (tags.get(_BITS, (16,))[0] - 8)
+        levels = 255 - levels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
+        image = Image.fromarray(levels.astype(np.uint8))
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # the same colors, without PIL's warning
+    return image.convert("RGB")
+
+
+def _orientation(header: Any) -> int:
+    """By EXIF's table: 1 for upright, or where nothing is said."""
+    with warnings.catch_warnings(action="ignore"):
+        return header.getexif().get(_ORIENTATION, 1)
+
+
+def _turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels [H, W, ...] as they were before they were turned upright from an EXIF orientation."""
+    across = pixels.swapaxes(0, 1)
+    return {
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: across,
+        6: across[::-1],
+        7: across[::-1, ::-1],
+        8: across[:, ::-1],
+    }.get(orientation, pixels)
+
+
+# ---- pictures with annotations ---------------------------------------------------------------------------------------
 
 
 def decode_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:

@@ -62,8 +62,20 @@ class DetectionFormat:
 class MakeEvalData(Protocol):
     """What gives the validation split."""
 
-    def __call__(self, data: Any, /, *, batch_size: int, num_workers: int, context: DistributedContext) -> EvalData:
-        """Its loader and class names; `batch_size` is that of one process. Raises DataError."""
+    def __call__(
+        self,
+        data: Any,
+        /,
+        *,
+        batch_size: int,
+        num_workers: int,
+        context: DistributedContext,
+        class_names: list[str] | None = None,
+    ) -> EvalData:
+        """Its loader and class names; `batch_size` is that of one process.
+
+        Labels are numbers of `class_names` where they are given, and some of them may have no image. Raises DataError.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ images from one file a split.
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -15,9 +15,19 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from public.config.names import first_line
-from public.datasets.batches import DataError
-from public.datasets.decoding import DECODING_ERRORS, EXTENSIONS, UnreadableImage, decode_opencv, decode_pil
+from public.datasets.batches import DataError, labels_by_name
+from public.datasets.decoding import (
+    DECODING_ERRORS,
+    EXTENSIONS,
+    FoundFiles,
+    UnreadableImage,
+    decode_opencv,
+    decode_pil,
+    files_below,
+    is_hidden,
+)
 from public.datasets.locations import where_to_get
+from public.datasets.scan import Kind, Problem
 from public.runtime.seeding import drawing_for
 
 
@@ -52,6 +62,24 @@ class Images(Protocol):
         """Names an image that cannot be used."""
         ...
 
+    @property
+    def hidden(self) -> list[str]:
+        """Files and folders that were passed over as hidden."""
+        ...
+
+    @property
+    def unread(self) -> list[str]:
+        """Files that are images of kinds that are not read."""
+        ...
+
+    def with_classes(self, class_names: list[str]) -> Self:
+        """The same images with labels by other class names, which hold all of their own.
+
+        Raises:
+            DataError: they do not.
+        """
+        ...
+
 
 class ImageList(NamedTuple):
     """The files of one split, as `Images`."""
@@ -60,6 +88,8 @@ class ImageList(NamedTuple):
     files: np.ndarray
     labels: np.ndarray
     class_names: list[str]
+    hidden: list[str] = []  # noqa: RUF012 - nothing writes into it
+    unread: list[str] = []  # noqa: RUF012
 
     def path(self, index: int) -> Path:
         """Where an image lies."""
@@ -73,9 +103,14 @@ class ImageList(NamedTuple):
         """Names the file."""
         return UnreadableImage(str(self.path(index)), reason)
 
+    def with_classes(self, class_names: list[str]) -> Self:
+        """See `Images`."""
+        labels = labels_by_name(self.labels, self.class_names, class_names, self.folder)
+        return self._replace(labels=labels, class_names=class_names)
+
 
 def list_images(root: Path, split: str) -> ImageList:
-    """Finds the images of a split.
+    """Finds the images of a split; hidden files and folders are passed over.
 
     Raises:
         DataError: a folder is missing, holds no classes, or a class holds no image.
@@ -83,40 +118,47 @@ def list_images(root: Path, split: str) -> ImageList:
     folder = root / split
     if not folder.is_dir():
         raise DataError(f"{folder} is missing; expected {split}/<class>/<image files> in {root}. {where_to_get()}")
-    class_names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    class_names = [name for name in folders if not is_hidden(name)]
     if not class_names:
         raise DataError(f"{folder} holds no folders; expected one folder of images for each class.")
+    hidden, unread = [name for name in folders if is_hidden(name)], []
     files: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        found = sorted(_image_files(folder / name))
-        if not found:
-            raise DataError(f"the class folder {folder / name} holds no image ({', '.join(EXTENSIONS)}).")
-        files += [f"{name}/{file}" for file in found]
-        labels += [label] * len(found)
-    return ImageList(folder, np.array([os.fsencode(f) for f in files]), np.array(labels, dtype=np.int64), class_names)
+    counts: list[int] = []
+    for name in class_names:
+        found = _found(folder / name)
+        if not found.images:
+            others = f"; {', '.join(found.unread[:3])}: of a kind that is not read" if found.unread else ""
+            raise DataError(f"the class folder {folder / name} holds no image ({', '.join(EXTENSIONS)}){others}.")
+        files += [f"{name}/{file}" for file in found.images]
+        counts.append(len(found.images))
+        hidden += [f"{name}/{file}" for file in found.hidden]
+        unread += [f"{name}/{file}" for file in found.unread]
+    encoded = np.array(os.fsencode("\0".join(files)).split(b"\0"))
+    labels = np.repeat(np.arange(len(class_names), dtype=np.int64), counts)
+    return ImageList(folder, encoded, labels, class_names, hidden, unread)
 
 
-def _image_files(folder: Path) -> list[str]:
-    """Paths of all images below a class folder, relative to it."""
-    return [
-        os.path.relpath(os.path.join(base, name), folder)
-        for base, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(EXTENSIONS)
+def _found(folder: Path) -> FoundFiles:
+    try:
+        return files_below(folder)
+    except OSError as error:
+        raise DataError(f"the class folder {folder} cannot be listed: {first_line(error)}.") from error
+
+
+def passed_over(images: Images) -> list[Problem]:
+    """What of a split's folder is not among its images."""
+    hidden = [
+        Problem(Kind.HIDDEN, f"{images.folder}/{path}", "it is hidden, and passed over") for path in images.hidden
     ]
+    text = f"it is an image of a kind that is not read; what is: {', '.join(EXTENSIONS)}"
+    return hidden + [Problem(Kind.UNREAD, f"{images.folder}/{path}", text) for path in images.unread]
 
 
-def check_same_classes(train: Images, val: Images) -> None:
-    """Raises DataError unless both splits have the same classes: labels are the numbers of sorted folder names."""
-    if train.class_names == val.class_names:
-        return
-    only_train = sorted(set(train.class_names) - set(val.class_names))
-    only_val = sorted(set(val.class_names) - set(train.class_names))
-    raise DataError(
-        f"{train.folder} and {val.folder} must hold the same class folders; only in train: {only_train[:5]} "
-        f"({len(only_train)}), only in val: {only_val[:5]} ({len(only_val)})."
-    )
+def unseen_classes(images: Images) -> list[str]:
+    """The classes of which a split holds no image."""
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    return [name for name, count in zip(images.class_names, counts, strict=True) if count == 0]
 
 
 class ImageFolderDataset(Dataset[Any]):

@@ -3,6 +3,8 @@
 A split may also lie in one packed file: `packed.find_images` tells. Whatever the storage, samples are the same.
 """
 
+import itertools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -14,11 +16,14 @@ from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
 from public.datasets.checking import SplitReport, amount_problems, class_problems, image_problems, unusable
 from public.datasets.format import ImageFormat
-from public.datasets.image_folder import ImageFolderDataset, Images, check_same_classes
+from public.datasets.image_folder import ImageFolderDataset, Images, passed_over, unseen_classes
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
 from public.datasets.locations import dataset_folder
 from public.datasets.packed import find_images
+from public.datasets.scan import Kind, Problem
 from public.runtime.distributed import DistributedContext
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,10 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
     assert isinstance(data, ImageFolderData)
     folder = dataset_folder(data.folder)
     images, val_images = find_images(folder, "train"), find_images(folder, "val")
-    check_same_classes(images, val_images)
+    val_images = val_images.with_classes(images.class_names)
+    if context.is_main:
+        _tell_what_lacks(images)
+        _tell_what_lacks(val_images)
     dataset = _samples(data, images, training=True, seed=config.seed)
     train = ImageFolderTrainLoader(
         dataset,
@@ -59,8 +67,34 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
     return TrainData(train, val, images.class_names, len(dataset))
 
 
-def _eval_data(data: ImageFolderData, /, *, batch_size: int, num_workers: int, context: DistributedContext) -> EvalData:
+def _tell_what_lacks(images: Images) -> None:
+    """Warns of what was passed over in a split, and of classes that it holds no image of."""
+    for kind, problems in itertools.groupby(passed_over(images), lambda problem: problem.kind):
+        paths = [problem.path for problem in problems]
+        logger.warning(f"passed over: {len(paths)} {kind} ({', '.join(paths[:3])}{', ...' if paths[3:] else ''})")
+    unseen = unseen_classes(images)
+    if unseen:
+        names = ", ".join(unseen[:10]) + (", ..." if unseen[10:] else "")
+        logger.warning(
+            f"{images.folder} holds no image of {len(unseen)} of {len(images.class_names)} classes ({names}): the "
+            "accuracy is that of the others."
+        )
+
+
+def _eval_data(
+    data: ImageFolderData,
+    /,
+    *,
+    batch_size: int,
+    num_workers: int,
+    context: DistributedContext,
+    class_names: list[str] | None = None,
+) -> EvalData:
     images = find_images(dataset_folder(data.folder), "val")
+    if class_names is not None:
+        images = images.with_classes(class_names)
+        if context.is_main:
+            _tell_what_lacks(images)
     return EvalData(_eval_loader(data, images, batch_size, num_workers, context), images.class_names)
 
 
@@ -90,9 +124,13 @@ def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
             yield unusable(title, error)
             continue
         expected = expected or images.class_names
+        if {*images.class_names} <= {*expected}:
+            images = images.with_classes(expected)
         decoded = ImageFolderDataset(images, (), decoder=data.decoder, seed=0)
         problems = [
             *class_problems(config, title, images.class_names, expected),
+            *passed_over(images),
+            *(Problem(Kind.UNSEEN_CLASS, title, f"no image of class {name!r}") for name in unseen_classes(images)),
             *image_problems(title, decoded, config.runtime.num_workers),
         ]
         if split == "train":

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from public.config.names import first_line
 from public.datasets.batches import DataError
 from public.datasets.decoding import UnreadableImage
-from public.datasets.image_folder import ImageList, check_same_classes, list_images
+from public.datasets.image_folder import ImageList, list_images
 from public.datasets.packed import SUFFIX, PackedImages, Shrinking
 from public.datasets.packing import pack_split
 
@@ -68,7 +68,7 @@ def _conversions(source: Path, destination: Path) -> list[tuple[ImageList, Path]
             )
     found = [(list_images(folder.parent, folder.name), target) for folder, target in folders.items()]
     for images, _ in found[1:]:
-        check_same_classes(found[0][0], images)
+        images.with_classes(found[0][0].class_names)  # or it is refused
     return found
 
 

@@ -11,18 +11,19 @@ The checksum is the CRC-32 of the key and what follows the checksum, big-endian:
 error, and a record of another image always does.
 """
 
+import copy
 import json
 import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import lmdb
 import numpy as np
 
 from public.config.names import first_line
-from public.datasets.batches import DataError
+from public.datasets.batches import DataError, labels_by_name
 from public.datasets.decoding import UnreadableImage
 from public.datasets.image_folder import Images, list_images
 
@@ -89,6 +90,16 @@ class PackedImages:
         self.files = np.array([os.fsencode(file) for file in contents["files"]])
         self.labels = np.array(contents["labels"], dtype=np.int64)
         self.shrinking = Shrinking(*contents["shrinking"]) if contents["shrinking"] else None
+
+        self.hidden: list[str] = []
+        self.unread: list[str] = []
+
+    def with_classes(self, class_names: list[str]) -> Self:
+        """See `Images`."""
+        changed = copy.copy(self)
+        changed.labels = labels_by_name(self.labels, self.class_names, class_names, self.folder)
+        changed.class_names = class_names
+        return changed
 
     def read(self, index: int) -> bytes:
         """The encoded image."""

@@ -29,6 +29,8 @@ class Kind(StrEnum):
     UNREADABLE_ANNOTATION = "unreadable annotation"
     UNKNOWN_IMAGE = "annotation of an unknown image"
     UNKNOWN_CLASS = "unknown class"
+    HIDDEN = "hidden files"
+    UNREAD = "images of kinds that are not read"
     REPEATED = "repeated id or image"
     DIFFERENT_CLASSES = "different classes"
     TOO_LITTLE = "too little to train on"
@@ -44,6 +46,8 @@ class Kind(StrEnum):
 
 
 TREATMENT: dict[Kind, str] = {
+    Kind.HIDDEN: "skipped",
+    Kind.UNREAD: "skipped",
     Kind.NO_AREA: "skipped",
     Kind.OUTSIDE: "skipped",
     Kind.PARTLY_OUTSIDE: "clipped",

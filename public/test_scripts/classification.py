@@ -135,7 +135,11 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
     if isinstance(options, WeightsOptions):
         config = replace(config, network=options.network, network_options=options.network_options)
     eval_data = build_eval_data(
-        config.data, batch_size=options.batch_size, num_workers=options.num_workers, context=context
+        config.data,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        context=context,
+        class_names=None if request.trained is None else request.trained.class_names,
     )
     classifier = build_classifier(options, request, config, eval_data.class_names, context.device)
     if context.is_main and options.output is not None:

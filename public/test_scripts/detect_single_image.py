@@ -26,7 +26,7 @@ import tyro
 from public.config.command_line import fail
 from public.config.names import first_line
 from public.datasets.batches import DataError
-from public.datasets.decoding import EXTENSIONS, read_pixels
+from public.datasets.decoding import EXTENSIONS, is_image_file, read_pixels
 from public.datasets.drawing import draw_boxes
 from public.datasets.formats import format_of
 from public.datasets.locations import REPOSITORY, dataset_folder
@@ -145,7 +145,7 @@ def find_images(pattern: str) -> list[Path]:
     if path.is_file():
         return [path]
     candidates = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    found = sorted(p for p in candidates if p.suffix.lower() in EXTENSIONS and p.is_file())
+    found = sorted(p for p in candidates if is_image_file(p))
     if not found:
         raise FileNotFoundError(
             f"no image at {pattern!r}; expected an image file, a folder of them ({', '.join(EXTENSIONS)}), or a glob."

@@ -17,7 +17,7 @@ from public.config.record import class_summary
 from public.datasets.batches import DataError, EvalData, TrainData
 from public.datasets.checking import SplitReport, class_problems, image_problems, unusable
 from public.datasets.format import ImageFormat
-from public.datasets.image_folder import ImageFolderDataset, ImageList, check_same_classes
+from public.datasets.image_folder import ImageFolderDataset, ImageList
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
 from public.datasets.locations import dataset_folder
 from public.runtime.distributed import DistributedContext
@@ -57,15 +57,22 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
         pin_memory=False,
     )
     size, workers = config.local_batch_size(context.size), config.runtime.num_workers
-    val = _eval_data(data, batch_size=size, num_workers=workers, context=context)
-    check_same_classes(images, _list(data, "val"))
+    names = images.class_names
+    val = _eval_data(data, batch_size=size, num_workers=workers, context=context, class_names=names)
     return TrainData(train, val.loader, images.class_names, len(images.files))
 
 
 def _eval_data(
-    data: NumberedImagesData, /, *, batch_size: int, num_workers: int, context: DistributedContext
+    data: NumberedImagesData,
+    /,
+    *,
+    batch_size: int,
+    num_workers: int,
+    context: DistributedContext,
+    class_names: list[str] | None = None,
 ) -> EvalData:
     images, transforms = _list(data, "val"), build_all(data.val_transforms, data.input_size)
+    images = images.with_classes(class_names or images.class_names)
     loader = ImageFolderEvalLoader(
         ImageFolderDataset(images, transforms, decoder="opencv", seed=0),
         batch_size=batch_size,

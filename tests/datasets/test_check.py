@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,6 +284,24 @@ def test_an_image_folder(image_folder: Path, tmp_path: Path, capsys: pytest.Capt
     (image_folder / "val/cat").rename(image_folder / "val/lynx")
     assert main([str(folder)]) == 1
     assert "only here ['lynx'], only there ['cat']" in capsys.readouterr().out
+
+
+def test_what_a_folder_of_classes_holds_beside_images(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hidden files, images of kinds that are not read, and a class that val lacks: named, and training goes on."""
+    experiment_folder = experiment(
+        tmp_path / "experiment", CLASSIFICATION_CONFIG, dataset="imagenet", folder=str(image_folder)
+    )
+    (image_folder / "train/cat/._0.png").touch()
+    (image_folder / "train/cat/photo.heic").touch()
+    shutil.rmtree(image_folder / "val/bird")
+    assert main([str(experiment_folder)]) == 0
+    out = capsys.readouterr().out
+    assert f"warning: {image_folder}/train/cat/._0.png: it is hidden, and passed over" in out
+    assert f"warning: {image_folder}/train/cat/photo.heic: it is an image of a kind that is not read" in out
+    assert f"warning: {image_folder}/val: no image of class 'bird'" in out
+    assert "problems: 3" in out
 
 
 def test_missing_folders_of_classification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

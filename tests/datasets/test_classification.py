@@ -1,6 +1,7 @@
 """From a config to loaders: what is checked between the two."""
 
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,8 +83,48 @@ def test_the_classes_are_checked_against_the_config(
 def test_different_classes_in_train_and_val(imagenet: ClassificationConfig, context: DistributedContext) -> None:
     """Found before any image is read."""
     (Path(imagenet.data.folder) / "val" / "cat").rename(Path(imagenet.data.folder) / "val" / "dog")
-    with pytest.raises(DataError, match="must hold the same class folders"):
+    with pytest.raises(DataError, match="val holds 1 of 2 classes that are not trained on: dog; expected some or all"):
         build_train_data(imagenet, context)
+
+
+def test_a_class_that_val_lacks(
+    imagenet: ClassificationConfig, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training goes on and says so; labels of val are train's, also for a network that was trained on more classes."""
+    root = Path(imagenet.data.folder)
+    shutil.rmtree(root / "val" / "bird")
+    data = build_train_data(imagenet, context)
+    assert data.class_names == ["bird", "cat"]
+    assert [label for batch in data.val for label in batch.labels.tolist()] == [1, 1, 1, 1]
+    assert f"{root}/val holds no image of 1 of 2 classes (bird)" in caplog.text
+    trained = ["ant", "bird", "cat"]
+    found = build_eval_data(imagenet.data, batch_size=4, num_workers=0, context=context, class_names=trained)
+    assert found.class_names == trained
+    assert [batch.labels.tolist() for batch in found.loader] == [[2, 2, 2, 2]]
+
+
+def test_hidden_files_are_said(
+    imagenet: ClassificationConfig, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder of checkpoints is no class, a kind that is not read no image: each is counted, with examples."""
+    root = Path(imagenet.data.folder) / "train"
+    (root / ".ipynb_checkpoints").mkdir()
+    (root / "cat/._0.png").touch()
+    (root / "cat/new.heic").touch()
+    assert build_train_data(imagenet, context).class_names == ["bird", "cat"]
+    assert f"passed over: 2 hidden files ({root}/.ipynb_checkpoints, {root}/cat/._0.png)" in caplog.text
+    assert f"passed over: 1 images of kinds that are not read ({root}/cat/new.heic)" in caplog.text
+
+
+def test_labels_of_cifar_by_the_names_of_a_network(cifar: ClassificationConfig, context: DistributedContext) -> None:
+    """Numbers among the names in reverse order are counted from the other end."""
+    own = build_eval_data(cifar.data, batch_size=4, num_workers=0, context=context)
+    names = own.class_names[::-1]
+    other = build_eval_data(cifar.data, batch_size=4, num_workers=0, context=context, class_names=names)
+    labels = [[label for batch in data.loader for label in batch.labels.tolist()] for data in (own, other)]
+    assert labels[1] == [len(names) - 1 - label for label in labels[0]]
+    with pytest.raises(DataError, match="classes that are not trained on"):
+        build_eval_data(cifar.data, batch_size=4, num_workers=0, context=context, class_names=names[1:])
 
 
 def test_a_missing_data_root(

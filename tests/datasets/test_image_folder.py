@@ -1,6 +1,9 @@
 """Image folders: listing them, decoding every kind of file, and one clear sentence for what cannot be used."""
 
+import io
 import os
+import struct
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,15 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from public.datasets import image_folder
+from public.datasets import decoding, image_folder
 from public.datasets.batches import DataError
-from public.datasets.decoding import UnreadableImage, decode_opencv, decode_pil
-from public.datasets.image_folder import ImageFolderDataset, ImageList, check_same_classes, list_images
+from public.datasets.decoding import EXTENSIONS, UnreadableImage, decode_encoded, decode_opencv, decode_pil
+from public.datasets.image_folder import (
+    ImageFolderDataset,
+    ImageList,
+    list_images,
+    passed_over,
+    unseen_classes,
+)
+from public.datasets.scan import Kind
 
 
 def listed(images: ImageList) -> list[tuple[str, int]]:
@@ -60,6 +71,7 @@ def test_what_counts_as_an_image(tmp_path: Path) -> None:
     images = list_images(tmp_path, "val")
     expected = sorted(["a.jpg", "b.JPEG", "link/linked.jpg", "sub/c.Png", "écureuil.webp"])
     assert [name for name, _ in listed(images)] == [f"chat noir/{name}" for name in expected]
+    assert {*IMG_EXTENSIONS, ".jfif"} <= {*EXTENSIONS}  # torchvision's, and what browsers save
 
 
 def test_a_missing_split(image_folder: Path) -> None:
@@ -84,15 +96,55 @@ def test_an_empty_class(image_folder: Path) -> None:
         list_images(image_folder, "val")
 
 
-def test_different_classes_in_train_and_val(image_folder: Path) -> None:
-    """Labels are numbers of sorted folder names: another set of names would shift them silently."""
-    train = list_images(image_folder, "train")
-    check_same_classes(train, list_images(image_folder, "val"))
+def test_classes_are_matched_by_name(image_folder: Path) -> None:
+    """Of ant, bird and cat val has the last two: their labels are 1 and 2, and ant is named."""
+    names = ["ant", "bird", "cat"]
+    val = list_images(image_folder, "val").with_classes(names)
+    assert val.class_names == names
+    assert listed(val) == [(f"bird/{n}.png", 1) for n in range(3)] + [(f"cat/{n}.png", 2) for n in range(4)]
+    assert unseen_classes(val) == ["ant"]
+    assert unseen_classes(list_images(image_folder, "val")) == []
+
+
+def test_classes_that_are_not_trained_on(image_folder: Path) -> None:
+    """Labels by another set of names would be shifted silently."""
     (image_folder / "val" / "cat").rename(image_folder / "val" / "dog")
-    with pytest.raises(
-        DataError, match=r"the same class folders; only in train: \['cat'\] \(1\), only in val: \['dog'\] \(1\)"
-    ):
-        check_same_classes(train, list_images(image_folder, "val"))
+    expected = rf"^{image_folder}/val holds 1 of 2 classes that are not trained on: dog; expected some or all of bird, "
+    with pytest.raises(DataError, match=expected):
+        list_images(image_folder, "val").with_classes(list_images(image_folder, "train").class_names)
+
+
+def test_hidden_files_and_kinds_that_are_not_read(image_folder: Path) -> None:
+    """Neither is an image or a class, and both are counted; what is no image at all is not."""
+    names = ["val/.ipynb_checkpoints/0.png", "val/bird/._0.png", "val/bird/.cache/1.png", "val/bird/sub/@eaDir/2.png"]
+    names += ["val/__MACOSX/bird/._0.png", "val/cat/a.HEIC", "val/cat/sub/b.avif", "val/cat/notes.txt", "val/cat/.hid"]
+    for name in names:
+        (image_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (image_folder / name).touch()
+    images = list_images(image_folder, "val")
+    assert images.class_names == ["bird", "cat"]
+    assert len(images.files) == 7
+    assert images.hidden == [".ipynb_checkpoints", "__MACOSX", "bird/._0.png", "bird/.cache", "bird/sub/@eaDir"]
+    assert images.unread == ["cat/a.HEIC", "cat/sub/b.avif"]
+    assert Counter(problem.kind for problem in passed_over(images)) == {Kind.HIDDEN: 5, Kind.UNREAD: 2}
+
+
+def test_a_link_that_leads_back_up(image_folder: Path) -> None:
+    """Its images are there already: followed, it would bring them again and again."""
+    (image_folder / "val/bird/all").symlink_to(image_folder / "val")
+    (image_folder / "val/bird/self").symlink_to(image_folder / "val/bird")
+    assert len(list_images(image_folder, "val").files) == 7
+
+
+def test_a_folder_that_cannot_be_listed(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its images would be missing without a word."""
+
+    def closed(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(decoding, "os", SimpleNamespace(**vars(os) | {"scandir": closed}))
+    with pytest.raises(DataError, match=r"the class folder .*/val/bird cannot be listed: .*Permission denied"):
+        list_images(image_folder, "val")
 
 
 # ---- decoding ----------------------------------------------------------------------------------------------------
@@ -284,6 +336,123 @@ def test_sixteen_bit_png_by_both_decoders(tmp_path: Path) -> None:
     by_pil = F.pil_to_tensor(decode_pil((tmp_path / "x.png").read_bytes()))
     assert torch.equal(by_pil, decode_opencv((tmp_path / "x.png").read_bytes()))
     assert by_pil[0].flatten().tolist() == list(range(256))
+
+
+GRAY = np.tile((np.arange(64) * 4).astype(np.uint8), (6, 1))
+"""Levels 0, 4, ..., 252 from left to right: [6, 64]."""
+
+
+def netpbm(kind: int, white: int, levels: np.ndarray) -> bytes:
+    """A P5 or P6 file, or with text a P2 or P3 file."""
+    header = f"P{kind}\n# a comment\n{levels.shape[1]} {levels.shape[0]}\n{white}\n".encode()
+    if kind in (2, 3):
+        return header + " ".join(map(str, levels.reshape(-1).tolist())).encode()
+    return header + levels.astype(">u2" if white > 255 else np.uint8).tobytes()
+
+
+def of_white(white: int) -> np.ndarray:
+    """GRAY where `white` is what 255 is there, rounded up so that 8 bits are the same again."""
+    return -(-GRAY.astype(np.int64) * white // 255)
+
+
+def as_file(levels: np.ndarray, file_format: str) -> bytes:
+    """An image file of an array."""
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, file_format)
+    return file.getvalue()
+
+
+def tiff(levels: np.ndarray, *, bits: int, white_is_zero: bool = False) -> bytes:
+    """A gray TIFF file of levels [H, W] below 2^bits, which no library writes for every depth (TIFF 6.0, section 3)."""
+    height, width = levels.shape
+    if bits == 16:
+        data = levels.astype("<u2").tobytes()
+    else:
+        digits = (levels.astype(np.int64)[..., None] >> np.arange(bits - 1, -1, -1)) & 1  # [H, W, bits]
+        data = np.packbits(digits.reshape(height, -1).astype(np.uint8), axis=1).tobytes()  # each row in whole bytes
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 0 if white_is_zero else 1, 273: 0, 277: 1, 278: height}
+    tags |= {279: len(data)}
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
+DEEP: dict[str, bytes] = {
+    "16-bit PGM": netpbm(5, 65535, of_white(65535)),
+    "PGM of 10 bits": netpbm(5, 1023, of_white(1023)),
+    "PGM of 8 bits": netpbm(5, 255, GRAY),
+    "PGM of text": netpbm(2, 255, GRAY),
+    "PGM of text, 10 bits": netpbm(2, 1023, of_white(1023)),
+    "PPM of 10 bits": netpbm(6, 1023, np.repeat(of_white(1023)[..., None], 3, axis=2)),
+    "16-bit PPM": netpbm(6, 65535, np.repeat(of_white(65535)[..., None], 3, axis=2)),
+    "PPM of text": netpbm(3, 255, np.repeat(GRAY[..., None], 3, axis=2)),
+    "16-bit TIFF": as_file(GRAY.astype(np.uint16) * 257, "TIFF"),
+    "16-bit TIFF, white is 0": tiff(65535 - GRAY.astype(np.uint16) * 257, bits=16, white_is_zero=True),
+    "12-bit TIFF": tiff(of_white(4095), bits=12),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_grays_by_both_decoders(name: str) -> None:
+    """OpenCV alone makes those whose white is neither 255 nor 65535 nearly black, PIL alone makes 16 bits white."""
+    expected = torch.from_numpy(GRAY).expand(3, -1, -1)
+    assert largest_difference(decode_opencv(DEEP[name]), expected) <= 1
+    assert largest_difference(F.pil_to_tensor(decode_pil(DEEP[name])), expected) <= 1
+
+
+def test_a_ppm_of_four_bits() -> None:
+    """0 to 15 are 0, 17, ..., 255."""
+    levels = np.arange(48).reshape(4, 4, 3) // 3
+    for pixels in decoded_both(netpbm(6, 15, levels)):
+        assert pixels[0].flatten().tolist() == [17 * level for level in range(16)]
+
+
+def decoded_both(content: bytes) -> tuple[Tensor, Tensor]:
+    """uint8 [3, H, W] by both decoders."""
+    return decode_opencv(content), F.pil_to_tensor(decode_pil(content))
+
+
+@pytest.mark.parametrize("decode", [decode_opencv, decode_pil])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (as_file(GRAY.astype(np.int32) * 257, "TIFF"), "signed or 32-bit whole"),
+        (as_file(GRAY.astype(np.float32) / 255, "TIFF"), "floating-point"),
+    ],
+)
+def test_pixels_that_are_no_colors(content: bytes, kind: str, decode: Callable[[bytes], Any]) -> None:
+    """White or black would be shown for them; nothing in the file says where either lies."""
+    with pytest.raises(OSError, match=f"its pixels are {kind} numbers, of which nothing says what is black.*8 bits"):
+        decode(content)
+
+
+@pytest.mark.parametrize("decode", [decode_opencv, decode_pil])
+def test_too_many_pixels_are_refused_before_they_are_decoded(decode: Callable[..., Any]) -> None:
+    """A header alone, of 60,000 x 60,000 pixels: 11 GB. The limit is a setting."""
+    header = b"P6 60000 60000 255\n"
+    with pytest.raises(OSError, match=r"it has 60000 x 60000 = 3,600,000,000 pixels, more than the 268,435,456 that"):
+        decode(header)
+    with pytest.raises(OSError, match=r"it has 64 x 6 = 384 pixels, more than the 383 that are read"):
+        decode(netpbm(5, 255, GRAY), max_pixels=383)
+    decode(netpbm(5, 255, GRAY), max_pixels=384)
+
+
+@pytest.mark.parametrize("file", ["x.png", "x.tif", "x.webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_as_they_are_stored(tmp_path: Path, orientation: int, file: str) -> None:
+    """By both decoders, also where OpenCV turns a file whatever it is asked for (TIFF); upright as PIL turns it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    scene().save(tmp_path / file, exif=exif, **({"lossless": True} if file == "x.webp" else {}))
+    content, stored = (tmp_path / file).read_bytes(), np.asarray(scene())
+    assert np.array_equal(decode_encoded(content, upright=False), stored)
+    assert np.array_equal(np.asarray(decode_pil(content, upright=False)), stored)
+    turned = Image.new("RGB", scene().size)
+    turned.paste(scene())
+    turned.getexif()[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(turned))
+    assert np.array_equal(decode_encoded(content), upright)
+    assert np.array_equal(np.asarray(decode_pil(content)), upright)
 
 
 def test_a_palette_with_several_transparencies(tmp_path: Path) -> None:
