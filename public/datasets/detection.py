@@ -103,14 +103,18 @@ def build_eval_data(
     return DetectionEvalData(_eval_loader(annotations, transforms, batch_size, num_workers, context), annotations)
 
 
-def canvas_size(data: DetectionData) -> tuple[int, int]:
-    """Height and width, in pixels, of the canvas of a picture of 640 x 480 (width x height) in evaluation, before a
-    batch pads it: what a detector's multiply-adds are stated for.
+def canvas_size(data: DetectionData, *, training: bool = False) -> tuple[int, int]:
+    """Height and width, in pixels, of the canvas of a picture of 640 x 480 (width x height), before a batch pads it.
+
+    Args:
+        data: its transforms say it.
+        training: the smallest that a training image gets; else that of evaluation, for which a detector's
+            multiply-adds are stated.
 
     Raises:
         DataError: the transforms make no batches.
     """
-    resize: Any = _transforms(data, training=False)[-1]
+    resize: Any = _transforms(data, training=training)[-1]
     return resize.canvas_size(480, 640)
 
 

@@ -38,7 +38,7 @@ def count(network: nn.Module, input_size: int | tuple[int, int], *, macs_behind:
         input_size: H and W in pixels, one number where they are equal.
         macs_behind: multiply-adds that follow `forward`, such as those of a detector's second stage.
     """
-    probe = _without_numbers(network).eval()
+    probe = without_numbers(network).eval()
     height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
     image = torch.empty(1, 3, height, width, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
@@ -47,7 +47,7 @@ def count(network: nn.Module, input_size: int | tuple[int, int], *, macs_behind:
     return Complexity(sum(p.numel() for p in network.parameters()), macs + macs_behind)
 
 
-def _without_numbers(network: nn.Module) -> nn.Module:
+def without_numbers(network: nn.Module) -> nn.Module:
     """A copy on the meta device, for which no tensor is copied first: there may be no room for a second network."""
     # deepcopy takes these for copies that it has made already, also where modules share a tensor.
     made: dict[int, Any] = {id(p): nn.Parameter(_on_meta(p), requires_grad=False) for p in network.parameters()}

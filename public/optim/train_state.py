@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -195,12 +196,24 @@ def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any],
         raise ValueError(
             f"{path} cannot be resumed, its settings differ from the present ones: {'; '.join(differing)}. Use the "
             f"same settings{_its_rate(old, new)}, another --name, or --fresh (which keeps the old folder aside)."
+            f"{_how_to_go_on(path, state, old, new)}"
         )
     if state["num_images"] != identity["num_images"]:
         logger.warning(
             f"{path} was trained on {state['num_images']} images, and there are {identity['num_images']} now: the "
             "order of images changes, and the result is not that of a run that never stopped."
         )
+
+
+def _how_to_go_on(path: Path, state: dict[str, Any], old: RunConfig, new: RunConfig) -> str:
+    """What to type where more epochs were asked of a finished run, whose learning rate has come to its end."""
+    if state["epoch"] != old.epochs or new.epochs <= old.epochs:
+        return ""
+    weights = shlex.quote(str(path.with_name("best.pth")))
+    return (
+        f" That run is finished, all {old.epochs} epochs of its schedule; to train on from its weights: "
+        f"--initial-weights {weights} --name {shlex.quote(f'{old.name}_more')}."
+    )
 
 
 def _its_rate(old: RunConfig, new: RunConfig) -> str:

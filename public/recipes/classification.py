@@ -62,6 +62,11 @@ class ClassificationTask(Task):
         mean, std = config.data.mean, config.data.std
         return ImageClassifier(network, mean=mean, std=std, dtype=dtype, channels_last=config.channels_last)
 
+    @classmethod
+    def smallest_size(cls, config: ClassificationConfig) -> tuple[int, int]:
+        """That of the first epoch."""
+        return config.train_size(0), config.train_size(0)
+
     def begin(self, network: Backbone, data: TrainData, context: DistributedContext) -> None:
         """Puts DropBlock into the network where the row has it."""
         self._data = data

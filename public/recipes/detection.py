@@ -73,6 +73,11 @@ class DetectionTask(Task):
         mean, std = config.data.mean, config.data.std
         return ImageDetector(network, mean=mean, std=std, dtype=dtype, channels_last=config.channels_last)
 
+    @classmethod
+    def smallest_size(cls, config: DetectionConfig) -> tuple[int, int]:
+        """The canvas of a picture of 4 to 3."""
+        return canvas_size(config.data, training=True)
+
     @property
     def detector(self) -> Detector:
         """The bare detector."""

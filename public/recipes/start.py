@@ -21,6 +21,7 @@ from public.config.record import recorded_type, to_record
 from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
+from public.recipes.batch_statistics import check_batch_statistics
 from public.recipes.run import Run
 from public.recipes.task import Data, Task
 from public.recipes.train_loop import train_epochs
@@ -99,6 +100,7 @@ def train(
     if config.runtime.deterministic:
         use_deterministic_kernels()
     network = task_type.build_network(config, len(data.class_names))
+    check_batch_statistics(network, config, context, task_type.smallest_size(config))
     run_folder = RunFolder(path, context.is_main)
     # A checkpoint holds all that the weights to start from gave; they may be gone by then.
     reports = [] if run_folder.will_resume(fresh) else task_type.load_initial_weights(network, config)

@@ -116,6 +116,11 @@ class Task(nn.Module):
         """The network as it is used: uint8 images in, predictions out."""
         raise NotImplementedError
 
+    @classmethod
+    def smallest_size(cls, config: Any) -> tuple[int, int]:
+        """Height and width of the smallest training images, pixels."""
+        raise NotImplementedError
+
     def begin(self, network: Any, data: Any, context: DistributedContext) -> None:
         """Called once the module is wrapped and on its device, before the optimizer is made."""
 

@@ -126,6 +126,10 @@ class RandomSquareResize:
         """Image [H, W, 3] -> [size, size, 3]."""
         return SquareResize(size=self.sizes[int(draws[0] * len(self.sizes))])(sample, draws)
 
+    def canvas_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the smallest canvas, pixels, whatever the image's."""
+        return min(self.sizes), min(self.sizes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RandomShortSideResize:
@@ -147,6 +151,10 @@ class RandomShortSideResize:
         """Image [H, W, 3] -> [H', W', 3]."""
         short = self.shorts[int(draws[0] * len(self.shorts))]
         return ShortSideResize(short=short, long_cap=self.long_cap)(sample, draws)
+
+    def canvas_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the smallest canvas of an image of this size, pixels."""
+        return ShortSideResize(short=min(self.shorts), long_cap=self.long_cap).canvas_size(height, width)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,23 @@ def test_a_run_that_began_with_another_rate_is_told_its_rate(
     assert new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY)
 
 
+@pytest.mark.parametrize(("done", "epochs", "is_told"), [(2, 4, True), (1, 4, False), (2, 1, False)])
+def test_a_finished_run_with_more_epochs_is_told_how(
+    tmp_path: Path, context: DistributedContext, done: int, epochs: int, is_told: bool
+) -> None:
+    """Its weights are a start of another run; one that is not finished has another way, its own settings."""
+    state = new_state(0, steps=1)
+    for epoch in range(done):
+        state.finish_epoch({"epoch": epoch + 1})
+    state.save(tmp_path / "latest.pth", context, IDENTITY)
+    with pytest.raises(ValueError, match=rf"epochs: 2 -> {epochs}") as error:
+        new_state(0).resume(
+            tmp_path / "latest.pth", context, IDENTITY | {"config": to_record(replace(CONFIG, epochs=epochs))}
+        )
+    way = f"to train on from its weights: --initial-weights {tmp_path / 'best.pth'} --name tiny_more."
+    assert (way in str(error.value)) is is_told
+
+
 def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path, context: DistributedContext) -> None:
     """A loss of one's own changes the result as a setting does."""
     new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)
