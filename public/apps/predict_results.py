@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+_SHOWN = 10
+"""Labels in a line of text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -28,9 +31,9 @@ class Result:
         return len(self.labels)
 
     def __str__(self) -> str:
-        return (
-            ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)) or "nothing"
-        )
+        said = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)]
+        more = len(said) - _SHOWN
+        return ", ".join(said[:_SHOWN] + [f"and {more} more"] * (more > 0)) or "nothing"
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict of plain values for each label; floats are those of float32, unrounded."""

@@ -1,4 +1,4 @@
-"""Boxes with the names of their classes on an image, and figures as files; no display."""
+"""Boxes with the names of their classes on an image, or classes alone, and figures as files; no display."""
 
 import colorsys
 import io
@@ -55,6 +55,26 @@ def draw_boxes(
         cv2.rectangle(image, (x1, y1), (max(x1, x2), max(y1, y2)), class_color(int(labels[i])), line)
     for i, tag in zip(reversed(best_first), reversed(tags), strict=True):  # no line runs through the letters
         _write(image, tag, class_color(int(labels[i])))
+    return image
+
+
+def draw_classes(image: np.ndarray, labels: np.ndarray, scores: np.ndarray, names: list[str]) -> np.ndarray:
+    """A copy of an image with classes in its top left corner, as many as there is room for.
+
+    Args:
+        image: uint8 [H, W, 3] RGB, of any size: the letters grow with it.
+        labels: int64 [K], which choose the colors.
+        scores: [K], written behind the names.
+        names: K of them.
+    """
+    image = np.ascontiguousarray(image).copy()
+    top = 0
+    for label, score, name in zip(labels.tolist(), scores.tolist(), names, strict=True):
+        tag = _place(f"{name} {score:.2f}", [0, 0, 0, 0], (image.shape[0], image.shape[1]), [])._replace(y=top)
+        if top + tag.height > image.shape[0]:
+            break
+        _write(image, tag, class_color(label))
+        top += tag.height
     return image
 
 
