@@ -2,60 +2,92 @@
 
     python -m public.datasets.check <experiment> [row] [--data.folder ...] [any other setting]
 
-<experiment> is an experiment's folder or its config.py; --runtime.num-workers is the number of processes that decode
-images. Errors are what training refuses; warnings are what it leaves out, clips or keeps. Exit code: 1 after an error,
-2 for a wrong command line, else 0.
+<experiment> is an experiment's folder or its config.py. Errors are what training refuses; warnings are what it leaves
+out, clips or keeps. Beside the list a page of statistics is written, one HTML file with pictures: objects of each
+class, sizes and shapes of boxes and images, some images with their boxes; --page FILE says where (else
+runs/check/<row>.html of the experiment). All cores read images; --runtime.num-workers takes another number of
+processes. Exit code: 1 after an error, 2 for a wrong command line, else 0.
 """
 
+import argparse
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from public.config.classification import ClassificationConfig
-from public.config.command_line import fail, parse_config
+from public.config.command_line import fail, given, parse_config
 from public.config.detection import DetectionConfig
 from public.config.experiment import load_configs
-from public.config.names import first_line
 from public.config.record import class_summary
 from public.datasets import formats, image_formats
 from public.datasets.batches import DataError
-from public.datasets.checking import SplitReport, amount_problems, class_problems, image_problems, unusable
-from public.datasets.decoding import UnreadableImage, decode_annotated
+from public.datasets.checking import (
+    FoundImage,
+    SplitFacts,
+    SplitReport,
+    amount_problems,
+    class_problems,
+    look_at,
+    read_images,
+    unusable,
+)
+from public.datasets.decoding import decode_annotated_bytes
 from public.datasets.formats import format_of
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
-from public.datasets.scan import TREATMENT, Kind, Problem, box_problems, num_usable
+from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems, clip_boxes, num_usable
+from public.datasets.statistics import problems_of_all
+from public.datasets.statistics_page import statistics_page
+from public.runtime.run_folder import replace_text
 
 Config = ClassificationConfig | DetectionConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads a command line, checks, prints, and gives the exit code."""
+    """Reads a command line, checks, prints, writes the page, and gives the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if args else 2
     if args[0].startswith("-"):
         fail(f"the first argument must be an experiment's folder or its config.py, got {args[0]!r}.")
-    configs = load_configs(Path(args[0]))
-    of_detection = isinstance(next(iter(configs.values())), DetectionConfig)
-    kinds = (formats.DATA_KIND if of_detection else image_formats.DATA_KIND,)
-    config, fresh = parse_config(configs, args[1:], kinds, prog="python -m public.datasets.check <experiment>")
-    if fresh:
-        fail("--fresh has no effect on a check of the data.")
-    counts: Counter[Kind] = Counter()
-    for report in check(config):
-        _print_report(report)
-        counts.update(problem.kind for problem in report.problems)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--page", type=Path)
+    own, settings = parser.parse_known_args(args[1:])
+    config = _parsed(Path(args[0]), settings)
+    experiment = Path(args[0]).resolve()
+    runs = (experiment.parent if experiment.suffix == ".py" else experiment) / "runs"
+    reports = list(_printed(check_all(config)))
+    page = own.page or runs / "check" / f"{config.name}.html"
+    _write_page(page, f"{dataset_folder(config.data.folder)}", reports)
+    counts = Counter(problem.kind for report in reports for problem in report.problems)
     for kind, count in sorted(counts.items()):
         print(f"{count:8d} x {kind}: training {_treatment(kind)}")
     print(f"problems: {counts.total()}" if counts else "nothing is wrong")
     return int(any(kind not in TREATMENT for kind in counts))
+
+
+def _parsed(experiment: Path, args: Sequence[str]) -> Config:
+    """The row that a command line means, with a process for each core unless it gives another number."""
+    configs = load_configs(experiment)
+    of_detection = isinstance(next(iter(configs.values())), DetectionConfig)
+    kinds = (formats.DATA_KIND if of_detection else image_formats.DATA_KIND,)
+    config, fresh = parse_config(configs, args, kinds, prog="python -m public.datasets.check <experiment>")
+    if fresh:
+        fail("--fresh has no effect on a check of the data.")
+    if given("runtime.num-workers", args) is not None:
+        return config
+    return replace(config, runtime=replace(config.runtime, num_workers=num_cores()))
+
+
+def num_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check(config: Config) -> Iterator[SplitReport]:
@@ -65,17 +97,42 @@ def check(config: Config) -> Iterator[SplitReport]:
     return image_format_of(config.data).check(config)
 
 
+def check_all(config: Config) -> Iterator[SplitReport]:
+    """The same, and in the end what only all splits together show."""
+    splits, named = [], set()
+    for report in check(config):
+        splits += [report.facts] if report.facts is not None else []
+        named.update(problem.path for problem in report.problems)
+        yield report
+    folder = dataset_folder(config.data.folder)
+    problems = problems_of_all(folder, splits, named) if splits else []
+    if problems:
+        yield SplitReport(f"{folder}, all splits", f"{sum(len(facts.found) for facts in splits)} images", problems)
+
+
 def _treatment(kind: Kind) -> str:
     return {"skipped": "skips them", "clipped": "clips them", "kept": "continues"}.get(
         TREATMENT.get(kind, ""), "refuses"
     )
 
 
-def _print_report(report: SplitReport) -> None:
-    """The split's content, then one line a problem, those of one file together."""
-    print(f"{report.title}: {report.content}")
-    for problem in sorted(report.problems, key=lambda problem: problem.path):
-        print(f"  {'error' if problem.is_refused else 'warning'}: {problem}")
+def _printed(reports: Iterator[SplitReport]) -> Iterator[SplitReport]:
+    """Each split's content as it comes, then one line a problem, those of one file together."""
+    for report in reports:
+        print(f"{report.title}: {report.content}")
+        for problem in sorted(report.problems, key=lambda problem: problem.path):
+            print(f"  {'error' if problem.is_refused else 'warning'}: {problem}")
+        yield report
+
+
+def _write_page(path: Path, title: str, reports: Sequence[SplitReport]) -> None:
+    """Where it cannot be written, that is said, and the check goes on."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, statistics_page(title, reports))
+        print(f"statistics: {path}")
+    except OSError as error:
+        print(f"warning: the page of statistics could not be written: {error}", file=sys.stderr)
 
 
 def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
@@ -89,49 +146,60 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
             yield unusable(title, error)
             continue
         expected = expected or raw.class_names
-        there = np.flatnonzero(~raw.missing)
-        files = np.array([os.fsencode(raw.files[row]) for row in there.tolist()])
-        decoded = _CheckedImages(raw.folder, files, raw.sizes[there])
+        found = read_images(title, _AnnotatedImages(raw), config.runtime.num_workers)
         problems = [
             *raw.problems,
             *box_problems(raw),
             *class_problems(config, title, raw.class_names, expected),
-            *image_problems(title, decoded, config.runtime.num_workers),
+            *(one.problem for one in found if one.problem is not None),
         ]
         if splits == config.data.train_splits:
             problems += amount_problems(config, title, len(raw.files), num_usable(raw))
         content = f"{len(raw.files)} images, {len(raw.boxes)} boxes ({raw.ignored.sum()} of them ignored)"
-        yield SplitReport(title, f"{content}, {class_summary(raw.class_names)}", problems)
+        facts = _facts(" + ".join(splits), raw, found)
+        yield SplitReport(title, f"{content}, {class_summary(raw.class_names)}", problems, facts)
 
 
-class _CheckedImages:
-    """Images of a detection data set, decoded as training decodes them and compared with their annotations.
+def _facts(name: str, raw: RawAnnotations, found: list[FoundImage]) -> SplitFacts:
+    """Of the boxes that can be learnt."""
+    boxes, flaws = clip_boxes(raw)
+    learnt = ~(flaws.no_area | flaws.outside | raw.ignored)
+    return SplitFacts(
+        name=name,
+        found=found,
+        class_names=raw.class_names,
+        labels=raw.labels[learnt],
+        object_images=raw.object_images[learnt],
+        boxes=boxes[learnt],
+    )
 
-    Args:
-        folder: of the files.
-        files: paths below it [N].
-        sizes: int64 [N, 2], the annotated height and width of each, 0 where unknown.
-    """
 
-    def __init__(self, folder: Path, files: np.ndarray, sizes: np.ndarray) -> None:
-        self.folder, self.files, self.sizes = folder, files, sizes
+class _AnnotatedImages:
+    """Images of a detection data set, decoded as training decodes them and compared with their annotations."""
+
+    def __init__(self, raw: RawAnnotations) -> None:
+        # Arrays, which worker processes share.
+        self.folder, self.sizes, self.missing = raw.folder, raw.sizes, raw.missing
+        self.files = np.array([os.fsencode(file) for file in raw.files])
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, key: tuple[int, int]) -> UnreadableImage | Problem | None:
-        """What is wrong with an image, by (epoch, index)."""
-        _, index = key
+    def __getitem__(self, index: int) -> FoundImage:
+        """By its row; a missing one is a problem already."""
         path = self.folder / os.fsdecode(self.files[index])
+        if self.missing[index]:
+            return FoundImage(str(path), None, b"", (0, 0))
         height, width = self.sizes[index].tolist()
-        try:
-            found = decode_annotated(path, (height, width)).shape[:2]
-        except (OSError, ValueError, cv2.error) as error:
-            return UnreadableImage(str(path), first_line(error))
-        if found == (height, width) or not height:
-            return None
-        text = f"it is {found[1]} x {found[0]} pixels, and its annotation says {width} x {height}"
-        return Problem(Kind.WRONG_SIZE, str(path), text)
+
+        def judge(content: bytes) -> tuple[int, int] | Problem:
+            found = decode_annotated_bytes(content, (height, width)).shape[:2]
+            if found == (height, width) or not height:
+                return found
+            text = f"it is {found[1]} x {found[0]} pixels, and its annotation says {width} x {height}"
+            return Problem(Kind.WRONG_SIZE, str(path), text)
+
+        return look_at(str(path), path.read_bytes, judge)
 
 
 if __name__ == "__main__":

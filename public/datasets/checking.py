@@ -1,20 +1,57 @@
-"""What the checks of all formats have in common: a split's classes, its size, and every image of it decoded."""
+"""What the checks of all formats have in common: a split's classes, its size, and every image of it read."""
 
+import hashlib
+import io
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import cv2
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from public.config.names import first_line
 from public.config.record import class_summary
 from public.config.run import RunConfig
 from public.datasets.batches import DataError, steps_per_epoch
-from public.datasets.decoding import UnreadableImage
+from public.datasets.decoding import DECODING_ERRORS, decode_opencv, decode_pil
+from public.datasets.image_folder import Images, passed_over, unseen_classes
 from public.datasets.scan import Kind, Problem
 from public.runtime.interruption import ignore_signals_in_worker
+
+
+class FoundImage(NamedTuple):
+    """What was seen of one image file."""
+
+    path: str
+    problem: Problem | None
+    """Why training could not use it."""
+    digest: bytes
+    """Of the file's content: equal for equal files. Empty where it could not be read."""
+    size: tuple[int, int]
+    """Height and width in pixels; 0 where it could not be decoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """What a split holds, for its statistics: N images, T objects."""
+
+    name: str
+    """train, val, or whatever else the split is called."""
+    found: list[FoundImage]
+    """[N]."""
+    class_names: list[str]
+    """Of the labels."""
+    labels: np.ndarray
+    """int64 [T]; without boxes, of the images."""
+    object_images: np.ndarray
+    """int64 [T]: the row of each object's image."""
+    boxes: np.ndarray | None = None
+    """float [T, 4], x1 y1 x2 y2 in pixels; None: images have classes, not boxes."""
 
 
 class SplitReport(NamedTuple):
@@ -24,17 +61,19 @@ class SplitReport(NamedTuple):
     content: str
     """How much there is."""
     problems: list[Problem]
+    facts: SplitFacts | None = None
+    """None: no statistics."""
 
 
-class Samples(Protocol):
+class ReadImages(Protocol):
     """Images of a split, each of which is read and judged when it is asked for."""
 
     def __len__(self) -> int:
         """How many."""
         ...
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        """By (epoch, index): an UnreadableImage or a Problem for one that cannot be used."""
+    def __getitem__(self, index: int) -> FoundImage:
+        """What `look_at` gives."""
         ...
 
 
@@ -68,46 +107,127 @@ def amount_problems(config: RunConfig, title: str, num_images: int, num_objects:
     return problems
 
 
-def image_problems(title: str, images: Samples, num_workers: int) -> list[Problem]:
-    """Decodes every image in several processes, with a bar in a terminal."""
+# ---- every image of a split ------------------------------------------------------------------------------------------
+
+
+def look_at(path: str, read: Callable[[], bytes], judge: Callable[[bytes], tuple[int, int] | Problem]) -> FoundImage:
+    """Reads one image.
+
+    Args:
+        path: for messages.
+        read: gives the file's content.
+        judge: decodes it and gives height and width, or what is wrong with it.
+    """
+    content, digest = b"", b""
+    try:
+        content = read()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        found = judge(content)
+    except DECODING_ERRORS as error:
+        return FoundImage(path, _undecoded(path, content, first_line(error)), digest, (0, 0))
+    if isinstance(found, Problem):
+        return FoundImage(path, found, digest, (0, 0))
+    return FoundImage(path, None, digest, found)
+
+
+def _undecoded(path: str, content: bytes, reason: str) -> Problem:
+    """Tells a file that begins as an image from one that is none."""
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            text = f"a {opened.format} file of {opened.width} x {opened.height} pixels that is cut short or damaged"
+        return Problem(Kind.TRUNCATED_IMAGE, path, text)
+    except DECODING_ERRORS:
+        return Problem(Kind.UNREADABLE_IMAGE, path, reason)
+
+
+def read_images(title: str, images: ReadImages, num_workers: int) -> list[FoundImage]:
+    """Reads every image in several processes, with a bar in a terminal; in order."""
     collate: Callable[[Sequence[Any]], Any] = list
     batches = DataLoader(
-        _WrongWithImages(images),
+        _AsDataset(images),
         batch_size=16,
         collate_fn=collate,
         num_workers=min(num_workers, os.cpu_count() or 1),
-        worker_init_fn=ignore_signals_in_worker,
+        worker_init_fn=_start_worker,
         generator=torch.Generator(),
     )
-    problems: list[Problem] = []
+    found: list[FoundImage] = []
     with tqdm(total=len(images), desc=title, unit="image", leave=False, dynamic_ncols=True, disable=None) as bar:
         for batch in batches:
-            problems += [problem for problem in batch if problem is not None]
+            found += batch
             bar.update(len(batch))
-    return problems
+    return found
 
 
-class _WrongWithImages(Dataset[Any]):
-    """What is wrong with each image of a split, None for nothing: workers send no pixels."""
+def _start_worker(worker_id: int) -> None:
+    ignore_signals_in_worker(worker_id)
+    cv2.setNumThreads(1)  # the other cores have workers of their own
 
-    def __init__(self, images: Samples) -> None:
+
+class _AsDataset(Dataset[Any]):
+    """Workers send no pixels."""
+
+    def __init__(self, images: ReadImages) -> None:
         self.images = images
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Problem | None:
-        sample = self.images[0, index]
-        if isinstance(sample, UnreadableImage):
-            return _undecoded(sample)
-        return sample if isinstance(sample, Problem) else None
+    def __getitem__(self, index: int) -> FoundImage:
+        return self.images[index]
 
 
-def _undecoded(image: UnreadableImage) -> Problem:
-    """Tells a file that begins as an image from one that is none."""
-    try:
-        with Image.open(image.path) as opened:
-            text = f"a {opened.format} file of {opened.width} x {opened.height} pixels that is cut short or damaged"
-        return Problem(Kind.TRUNCATED_IMAGE, image.path, text)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return Problem(Kind.UNREADABLE_IMAGE, image.path, image.reason)
+# ---- images with classes ---------------------------------------------------------------------------------------------
+
+
+class ClassifiedImages:
+    """Images of a classification data set, decoded as training decodes them."""
+
+    def __init__(self, images: Images, decoder: str) -> None:
+        self.images, self.decoder = images, decoder
+
+    def __len__(self) -> int:
+        return len(self.images.files)
+
+    def __getitem__(self, index: int) -> FoundImage:
+        """By its number."""
+        path = self.images.unreadable(index, "").path
+        return look_at(path, lambda: self.images.read(index), self._size)
+
+    def _size(self, content: bytes) -> tuple[int, int]:
+        if self.decoder == "opencv":
+            return tuple(decode_opencv(content).shape[1:])
+        width, height = decode_pil(content).size
+        return height, width
+
+
+def report_on_images(
+    config: RunConfig, name: str, title: str, images: Images, expected: list[str], decoder: str = "opencv"
+) -> SplitReport:
+    """The report of a split of a classification data set, each image of which must decode.
+
+    Args:
+        config: states the classes and the batch.
+        name: of the split; train has to make a batch.
+        title: what the report calls it.
+        images: of the split.
+        expected: the classes of the training split.
+        decoder: 'opencv' or 'pil', what training decodes with.
+    """
+    found = read_images(title, ClassifiedImages(images, decoder), config.runtime.num_workers)
+    problems = [
+        *class_problems(config, title, images.class_names, expected),
+        *passed_over(images),
+        *(Problem(Kind.UNSEEN_CLASS, title, f"no image of class {class_!r}") for class_ in unseen_classes(images)),
+        *(one.problem for one in found if one.problem is not None),
+    ]
+    if name == "train":
+        problems += amount_problems(config, title, len(found), len(found))
+    facts = SplitFacts(
+        name=name,
+        found=found,
+        class_names=images.class_names,
+        labels=images.labels,
+        object_images=np.arange(len(found)),
+    )
+    return SplitReport(title, f"{len(found)} images, {class_summary(images.class_names)}", problems, facts)

@@ -260,6 +260,11 @@ def _turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def decode_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """`decode_annotated_bytes` of a file; an OSError where there is none."""
+    return decode_annotated_bytes(path.read_bytes(), size)
+
+
+def decode_annotated_bytes(encoded: bytes, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H, W, 3] red green blue, of the annotated height and width wherever the file can be read so.
 
     Some tools annotate a photo upright, as its EXIF orientation says, others as its pixels are stored: the annotated
@@ -267,11 +272,11 @@ def decode_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
     size is given upright; it is for the caller to refuse it.
 
     Raises:
-        OSError: there is no such file, or it is empty or no whole image.
+        OSError: it is empty or no whole image.
         cv2.error: it has more pixels than OpenCV reads.
     """
-    image = decode_pixels(path)
+    image = decode_encoded(encoded)
     if image.shape[1::-1] == size and image.shape[:2] != size:
-        stored = decode_pixels(path, upright=False)
+        stored = decode_encoded(encoded, upright=False)
         return stored if stored.shape[:2] == size else image
     return image

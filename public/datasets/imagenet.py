@@ -11,10 +11,9 @@ from typing import ClassVar, Literal
 
 from public.config.calls import build_all
 from public.config.classification import ClassificationConfig, ClassificationData
-from public.config.record import class_summary
 from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
-from public.datasets.checking import SplitReport, amount_problems, class_problems, image_problems, unusable
+from public.datasets.checking import SplitReport, report_on_images, unusable
 from public.datasets.format import ImageFormat
 from public.datasets.image_folder import ImageFolderDataset, Images, passed_over, unseen_classes
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
@@ -126,16 +125,7 @@ def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
         expected = expected or images.class_names
         if {*images.class_names} <= {*expected}:
             images = images.with_classes(expected)
-        decoded = ImageFolderDataset(images, (), decoder=data.decoder, seed=0)
-        problems = [
-            *class_problems(config, title, images.class_names, expected),
-            *passed_over(images),
-            *(Problem(Kind.UNSEEN_CLASS, title, f"no image of class {name!r}") for name in unseen_classes(images)),
-            *image_problems(title, decoded, config.runtime.num_workers),
-        ]
-        if split == "train":
-            problems += amount_problems(config, title, len(images.files), len(images.files))
-        yield SplitReport(title, f"{len(images.files)} images, {class_summary(images.class_names)}", problems)
+        yield report_on_images(config, split, title, images, expected, data.decoder)
 
 
 IMAGENET = ImageFormat(options=ImageFolderData, train_data=_train_data, eval_data=_eval_data, check=_check)

@@ -43,6 +43,10 @@ class Kind(StrEnum):
     PARTLY_OUTSIDE = "boxes partly outside the image"
     DUPLICATE = "duplicate boxes"
     UNSEEN_CLASS = "class never seen"
+    RARE_CLASS = "class far out of balance"
+    REPEATED_IMAGE = "image that is there twice"
+    LEAKED_IMAGE = "validation image that is trained on"
+    UNREAD_IMAGE = "image files that are not read"
 
 
 TREATMENT: dict[Kind, str] = {
@@ -53,6 +57,10 @@ TREATMENT: dict[Kind, str] = {
     Kind.PARTLY_OUTSIDE: "clipped",
     Kind.DUPLICATE: "kept",
     Kind.UNSEEN_CLASS: "kept",
+    Kind.RARE_CLASS: "kept",
+    Kind.REPEATED_IMAGE: "kept",
+    Kind.LEAKED_IMAGE: "kept",
+    Kind.UNREAD_IMAGE: "skipped",
 }
 """What training does about the kinds that it does not refuse."""
 

@@ -13,9 +13,8 @@ import numpy as np
 
 from public.config.calls import build_all
 from public.config.classification import ClassificationConfig, ClassificationData
-from public.config.record import class_summary
 from public.datasets.batches import DataError, EvalData, TrainData
-from public.datasets.checking import SplitReport, class_problems, image_problems, unusable
+from public.datasets.checking import SplitReport, report_on_images, unusable
 from public.datasets.format import ImageFormat
 from public.datasets.image_folder import ImageFolderDataset, ImageList
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
@@ -93,10 +92,7 @@ def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
         except DataError as error:
             yield unusable(split, error)
             continue
-        decoded = ImageFolderDataset(images, (), decoder="opencv", seed=0)
-        problems = class_problems(config, split, images.class_names, images.class_names)
-        problems += image_problems(split, decoded, config.runtime.num_workers)
-        yield SplitReport(split, f"{len(images.files)} images, {class_summary(images.class_names)}", problems)
+        yield report_on_images(config, split, split, images, images.class_names)
 
 
 NUMBERED = ImageFormat(options=NumberedImagesData, train_data=_train_data, eval_data=_eval_data, check=_check)

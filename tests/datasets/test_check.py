@@ -11,6 +11,7 @@ from PIL import Image
 
 from public.config.detection import DetectionConfig
 from public.config.experiment import load_configs
+from public.datasets import check as checks
 from public.datasets.batches import DataError
 from public.datasets.check import check, main
 from public.datasets.detection import build_train_data
@@ -20,6 +21,14 @@ from tests.datasets.written import coco_content, voc_object, write_coco, write_i
 
 # Whether a machine has as many processors as workers is not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are read in this process, and the page, whose tests are elsewhere, is not drawn."""
+    monkeypatch.setattr(checks, "num_cores", lambda: 0)
+    monkeypatch.setattr(checks, "statistics_page", lambda title, reports: f"{title}: {len(reports)} reports")
+
 
 DETECTION_CONFIG = """
 from public.config.calls import SIZE, Call
@@ -243,7 +252,9 @@ def test_a_sound_data_set(coco: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [line.partition(": ")[2] for line in lines[:2]] == [
         "2 images, 4 boxes (0 of them ignored), 2 classes (dog, cat)"
     ] * 2
-    assert lines[2:] == ["nothing is wrong"]
+    page = coco / "runs" / "check" / "row.html"
+    assert lines[2:] == [f"statistics: {page}", "nothing is wrong"]
+    assert page.read_text() == f"{coco.parent / 'data'}: 2 reports"
 
 
 def test_the_number_of_processes_changes_nothing(
@@ -324,11 +335,33 @@ def test_real_data(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "BloodImage_00338.xml: the box (xmin, ymin, xmax, ymax) = (504, 337, 504, 337) of class 'RBC'" in printed
     assert "BloodImage_00343.xml: the box (xmin, ymin, xmax, ymax) = (181, 329, 181, 329) of class 'RBC'" in printed
-    assert printed.endswith("2 x boxes without area: training skips them\nproblems: 2\n")
+    assert "2 x boxes without area: training skips them\n" in printed
+    assert "JPEGImages: 72 files look like images and are in no split that is read: BloodImage_00007.jpg, " in printed
+    assert printed.endswith("problems: 3\n")
     fields = {"dataset": "coco", "metric": "AP", "folder": str(real_data / "coco_mini")}
     folder = experiment(tmp_path / "coco", DETECTION_CONFIG, train="train2017", val="val2017", **fields)
     assert main([str(folder)]) == 0
-    assert capsys.readouterr().out.endswith("nothing is wrong\n")
+    assert capsys.readouterr().out.endswith("11 x class far out of balance: training continues\nproblems: 11\n")
+
+
+def test_what_all_splits_show(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A validation image that is trained on and a photo that nobody lists: warnings, after those of the splits. A page
+    that cannot be written is said, and changes nothing."""
+    images = tmp_path / "data" / "images"
+    (images / "val2017" / "b.jpg").write_bytes((images / "train2017" / "b.jpg").read_bytes())
+    write_image(images / "train2017" / "c.jpg")
+    assert main([str(coco), "--page", str(tmp_path / "data")]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[2:5] == [
+        f"{tmp_path}/data, all splits: 4 images",
+        f"  warning: {images}/train2017: 1 files look like images and are in no split that is read: c.jpg",
+        f"  warning: {images}/val2017/b.jpg: the same image is {images}/train2017/b.jpg, of train2017",
+    ]
+    assert "1 x validation image that is trained on: training continues" in printed.out
+    assert printed.err.startswith("warning: the page of statistics could not be written: ")
+    assert main([str(coco), "--page", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_text() == f"{tmp_path}/data: 3 reports"
 
 
 WRONG_COMMANDS = {

@@ -13,9 +13,11 @@ COCO_CATEGORIES = [{"id": 90, "name": "cat"}, {"id": 3, "name": "dog"}]
 
 
 def write_image(path: Path, width: int = 40, height: int = 30) -> None:
-    """A noise picture."""
+    """A noise picture, another for each name and folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = np.random.default_rng([*"/".join(path.parts[-2:]).encode()]).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     Image.fromarray(pixels).save(path)
 
 
