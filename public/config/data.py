@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Calls = tuple[Call, ...]
 else:
     Calls = Annotated[tuple[Callable[..., Any], ...], tyro.conf.Suppress]
+KeptNames = Annotated[tuple[str, ...] | None, tyro.conf.Suppress]
+"""What a run finds out and keeps."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,6 +37,11 @@ class DataOptions(Options):
     """What is done to a training image, in this order."""
     val_transforms: Calls = ()
     """The same for evaluation; nothing random."""
+    val_fraction: float | None = None
+    """Where the data has no validation split: the share of its images that becomes one, chosen by a hash of their names
+    (of classified images: of each class). None: data without the split is refused."""
+    val_images: KeptNames = None
+    """The images so chosen, as paths below the folder that the format reads: they stay when others are added."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Subtracted on the device from pixels scaled to 0..1, red green blue."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -43,6 +50,10 @@ class DataOptions(Options):
     def __post_init__(self) -> None:
         require(all(s > 0 for s in self.std), f"data.std={self.std} must be above 0.")
         require_side("data.input_size", self.input_size)
+        share = self.val_fraction
+        require(
+            share is None or 0 < share < 1, f"data.val_fraction={share} must lie within (0, 1) (None: no division)."
+        )
         for name in ("train_transforms", "val_transforms"):
             for transform in getattr(self, name):
                 # Made here, a transform could be neither compared nor recorded.

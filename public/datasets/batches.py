@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 
+from public.config.data import DataOptions
+
 
 class DataError(ValueError):
     """A data set that cannot be used as it is; the message says which file, what it holds and what was expected."""
@@ -114,6 +116,8 @@ class TrainData(NamedTuple):
     """Training images of the whole data set."""
     category_ids: None = None
     """Classes have no numbers but their labels."""
+    settled: DataOptions | None = None
+    """The data's options with what was found out when it was opened, which a run keeps; None: nothing was."""
 
 
 def common_batches(num_images: int, batch_size: int, num_processes: int) -> int:

@@ -75,6 +75,10 @@ class Cifar100Data(ClassificationData):
             self.input_size == SIDE,
             f"data.input_size={self.input_size} must be {SIDE}: CIFAR-100's images are used as they are.",
         )
+        require(
+            self.val_fraction is None,
+            f"data.val_fraction={self.val_fraction} has no effect with data.dataset={self.kind!r}, which has a split.",
+        )
         for call in self.train_transforms:
             require(
                 hasattr(call.type, "num_draws"),
@@ -122,7 +126,8 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
     named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     if not whole or not named or not labels or len(labels) != len(images):
         raise DataError(
-            f"{base}: {split} must hold one 'fine_labels' entry per image, and meta the list of names 'fine_label_names'."
+            f"{base}: {split} must hold one 'fine_labels' entry per image, and meta the names as a list, "
+            "'fine_label_names'."
         )
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")

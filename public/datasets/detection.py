@@ -40,6 +40,8 @@ class DetectionTrainData(NamedTuple):
     annotations: DetectionAnnotations
     """Of the training split."""
     val_annotations: DetectionAnnotations
+    settled: DetectionData | None = None
+    """The data's options with what was found out when it was opened, which a run keeps; None: nothing was."""
 
     @property
     def class_names(self) -> list[str]:

@@ -108,6 +108,10 @@ class ImageList(NamedTuple):
         labels = labels_by_name(self.labels, self.class_names, class_names, self.folder)
         return self._replace(labels=labels, class_names=class_names)
 
+    def part(self, rows: np.ndarray) -> Self:
+        """Some of the images, by bool [N]."""
+        return self._replace(files=self.files[rows], labels=self.labels[rows])
+
 
 def list_images(root: Path, split: str) -> ImageList:
     """Finds the images of a split; hidden files and folders are passed over.

@@ -5,29 +5,44 @@ A split may also lie in one packed file: `packed.find_images` tells. Whatever th
 
 import itertools
 import logging
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
+
+import numpy as np
 
 from public.config.calls import build_all
 from public.config.classification import ClassificationConfig, ClassificationData
 from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
 from public.datasets.checking import SplitReport, report_on_images, unusable
+from public.datasets.division import validation_rows
 from public.datasets.format import ImageFormat
-from public.datasets.image_folder import ImageFolderDataset, Images, passed_over, unseen_classes
+from public.datasets.image_folder import (
+    ImageFolderDataset,
+    ImageList,
+    Images,
+    list_images,
+    passed_over,
+    unseen_classes,
+)
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
 from public.datasets.locations import dataset_folder
-from public.datasets.packed import find_images
-from public.datasets.scan import Kind, Problem
+from public.datasets.packed import SUFFIX, find_images
 from public.runtime.distributed import DistributedContext
 
 logger = logging.getLogger(__name__)
 
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
+"""What the folders of the splits may be called; the first that is there is taken."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolderData(ClassificationData):
-    """Files in train/<class>/ and val/<class>/ of `folder`, or train.lmdb and val.lmdb.
+    """Files in train/<class>/ and val/<class>/ of `folder`, or train.lmdb and val.lmdb; with `val_fraction` also in
+    train/<class>/ or <class>/ alone.
 
     Transforms are torchvision's v2, or ours, of one image.
     """
@@ -42,11 +57,64 @@ def _samples(data: ImageFolderData, images: Images, *, training: bool, seed: int
     return ImageFolderDataset(images, transforms, decoder=data.decoder, seed=seed)
 
 
+def _images(data: ImageFolderData, split: str) -> Images:
+    """The images of train or val, which may be parts of one folder."""
+    folder = dataset_folder(data.folder)
+    whole = None if data.val_fraction is None else _undivided(folder)
+    if whole is None:
+        return find_images(folder, _name_of(folder, split))
+    is_val = _validation_rows(whole, data)
+    if split == "train":
+        return whole.part(~is_val)
+    return whole.part(is_val)._replace(hidden=[], unread=[])  # said of the training images already
+
+
+def _name_of(folder: Path, split: str) -> str:
+    """What a folder calls a split; ours where it has none, or it is packed."""
+    is_packed = (folder / f"{split}{SUFFIX}").exists()
+    return split if is_packed else next((name for name in SPLIT_NAMES[split] if (folder / name).exists()), split)
+
+
+def _undivided(folder: Path) -> ImageList | None:
+    """The images of a data set without a validation split, in train/ or beside each other; None where it has one."""
+    if any((folder / name).exists() for name in (*SPLIT_NAMES["val"], f"val{SUFFIX}", f"train{SUFFIX}")):
+        return None
+    train = _name_of(folder, "train")
+    return list_images(folder, train) if (folder / train).is_dir() else list_images(folder.parent, folder.name)
+
+
+def _validation_rows(images: ImageList, data: ImageFolderData) -> np.ndarray:
+    """bool [N]: the validation images, those that a run keeps or else by a hash of their names."""
+    files = [os.fsdecode(file) for file in images.files.tolist()]
+    if data.val_images is None:
+        assert data.val_fraction is not None
+        return validation_rows(files, data.val_fraction, images.labels)
+    gone = sorted(set(data.val_images) - set(files))
+    if gone:
+        raise DataError(
+            f"{images.folder} lacks {len(gone)} of the {len(data.val_images)} validation images that were chosen "
+            f"when the run began, such as {gone[0]}: put them back, or train afresh (--fresh)."
+        )
+    return np.isin(images.files, [os.fsencode(name) for name in data.val_images])
+
+
+def _settled(data: ImageFolderData, train: Images, val: Images, context: DistributedContext) -> ImageFolderData | None:
+    """The options with the validation images, where these come from the folder of the others; it is logged."""
+    if train.folder != val.folder:
+        return None
+    if context.is_main:
+        total = len(train.files) + len(val.files)
+        logger.info(
+            f"{train.folder} has no validation split: {len(val.files)} of its {total} images become one, by a hash of "
+            "their names; the run keeps the list in its config.json"
+        )
+    return replace(data, val_images=tuple(os.fsdecode(file) for file in val.files.tolist()))
+
+
 def _train_data(config: ClassificationConfig, context: DistributedContext) -> TrainData:
     data = config.data
     assert isinstance(data, ImageFolderData)
-    folder = dataset_folder(data.folder)
-    images, val_images = find_images(folder, "train"), find_images(folder, "val")
+    images, val_images = _images(data, "train"), _images(data, "val")
     val_images = val_images.with_classes(images.class_names)
     if context.is_main:
         _tell_what_lacks(images)
@@ -63,7 +131,8 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
         factors=balanced(images.labels, data, context),
     )
     val = _eval_loader(data, val_images, config.local_batch_size(context.size), config.runtime.num_workers, context)
-    return TrainData(train, val, images.class_names, len(dataset))
+    settled = _settled(data, images, val_images, context)
+    return TrainData(train, val, images.class_names, len(dataset), settled=settled)
 
 
 def _tell_what_lacks(images: Images) -> None:
@@ -89,7 +158,7 @@ def _eval_data(
     context: DistributedContext,
     class_names: list[str] | None = None,
 ) -> EvalData:
-    images = find_images(dataset_folder(data.folder), "val")
+    images = _images(data, "val")
     if class_names is not None:
         images = images.with_classes(class_names)
         if context.is_main:
@@ -118,7 +187,7 @@ def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
     for split in ("train", "val"):
         title = str(folder / split)
         try:
-            images = find_images(folder, split)
+            images = _images(data, split)
         except DataError as error:
             yield unusable(title, error)
             continue

@@ -4,12 +4,14 @@
 """
 
 import contextlib
+import json
 import logging
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +19,7 @@ import torch
 
 from public.config.command_line import Config, choose_row, describe_rate, parse_config
 from public.config.experiment import Experiment
-from public.config.record import recorded_type, to_record
+from public.config.record import from_record, recorded_type, to_record
 from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
@@ -88,12 +90,17 @@ def train(
     """
     # ---- checks and data --------------------------------------------------------------------------------------------
     experiment = None if folder is None else Experiment(folder)
+    run_folder = RunFolder(path, context.is_main)
+    config = with_kept_data(config, run_folder, fresh, experiment)
     record = to_record(config, experiment)  # what a checkpoint could not bring back is refused before anything is done
     task_name = None if task_type.__module__.startswith("public.") else recorded_type(task_type, "task", experiment)
     check_data_parallel(config.parallel, config.local_batch_size(context.size), context)
     check_sync_batch_norm(config.sync_batch_norm, context)
     task_type.check(config)
     data = task_type.open_data(config, context)
+    if data.settled is not None:
+        config = replace(config, data=data.settled)
+        record = to_record(config, experiment)
 
     # ---- network and optimizer --------------------------------------------------------------------------------------
     seed_everything(config.seed)
@@ -101,7 +108,6 @@ def train(
         use_deterministic_kernels()
     network = task_type.build_network(config, len(data.class_names))
     check_batch_statistics(network, config, context, task_type.smallest_size(config))
-    run_folder = RunFolder(path, context.is_main)
     # A checkpoint holds all that the weights to start from gave; they may be gone by then.
     reports = [] if run_folder.will_resume(fresh) else task_type.load_initial_weights(network, config)
     dtype = choose_precision(config.precision, context.device)
@@ -147,6 +153,19 @@ def train(
         if context.is_main:
             run.log_start(str(dtype).removeprefix("torch."), resumed)
         return train_epochs(run)
+
+
+def with_kept_data(config: Any, run_folder: RunFolder, fresh: bool, experiment: Experiment | None) -> Any:
+    """The config of a run that resumes, with the validation images that the run began with."""
+    if config.data.val_fraction is None or not run_folder.will_resume(fresh):
+        return config
+    try:
+        old = from_record(json.loads((run_folder.path / "config.json").read_text(encoding="utf-8")), experiment)
+    except (OSError, ValueError):
+        return config  # they are chosen anew: the same, as long as the files are, and else the checkpoint is refused
+    if old.data.folder != config.data.folder:
+        return config
+    return replace(config, data=replace(config.data, val_images=old.data.val_images))
 
 
 def identity_of(record: dict[str, Any], data: Data, task_name: str | None) -> dict[str, Any]:

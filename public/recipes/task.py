@@ -19,6 +19,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from public.config.data import DataOptions
 from public.config.options import Kind
 from public.datasets.batches import EvalLoader, TrainLoader
 from public.runtime.distributed import DistributedContext
@@ -53,6 +54,11 @@ class Data(Protocol):
     @property
     def num_images(self) -> int:
         """Training images of the whole data set."""
+        ...
+
+    @property
+    def settled(self) -> DataOptions | None:
+        """The data's options with what was found out when it was opened, which a run keeps; None: nothing was."""
         ...
 
 

@@ -177,7 +177,7 @@ def test_help_shows_every_setting_with_its_text(rows: Rows, capsys: pytest.Captu
     names += [f"--{section}.{f.name}" for section, kind in sections.items() for f in fields(kind)]
     names += [f"--{kind.option}" for kind in KINDS]
     shown = [name for name in names if name.replace("_", "-") in text]
-    assert sorted(set(names) - set(shown)) == ["--data.train_transforms", "--data.val_transforms"]
+    assert sorted(set(names) - set(shown)) == ["--data.train_transforms", "--data.val_images", "--data.val_transforms"]
     assert "Rows: tiny, wide (the first is the default). The defaults below are those of wide." in text
     assert "Images per optimizer step, over all processes" in text
     assert "--optimizer.betas" not in text, "settings of another kind are not shown"

@@ -1,0 +1,62 @@
+"""Images of your own in a folder for each class, from 50 to 50,000 of them, with MobileNetV2 or ResNet-50.
+
+    cd imagenet_experiments/own_images_finetune
+    python train.py --data.folder ~/flowers
+
+~/flowers holds one folder of images for each class, or train/ and val/ (also called valid or test) with such folders.
+Without a validation split, 15 % of the images of each class become one, by a hash of their names: the same on every
+machine, and the run keeps the list (--data.val-fraction). `python -m public.datasets.check` with this folder and the
+same --data.folder looks at every image first and draws a page of statistics.
+
+    row             starts from                        python train.py <row>
+    mobilenet_v2    torchvision's ImageNet weights     the default; minutes on a CPU for a few hundred images
+    resnet50        torchvision's ImageNet weights     for a GPU
+
+torchvision fetches its weights; --initial-weights takes a file instead, or None for none. Classes that are far out of
+balance: --data.balance 1. A larger --batch-size takes the learning rate along. 50 images are two or three steps an
+epoch: 30 epochs of AdamW at 5e-4 are enough for these, and long, but not wrong, for 50,000.
+
+WHAT_WAS_TRIED
+"""
+
+from dataclasses import replace
+
+from torchvision.transforms import v2
+
+from public.config.calls import SIZE, Call, Scaled
+from public.config.classification import ClassificationConfig
+from public.config.run import RuntimeConfig
+from public.datasets.imagenet import ImageFolderData
+from public.optim.options import AdamWOptions, CosineOptions
+from public.transforms.image import RandomResizedCrop
+
+MOBILENET = ClassificationConfig(
+    name="mobilenet_v2",
+    network="mobilenet_v2",
+    initial_weights="torchvision:mobilenet_v2",
+    epochs=30,
+    batch_size=16,
+    label_smoothing=0.1,
+    clip_grad_norm=5.0,
+    data=ImageFolderData(
+        folder="own_images",
+        val_fraction=0.15,
+        input_size=224,
+        train_transforms=(
+            Call(RandomResizedCrop, size=SIZE, scale=(0.35, 1.0)),
+            Call(v2.RandomHorizontalFlip),
+            Call(v2.ColorJitter, brightness=0.2, contrast=0.2, saturation=0.2),
+        ),
+        val_transforms=(Call(v2.Resize, size=Scaled(256, of=224)), Call(v2.CenterCrop, size=SIZE)),
+    ),
+    optimizer=AdamWOptions(lr=5e-4, weight_decay=0.02, decay_norm_and_bias=False),
+    schedule=CosineOptions(warmup_epochs=2),
+    runtime=RuntimeConfig(num_workers=4, log_every=10),
+)
+
+CONFIGS = {
+    "mobilenet_v2": MOBILENET,
+    "resnet50": replace(
+        MOBILENET, name="resnet50", network="resnet50", initial_weights="torchvision:resnet50.IMAGENET1K_V2"
+    ),
+}

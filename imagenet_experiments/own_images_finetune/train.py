@@ -1,0 +1,8 @@
+"""Images of your own: settings in config.py, the training loop in public/recipes/classification.py."""
+
+from config import CONFIGS
+
+from public.recipes.classification import main
+
+if __name__ == "__main__":
+    main(CONFIGS, __file__)

@@ -1,0 +1,146 @@
+"""Data without a validation split: which images become one, and that they stay it."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from public.config.calls import SIZE, Call
+from public.config.classification import ClassificationConfig
+from public.config.record import config_of
+from public.datasets.batches import DataError
+from public.datasets.check import check
+from public.datasets.cifar100 import Cifar100Data
+from public.datasets.classification import build_eval_data, build_train_data
+from public.datasets.division import validation_rows
+from public.datasets.imagenet import ImageFolderData
+from public.runtime.checkpoint import load_checkpoint
+from public.runtime.distributed import DistributedContext
+from public.transforms.image import RandomResizedCrop
+from tests.recipes import tiny_experiment
+
+NAMES = [f"img_{number:03d}.jpg" for number in range(200)]
+
+
+def test_the_lowest_hashes() -> None:
+    """15 % of 200 are the 30 names with the lowest BLAKE2b, whatever their order."""
+    lowest = sorted(NAMES, key=lambda name: hashlib.blake2b(name.encode(), digest_size=8).digest())[:30]
+    assert sorted(np.array(NAMES)[validation_rows(NAMES, 0.15)]) == sorted(lowest)
+    backwards = NAMES[::-1]
+    assert sorted(np.array(backwards)[validation_rows(backwards, 0.15)]) == sorted(lowest)
+
+
+def test_accents_are_the_same_letters_everywhere() -> None:
+    """macOS takes é apart."""
+    composed = [f"\u00e9{number}.jpg" for number in range(20)]
+    apart = [f"e\u0301{number}.jpg" for number in range(20)]
+    np.testing.assert_array_equal(validation_rows(composed, 0.3), validation_rows(apart, 0.3))
+
+
+def test_each_group_has_its_share() -> None:
+    """Of 100, 10, 2 and 1 images of four classes: 15, 2 (1.5, to even), 1 (never none), none (never all)."""
+    groups = np.repeat(np.arange(4), [100, 10, 2, 1])
+    chosen = validation_rows(NAMES[:113], 0.15, groups)
+    assert np.bincount(groups[chosen], minlength=4).tolist() == [15, 2, 1, 0]
+    assert validation_rows(NAMES[:10], 0.99).sum() == 9
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    """Class folders alone: 10 daisies, 6 roses."""
+    for name, count in (("daisy", 10), ("rose", 6)):
+        (tmp_path / "flowers" / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (20, 16), (number * 9, 0, 0)).save(tmp_path / "flowers" / name / f"{number}.png")
+    return tmp_path / "flowers"
+
+
+def row_on(config: ClassificationConfig, folder: Path) -> ClassificationConfig:
+    """The small row, batches of 4, on class folders."""
+    resize = (Call(RandomResizedCrop, size=SIZE),)
+    data = ImageFolderData(folder=str(folder), input_size=8, train_transforms=resize, val_fraction=0.3)
+    return replace(config, data=data, batch_size=4, runtime=replace(config.runtime, num_workers=0))
+
+
+@pytest.mark.parametrize("train", [None, "train", "training"])
+def test_class_folders_are_divided(
+    config: ClassificationConfig,
+    flowers: Path,
+    context: DistributedContext,
+    caplog: pytest.LogCaptureFixture,
+    train: str | None,
+) -> None:
+    """In the folder itself or in train/: 3 daisies and 2 roses of 16, the same wherever they lie; all others are for
+    training. The list is in the settled options, from which the evaluation alone takes it."""
+    if train is not None:
+        flowers.rename(flowers.with_name(train))
+        flowers.mkdir()
+        flowers.with_name(train).rename(flowers / train)
+    row = row_on(config, flowers)
+    data = build_train_data(row, context)
+    assert isinstance(data.settled, ImageFolderData)
+    assert (data.num_images, data.val.num_images, data.class_names) == (11, 5, ["daisy", "rose"])
+    expected = {"daisy/0.png", "daisy/2.png", "daisy/5.png", "rose/0.png", "rose/3.png"}
+    assert set(data.settled.val_images or ()) == expected
+    assert "has no validation split: 5 of its 16 images become one" in caplog.text
+    (batch, *_) = build_eval_data(data.settled, batch_size=8, num_workers=0, context=context).loader
+    assert batch.labels.tolist() == [0, 0, 0, 1, 1]
+    reports = list(check(row))
+    assert [(report.content, report.problems) for report in reports] == [
+        ("11 images, 2 classes (daisy, rose)", []),
+        ("5 images, 2 classes (daisy, rose)", []),
+    ]
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "test"])
+def test_a_split_that_is_there_is_taken(
+    config: ClassificationConfig, image_folder: Path, context: DistributedContext, val: str
+) -> None:
+    """By any usual name; then nothing is divided."""
+    (image_folder / "val").rename(image_folder / val)
+    data = build_train_data(row_on(config, image_folder), context)
+    assert (data.num_images, data.val.num_images, data.settled) == (11, 7, None)
+
+
+def test_without_being_asked_nothing_is_divided(
+    config: ClassificationConfig, flowers: Path, context: DistributedContext
+) -> None:
+    """A data set without a validation split is refused as ever; shares are shares; CIFAR has its split."""
+    row = row_on(config, flowers)
+    with pytest.raises(DataError, match=r"flowers/train is missing"):
+        build_train_data(replace(row, data=replace(row.data, val_fraction=None)), context)
+    for share in (0.0, 1.0):
+        with pytest.raises(ValueError, match=r"data\.val_fraction=.* must lie within \(0, 1\)"):
+            replace(row.data, val_fraction=share)
+    with pytest.raises(ValueError, match=r"data\.val_fraction=0\.5 has no effect with data\.dataset='cifar100'"):
+        Cifar100Data(folder="x", train_transforms=(), val_fraction=0.5)
+
+
+def test_a_run_keeps_its_validation_images(
+    flowers: Path, tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Resumed with more images, which all are trained on; its checkpoint evaluates the images that it began with. One
+    of them gone: refused by its name, and --fresh begins anew."""
+    data = replace(tiny_experiment.TINY.data, folder=str(flowers), val_fraction=0.3)
+    row = replace(tiny_experiment.TINY, data=data, batch_size=4, epochs=2)
+    path = tmp_path / "run"
+    assert tiny_experiment.train(row, path) == 0
+    began_with = config_of(load_checkpoint(path / "checkpoints" / "latest.pth")).data.val_images
+    assert len(began_with) == 5
+    for number in range(100, 110):
+        Image.new("RGB", (20, 16)).save(flowers / "daisy" / f"{number}.png")
+    caplog.clear()
+    assert tiny_experiment.train(row, path) == 0
+    assert "resuming" in caplog.text
+    assert "was trained on 11 images, and there are 21 now" in caplog.text
+    kept = config_of(load_checkpoint(path / "checkpoints" / "best.pth")).data
+    assert kept.val_images == began_with
+    assert build_eval_data(kept, batch_size=8, num_workers=0, context=context).loader.num_images == 5
+    (flowers / began_with[0]).unlink()
+    with pytest.raises(DataError, match=rf"flowers lacks 1 of the 5 validation images .* such as {began_with[0]}: put"):
+        tiny_experiment.train(row, path)
+    assert tiny_experiment.train(row, path, fresh=True) == 0
+    assert len(config_of(load_checkpoint(path / "checkpoints" / "latest.pth")).data.val_images) == 8
