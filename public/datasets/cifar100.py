@@ -126,8 +126,8 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
     named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     if not whole or not named or not labels or len(labels) != len(images):
         raise DataError(
-            f"{base}: {split} must hold one 'fine_labels' entry per image, and meta the names as a list, "
-            "'fine_label_names'."
+            f"{base}: {split} must hold one 'fine_labels' entry per image, and meta "
+            "the list of names 'fine_label_names'."
         )
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")
