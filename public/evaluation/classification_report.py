@@ -21,13 +21,11 @@ from public.evaluation.outcomes import (
     worst,
 )
 from public.evaluation.pictures import FONT, encoded
-from public.runtime.page import Section, chart, matrix, page, picture, table, text
+from public.runtime.page import MOST_NAMED, Section, chart, matrix, page, picture, table, text
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_bytes
 
 ReadPicture = Callable[[int], np.ndarray]
 """The number of an image in the split -> its pixels, uint8 [H, W, 3] red green blue."""
-MOST_NAMED = 50
-"""Of more classes the confusion matrix is a picture."""
 TILE = 150
 """Side of one of the worst pictures, pixels."""
 COLUMNS = 8

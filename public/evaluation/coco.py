@@ -21,6 +21,9 @@ METRICS = (
 large ones those above 96 x 96; AR_10 is the recall of the ten best detections of each class in an image."""
 
 
+SIZES = ("small", "medium", "large")
+
+
 class CocoEvaluator(Evaluator):
     """Evaluates on one split by COCO's rules.
 
@@ -58,12 +61,23 @@ class CocoEvaluator(Evaluator):
     def evaluate(self, predictions: Predictions) -> DetectionResult:
         """COCO's numbers: the hundred best detections of a class in an image count, at IoU 0.50 to 0.95.
 
-        The result's rows have AP (over ten IoUs) and AP50 of each class; its curves stand at COCO's 101 recalls.
+        The result's rows have AP (over ten IoUs), AP50 and the APs by size of each class, -1 without such objects; its
+        curves stand at COCO's 101 recalls.
         """
         return self.evaluate_written(with_sides(predictions))
 
     def evaluate_written(self, written: WrittenPredictions) -> DetectionResult:
         """The same for the boxes of a file, whose sides are not rounded."""
+        evaluation = self.comparison(written)
+        evaluation.summary_lines()  # the numbers too; summarize() would print the lines
+        metrics = dict(zip(METRICS, map(float, evaluation.stats), strict=True))
+        assert evaluation.eval is not None
+        # [IoU, recall, class, area, most detections] -> [IoU, recall, class, area]
+        precision = np.asarray(evaluation.eval["precision"])[..., -1]
+        return self._result(metrics, precision, np.array(evaluation.params.rec_thrs))
+
+    def comparison(self, written: WrittenPredictions) -> COCOeval:
+        """The library's evaluation, with precision and recall; its images have their ranks for ids."""
         (image_ids, boxes, scores, labels), sides = written
         truth = self.ground_truth
         columns = self._ranks(image_ids), boxes[:, :2], sides, scores, labels
@@ -71,12 +85,7 @@ class CocoEvaluator(Evaluator):
         evaluation = COCOeval(truth, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summary_lines()  # the numbers too; summarize() would print the lines
-        metrics = dict(zip(METRICS, map(float, evaluation.stats), strict=True))
-        assert evaluation.eval is not None
-        # [IoU, recall, class, area, most detections] -> [IoU, recall, class]
-        precision = np.asarray(evaluation.eval["precision"])[..., 0, -1]
-        return self._result(metrics, precision, np.array(evaluation.params.rec_thrs))
+        return evaluation
 
     def _ranks(self, image_ids: np.ndarray) -> np.ndarray:
         """The place of each id among the split's, by which equal scores are ordered; int64 [D].
@@ -93,16 +102,19 @@ class CocoEvaluator(Evaluator):
         return {"record_mAP.txt": format_coco_record(result)}
 
     def _result(self, metrics: dict[str, float], precision: np.ndarray, recall: np.ndarray) -> DetectionResult:
-        """The result from precision [T, R, C] at recall [R]."""
+        """The result from precision [T, R, C, 4] at recall [R]; areas are all, small, medium and large."""
         names = self.annotations.class_names
         counts = np.bincount(self.truth.labels[~self.truth.crowds], minlength=len(names)).tolist()
         rows = [
-            {"class": name, "objects": count, "AP": _mean(precision[..., c]), "AP50": _mean(precision[0, :, c])}
+            {"class": name, "objects": count}
+            | {"AP": _mean(precision[:, :, c, 0]), "AP50": _mean(precision[0, :, c, 0])}
+            | {f"AP_{size}": _mean(precision[:, :, c, a]) for a, size in enumerate(SIZES, start=1)}
             for c, (name, count) in enumerate(zip(names, counts, strict=True))
             if count
         ]
         absent = [name for name, count in zip(names, counts, strict=True) if not count]
-        curves = Curves(recall, np.where(precision[0] < 0, np.nan, precision[0]).T)
+        at_half = precision[0, :, :, 0]
+        curves = Curves(recall, np.where(at_half < 0, np.nan, at_half).T)
         return DetectionResult(metrics, rows, absent, names, curves)
 
 

@@ -12,7 +12,7 @@ from public.datasets.batches import DetectionBatch, ImageSizes
 from public.datasets.predictions import Predictions
 from public.detectors.detector import Detections
 from public.evaluation.coco import CocoEvaluator
-from public.evaluation.evaluator import DetectionResult, Evaluator
+from public.evaluation.evaluator import DetectionResult, Evaluator, existing
 from public.evaluation.voc import VocEvaluator
 from public.geometry.labels import PADDING
 from public.runtime.distributed import DistributedContext
@@ -108,7 +108,7 @@ def _flatten(found: list[Detections], image_ids: list[torch.Tensor]) -> Predicti
 
 def format_table(result: DetectionResult) -> str:
     """The metrics, then a line for each class in the data set's order, then the classes that were skipped, as text."""
-    lines = ["  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())]
+    lines = ["  ".join(f"{name} {value:.4f}" for name, value in existing(result.metrics).items())]
     width = max((len(name) for name in result.class_names), default=0)
     names = [name for name in (result.per_class or [{}])[0] if name not in ("class", "objects")]
     if result.per_class:
@@ -117,7 +117,7 @@ def format_table(result: DetectionResult) -> str:
             "  ".join([f"{'class':<{width}}", f"{'objects':>8}", *(f"{name:>12}" for name in names)]).rstrip(),
         ]
     for row in result.per_class:
-        numbers = (f"{row[name]:>12.4f}" for name in names)
+        numbers = (f"{row[name]:>12.4f}" if row[name] >= 0 else f"{'-':>12}" for name in names)
         lines.append("  ".join([f"{row['class']:<{width}}", f"{row['objects']:>8}", *numbers]))
     if result.absent:
         counts = f"{len(result.absent)} of {len(result.class_names)} classes"

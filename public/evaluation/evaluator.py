@@ -65,6 +65,11 @@ class Evaluator:
         return {}
 
 
+def existing(metrics: dict[str, float]) -> dict[str, float]:
+    """The numbers that there are: without those of no objects, which COCO calls -1."""
+    return {name: value for name, value in metrics.items() if value != -1}
+
+
 def mean_or_minus_one(values: np.ndarray) -> float:
     """The mean, or -1 where there is nothing to take it of: COCO's convention, for every data set."""
     return float(np.mean(values)) if values.size else -1.0

@@ -43,13 +43,25 @@ class OperatingPoints(NamedTuple):
     """float64 [101]; NaN without objects."""
 
 
-def operating_points(predictions: Predictions, annotations: DetectionAnnotations) -> OperatingPoints:
-    """Judges the predictions for a split at every threshold."""
-    matches = match(predictions, annotations)
-    verdicts = judge(matches, annotations.ignored, 0.5)
+class Judged(NamedTuple):
+    """The K detections of a split that count, by falling score."""
+
+    predictions: Predictions
+    right: np.ndarray
+    """bool [K]."""
+
+
+def judged(predictions: Predictions, annotations: DetectionAnnotations) -> Judged:
+    """The detections but for those of ignored objects, and whether each is right."""
+    verdicts = judge(match(predictions, annotations), annotations.ignored, 0.5)
+    order = np.argsort(-predictions.scores, kind="stable")  # that of the verdicts
     counted = verdicts != 0
-    scores = -np.sort(-predictions.scores, kind="stable")[counted]  # as the matches are: by falling score
-    labels, right = matches.labels[counted], verdicts[counted] > 0
+    return Judged(Predictions(*(column[order][counted] for column in predictions)), verdicts[counted] > 0)
+
+
+def operating_points(judged: Judged, annotations: DetectionAnnotations) -> OperatingPoints:
+    """What a split's detections are worth at every threshold."""
+    (_, _, scores, labels), right = judged
     num_objects = np.bincount(annotations.labels[~annotations.ignored], minlength=len(annotations.class_names))
     shown = np.searchsorted(-scores, -THRESHOLDS, side="right")  # [101], how many
     found = np.append(0, np.cumsum(right))[shown]

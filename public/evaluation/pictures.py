@@ -40,25 +40,30 @@ class GridEntry(NamedTuple):
     """int64 [D]."""
 
 
+def spread(annotations: DetectionAnnotations, num_images: int = 8) -> np.ndarray:
+    """Images spread evenly over a split, the same ones every time, int64; all, where there are fewer."""
+    count = min(num_images, annotations.num_images)
+    return np.linspace(0, annotations.num_images - 1, count).round().astype(np.int64)
+
+
 def grid_entries(
-    annotations: DetectionAnnotations, predictions: Predictions, *, num_images: int = 8, min_score: float = 0.3
+    annotations: DetectionAnnotations, predictions: Predictions, images: np.ndarray, min_score: float
 ) -> list[GridEntry]:
-    """Images spread evenly over a split (the same ones every time), with their objects and predictions.
+    """Images with their objects and predictions.
 
     Args:
         annotations: of the split.
         predictions: for the split.
-        num_images: all, where there are fewer.
+        images: int64 [K], which of the split.
         min_score: weaker predictions are not shown.
     """
-    images = rows_of_images(predictions, annotations)
-    chosen = np.linspace(0, annotations.num_images - 1, min(num_images, annotations.num_images)).round().astype(int)
+    image_of = rows_of_images(predictions, annotations)
     entries = []
-    for index in chosen.tolist():
+    for index in images.tolist():
         path = annotations.folder / os.fsdecode(bytes(annotations.files[index]))
         height, width = annotations.sizes[index].tolist()
         pixels = decode_annotated(path, (height, width))
-        shown = (images == index) & (predictions.scores >= min_score)
+        shown = (image_of == index) & (predictions.scores >= min_score)
         found = predictions.boxes[shown], predictions.scores[shown], predictions.labels[shown]
         entries.append(GridEntry(pixels, *annotations.of(index), *found))
     return entries

@@ -30,7 +30,7 @@ def draw_curves(
     figure.suptitle(title)
     for axes, (panel_title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name in names:
-            points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
+            points = [(row["epoch"], row[name]) for row in rows if row.get(name) not in (None, -1)]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="." if len(points) < 60 else None, label=name)
         axes.set_xlabel("epoch")

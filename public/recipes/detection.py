@@ -18,6 +18,7 @@ from public.detectors.catalog import DETECTOR_KIND, build_from_options
 from public.detectors.detector import Detector, ImageDetector
 from public.evaluation.complexity import count
 from public.evaluation.detection import check_metrics, evaluate_detector, evaluator_of, format_table
+from public.evaluation.operating_points import OperatingPoints
 from public.evaluation.report import write_report
 from public.optim.options import OPTIMIZER_KIND, SCHEDULE_KIND
 from public.recipes import start
@@ -125,15 +126,17 @@ class DetectionTask(Task):
         model.eval()
         result, predictions = evaluate_detector(model, batches, self._evaluator, context, after_batch=after_batch)
         if context.is_main:
-            write_report(
+            points = write_report(
                 folder / "evaluation",
                 result,
                 predictions,
                 self._data.val_annotations,
                 data=self.config.data,
                 evaluator=self._evaluator,
+                title=f"{self.config.name}, epoch {epoch}",
                 picture=f"epoch_{epoch:03d}.jpg",
             )
+            self.measured = thresholds_of(points, result.class_names)
             logger.info("\n" + format_table(result).rstrip())
         return result.metrics
 
@@ -148,6 +151,12 @@ class DetectionTask(Task):
         height, width = canvas_size(self.config.data)
         size = count(network, (height, width), macs_behind=self.detector.decode_macs)
         return f"{self.config.network} on {self.config.detector.backbone}, {size} at {width}x{height}"
+
+
+def thresholds_of(points: OperatingPoints, class_names: list[str]) -> dict[str, Any]:
+    """The thresholds of the best F1 as a checkpoint has them: of all classes together, and of each."""
+    own = {name: one.threshold for name, one in zip(class_names, points.per_class, strict=True) if one is not None}
+    return {} if points.best is None else {"score_threshold": points.best.threshold, "class_thresholds": own}
 
 
 def on_one_canvas(parts: list[DetectionBatch], context: DistributedContext) -> list[DetectionBatch]:

@@ -74,7 +74,7 @@ class Run:
 
     def save(self, path: Path) -> bool:
         """Writes a checkpoint; every process must call it, and learns whether it could be written."""
-        return self.state.save(path, self.context, self.identity)
+        return self.state.save(path, self.context, {**self.identity, **self.task.measured})
 
     def evaluation_is_due(self) -> bool:
         """Whether the present epoch ends with an evaluation: every so many, and the last."""

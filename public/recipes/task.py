@@ -12,7 +12,7 @@ An experiment's own loss or network is a subclass of the recipe's task in a file
 A checkpoint names the task, and what reads it looks the class up in that folder and nowhere else (`--experiment`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -90,6 +90,9 @@ class Task(nn.Module):
 
     kinds: ClassVar[Sequence[Kind]]
     """Options of the command line that choose what kind a section of the config is."""
+
+    measured: Mapping[str, Any] = {}
+    """What the evaluation of the present weights found, to stand beside them in a checkpoint; on the main process."""
 
     def __init__(self, network: nn.Module, config: Any, dtype: torch.dtype) -> None:
         super().__init__()

@@ -36,6 +36,7 @@ def train_epochs(run: Run) -> int:
         with run.interruption.listening():
             while state.epoch < run.config.epochs:
                 row = train_epoch(run)
+                run.task.measured = {}  # that was of other weights
                 run.save(folder.latest)  # a kill during the evaluation costs no training
                 if run.evaluation_is_due():
                     row |= run.evaluate()

@@ -73,6 +73,8 @@ def matrix(corner: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -
     return '<div class="wide"><table class="matrix">\n' + "\n".join(lines) + "\n</table></div>"
 
 
+MOST_NAMED = 50
+"""Of more rows and columns a matrix has no room for names."""
 COLORS = ("#4285f4", "#db4437", "#0f9d58", "#f4b400", "#ab47bc", "#00acc1")
 
 

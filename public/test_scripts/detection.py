@@ -170,8 +170,9 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
         _print_result(options, config, trained, result, context)
         if options.output is not None:
             output = Path(options.output)
-            write_report(output, result, predictions, annotations, data=data, evaluator=evaluator)
-            print(f"written    {options.output}: pictures, precision over recall, table, predictions")
+            title = f"{named(config)}, {options.weights}"
+            write_report(output, result, predictions, annotations, data=data, evaluator=evaluator, title=title)
+            print(f"written    {options.output}: report.html and its numbers and pictures, predictions")
         _print_timings(options, trained, annotations)
     return result
 

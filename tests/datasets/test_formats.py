@@ -107,10 +107,15 @@ def test_a_third_format_is_evaluated(
     evaluator = evaluator_of(data.rules)(annotations)
     result = evaluator.evaluate(found_in(annotations))
     assert result.metrics[expected] == pytest.approx(0.5)
-    write_report(tmp_path / "out", result, found_in(annotations), annotations, data=data, evaluator=evaluator)
+    write_report(
+        tmp_path / "out", result, found_in(annotations), annotations, data=data, evaluator=evaluator, title="t"
+    )
     assert (tmp_path / "out" / "detections.txt").read_text() == "c.png,dog,0.750\n"
     names = {path.name for path in (tmp_path / "out").iterdir()} - {*evaluator.report_names}
-    assert names == {"detections.txt", "table.txt", "precision_recall.png", "pictures.jpg"}
+    assert names == {
+        *("detections.txt", "table.txt", "report.html", "metrics.json", "per_class.csv"),
+        *("precision_recall.png", "pictures.jpg", "worst.jpg"),
+    }
 
 
 def test_a_third_format_has_the_metrics_of_its_rules(lines: DetectionConfig) -> None:

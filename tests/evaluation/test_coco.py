@@ -256,9 +256,11 @@ def test_by_hand(small: DetectionAnnotations, tmp_path: Path, from_file: bool) -
     assert result.metrics["AP"] == pytest.approx((1 + 51 / 101) / 2, abs=1e-12)
     assert result.metrics["AP_small"] == 0
     assert result.metrics["AR_100"] == pytest.approx(0.75, abs=1e-12)
+    half, one = pytest.approx(51 / 101), pytest.approx(1)
+    by_size = [{"AP_small": -1, "AP_medium": -1, "AP_large": one}, {"AP_small": 0, "AP_medium": one, "AP_large": -1}]
     assert result.per_class == [
-        {"class": "dog", "objects": 1, "AP": pytest.approx(1), "AP50": pytest.approx(1)},
-        {"class": "cat", "objects": 2, "AP": pytest.approx(51 / 101), "AP50": pytest.approx(51 / 101)},
+        {"class": "dog", "objects": 1, "AP": one, "AP50": one} | by_size[0],
+        {"class": "cat", "objects": 2, "AP": half, "AP50": half} | by_size[1],
     ]
     assert result.absent == ["bird"]
 

@@ -334,7 +334,7 @@ def test_table() -> None:
 def test_table_of_nothing() -> None:
     """A split without objects."""
     result = DetectionResult({"AP": -1.0}, [], ["cat"], ["cat"], Curves(np.zeros(1), np.zeros((1, 1))))
-    assert format_table(result).splitlines() == ["AP -1.0000", "", "no object of 1 of 1 classes, in no mean: cat"]
+    assert format_table(result).splitlines() == ["", "", "no object of 1 of 1 classes, in no mean: cat"]
 
 
 # ---- COCO's numbers on Pascal VOC's layout ---------------------------------------------------------------------------

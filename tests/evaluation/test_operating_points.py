@@ -7,7 +7,7 @@ import pytest
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.predictions import Predictions
-from public.evaluation.operating_points import THRESHOLDS, best_point, operating_points
+from public.evaluation.operating_points import THRESHOLDS, best_point, judged, operating_points
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_over_classes() -> None:
         np.array([0.7, 0.9, 0.8, 0.3], np.float32),
         np.array([0, 0, 1, 2]),
     )
-    points = operating_points(found, truth)
+    points = operating_points(judged(found, truth), truth)
     assert points.best == pytest.approx((0.8, 1.0, 1 / 3, 0.5))
     cat, dog, bird = points.per_class
     assert cat == pytest.approx((0.8, 1.0, 0.5, 2 / 3))

@@ -22,6 +22,7 @@ from public.evaluation.pictures import (
     draw_grid,
     draw_precision_recall,
     grid_entries,
+    spread,
 )
 from public.geometry.labels import IGNORED
 from public.runtime import run_folder
@@ -139,7 +140,7 @@ def test_entries_of_real_images(real_data: Path) -> None:
     last = int(annotations.image_ids[-1])
     boxes = np.array([[1.0, 2, 30, 40], [2, 2, 50, 50]], np.float32)
     predictions = Predictions(np.array([last, last]), boxes, np.array([0.2, 0.9], np.float32), np.array([3, 4]))
-    entries = grid_entries(annotations, predictions, num_images=3, min_score=0.5)
+    entries = grid_entries(annotations, predictions, spread(annotations, 3), 0.5)
     for shown, index in zip(entries, (0, 78, 157), strict=True):
         assert shown.image.shape == (*annotations.sizes[index], 3)
         gt_boxes, gt_labels = annotations.of(index)
@@ -147,7 +148,7 @@ def test_entries_of_real_images(real_data: Path) -> None:
         assert np.array_equal(shown.gt_labels, gt_labels)
     assert [len(shown.pred_labels) for shown in entries] == [0, 0, 1]
     assert entries[-1].pred_labels.tolist() == [4]
-    assert len(grid_entries(annotations, predictions)) == 8
+    assert len(grid_entries(annotations, predictions, spread(annotations), 0.3)) == 8
 
 
 # ---- curves ----------------------------------------------------------------------------------------------------------
@@ -241,6 +242,6 @@ def test_annotations_of_an_empty_image(tmp_path: Path) -> None:
     )
     cv2.imwrite(str(tmp_path / "a.png"), black(40, 60))
     none = Predictions(NO_BOXES[1], NO_BOXES[0], np.zeros(0, np.float32), NO_BOXES[1])
-    (only,) = grid_entries(annotations, none)
+    (only,) = grid_entries(annotations, none, spread(annotations), 0.3)
     draw_grid(tmp_path / "grid.png", [only], NAMES)
     assert only.image.shape == (40, 60, 3)

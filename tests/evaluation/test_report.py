@@ -63,10 +63,14 @@ def test_the_files(dataset: str, predictions: set[str], tmp_path: Path) -> None:
     """Table, curves, the picture under its name, and the detections in the data set's own format."""
     evaluator, found = evaluated(dataset, tmp_path / "data")
     folder, result = tmp_path / "run" / "evaluation", found[0]
-    write_report(folder, *found, data=OPTIONS[dataset], evaluator=evaluator, picture="epoch_003.jpg")
+    write_report(folder, *found, data=OPTIONS[dataset], evaluator=evaluator, title="t", picture="epoch_003.jpg")
     assert {path.name for path in folder.iterdir()} == {
         "table.txt",
+        "report.html",
+        "metrics.json",
+        "per_class.csv",
         "precision_recall.png",
+        "worst.jpg",
         "epoch_003.jpg",
         *predictions,
     }
@@ -76,19 +80,19 @@ def test_the_files(dataset: str, predictions: set[str], tmp_path: Path) -> None:
     grid = cv2.imread(str(folder / "epoch_003.jpg"))
     assert grid is not None
     assert grid.shape == (PANEL[0] + 34, 4 * (PANEL[1] + 6) + 24, 3), "two images side by side, two panels each"
-    write_report(folder, *found, data=OPTIONS[dataset], evaluator=evaluator)
+    write_report(folder, *found, data=OPTIONS[dataset], evaluator=evaluator, title="t")
     assert (folder / "pictures.jpg").read_bytes() == (folder / "epoch_003.jpg").read_bytes()
 
 
 def test_the_detections_of_each_format(tmp_path: Path) -> None:
     """x y width height and COCO's ids; 1-based first and last pixels and the image's name."""
     evaluator, found = evaluated("coco", tmp_path / "coco")
-    write_report(tmp_path, *found, data=OPTIONS["coco"], evaluator=evaluator)
+    write_report(tmp_path, *found, data=OPTIONS["coco"], evaluator=evaluator, title="t")
     rows = json.loads((tmp_path / "predictions.json").read_text())
     assert rows[0] == {"image_id": 7, "category_id": 3, "bbox": [4, 5, 20, 20], "score": 0.75}
     assert rows[1]["category_id"] == 90
     evaluator, found = evaluated("voc", tmp_path / "voc")
-    write_report(tmp_path, *found, data=OPTIONS["voc"], evaluator=evaluator)
+    write_report(tmp_path, *found, data=OPTIONS["voc"], evaluator=evaluator, title="t")
     line = (tmp_path / "comp4_det_test_dog.txt").read_text()
     assert line == "a 0.75 5.000 6.000 24.000 25.000\n"
 
@@ -99,7 +103,7 @@ def test_other_rules_in_the_same_folder(tmp_path: Path) -> None:
     for rules in ("coco", "voc", "voc", "coco"):
         evaluator = evaluator_of(rules)(annotations)
         result = evaluator.evaluate(found)
-        write_report(tmp_path / "out", result, found, annotations, data=OPTIONS["coco"], evaluator=evaluator)
+        write_report(tmp_path / "out", result, found, annotations, data=OPTIONS["coco"], evaluator=evaluator, title="t")
         assert (tmp_path / "out" / "table.txt").read_text() == format_table(result)
         assert (tmp_path / "out" / "record_mAP.txt").exists() == (rules == "coco")
 
@@ -113,7 +117,7 @@ def test_nothing_found(dataset: str, tmp_path: Path) -> None:
     )
     evaluator = evaluator_of(dataset)(annotations)
     result = evaluator.evaluate(nothing)
-    write_report(tmp_path / "out", result, nothing, annotations, data=OPTIONS[dataset], evaluator=evaluator)
+    write_report(tmp_path / "out", result, nothing, annotations, data=OPTIONS[dataset], evaluator=evaluator, title="t")
     assert "dog" in (tmp_path / "out" / "table.txt").read_text()
     assert (tmp_path / "out" / "pictures.jpg").stat().st_size > 1000
 
@@ -128,7 +132,41 @@ def test_a_full_disk_stops_nothing(
     monkeypatch.setattr(run_folder, "_warned", set())
     evaluator, found = evaluated("voc", tmp_path / "data")
     with small_disk(60):
-        write_report(tmp_path / "out", *found, data=OPTIONS["voc"], evaluator=evaluator)
+        write_report(tmp_path / "out", *found, data=OPTIONS["voc"], evaluator=evaluator, title="t")
     names = [message.partition(":")[0] for message in caplog.messages]
-    assert names == [f"could not write {name}" for name in ("table.txt", "precision_recall.png", "pictures.jpg")]
+    assert names == [
+        f"could not write {name}"
+        for name in (
+            "precision_recall.png",
+            "pictures.jpg",
+            "worst.jpg",
+            "table.txt",
+            "metrics.json",
+            "per_class.csv",
+            "report.html",
+        )
+    ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comp4_det_test_dog.txt", "comp4_det_test_cat.txt"}
+
+
+def test_the_numbers(tmp_path: Path) -> None:
+    """One right detection of 0.75 above a wrong one of 0.5: shown from 0.625 on, and nothing is drawn as -1."""
+    evaluator, found = evaluated("coco", tmp_path / "data")
+    points = write_report(tmp_path / "out", *found, data=OPTIONS["coco"], evaluator=evaluator, title="a <run>")
+    assert points.best == (0.625, 1.0, 1.0, 1.0)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {name: metrics[name] for name in ("score_threshold", "precision", "recall", "F1", "AP50", "AP_small")} == {
+        **{"score_threshold": 0.625, "precision": 1, "recall": 1, "F1": 1},
+        **{"AP50": pytest.approx(1), "AP_small": pytest.approx(1)},
+    }
+    assert "AP_large" not in metrics
+    header, dog = (line.split(",") for line in (tmp_path / "out" / "per_class.csv").read_text().splitlines())
+    sizes = ["AP_small", "AP_medium", "AP_large"]
+    assert header == ["class", "objects", "AP", "AP50", *sizes, "score_threshold", "precision", "recall", "F1"]
+    assert [value if i in (0, 5, 6) else float(value) for i, value in enumerate(dog)] == [
+        *("dog", 1, pytest.approx(1), pytest.approx(1), pytest.approx(1), "", "", 0.75, 1, 1, 1)
+    ]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "a &lt;run&gt;" in page
+    assert page.count("data:image/") == 3
+    assert "-1.0" not in page

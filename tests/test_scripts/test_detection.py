@@ -73,7 +73,10 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     table = (tmp_path / "test" / "table.txt").read_text()
     assert table in "\n".join(printed) + "\n"
     names = {path.name for path in (tmp_path / "test").iterdir()}
-    assert names == {"pictures.jpg", "precision_recall.png", "table.txt", "record_mAP.txt", "predictions.json"}
+    assert names == {
+        *("pictures.jpg", "worst.jpg", "precision_recall.png", "table.txt", "record_mAP.txt", "predictions.json"),
+        *("report.html", "metrics.json", "per_class.csv"),
+    }
 
 
 def test_times_by_batch_size(
