@@ -17,7 +17,7 @@ nav a { margin-right: 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .words { text-align: left; }
 img { max-width: 100%; height: auto; background: #fff; }
 .matrix td, .matrix th { padding: .1rem .4rem; text-align: center; }
 .matrix th { font-weight: normal; } .matrix thead th { writing-mode: vertical-rl; }
@@ -57,7 +57,7 @@ def text(words: str) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows of words and numbers; floats have four digits, and None leaves its cell empty."""
     lines = ["<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in header) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) + "</tr>" for row in rows]
+    lines += ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows]
     return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
@@ -104,5 +104,7 @@ def picture(data: bytes, description: str) -> str:
 
 def _cell(value: object) -> str:
     if value is None:
-        return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+        return "<td></td>"
+    if isinstance(value, str):
+        return f'<td class="words">{html.escape(value)}</td>'
+    return f"<td>{value:.4f}</td>" if isinstance(value, float) else f"<td>{html.escape(str(value))}</td>"
