@@ -2,7 +2,9 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.queues import Queue
 from typing import Any
 
 import cv2
@@ -11,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from public.datasets.balance import EpochOrder
+from public.config.names import first_line
 from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
 from public.datasets.decoding import UnreadableImage, decode_encoded
 from public.datasets.image_folder import ImageFolderDataset
@@ -160,6 +163,15 @@ def _start_worker(worker_id: int) -> None:
     """One thread for each worker, also where it was not forked: the other cores have workers of their own."""
     ignore_signals_in_worker(worker_id)
     cv2.setNumThreads(1)
+    # A batch that cannot be handed over (shared memory is full) would be dropped, and waited for without end.
+    Queue._on_queue_feeder_error = staticmethod(_end_worker)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _end_worker(error: BaseException, _batch: object) -> None:
+    """Says why and ends this worker, which its training process notices."""
+    sys.stderr.write(f"error: a data worker could not hand over a batch: {first_line(error)}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 class ImageFolderTrainLoader:

@@ -192,7 +192,14 @@ def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any],
         differing.append(f"task: {state.get('task') or 'the usual'} -> {identity.get('task') or 'the usual'}")
     if state["class_names"] != identity["class_names"]:
         differing.append(f"classes: {class_summary(state['class_names'])} -> {class_summary(identity['class_names'])}")
-    if differing:
+    # Out of memory, a run goes on with smaller passes over the same global batches.
+    parts = [one for one in differing if one.startswith("accumulation_steps: ")]
+    if parts == differing != []:
+        logger.warning(
+            f"{path} goes on with {parts[0]}: the same global batches in other parts, so that batch norms see others "
+            "and sums round otherwise; the result is as good, but not bit for bit that of a run that never stopped."
+        )
+    elif differing:
         raise ValueError(
             f"{path} cannot be resumed, its settings differ from the present ones: {'; '.join(differing)}. Use the "
             f"same settings{_its_rate(old, new)}, another --name, or --fresh (which keeps the old folder aside)."

@@ -1,13 +1,21 @@
 """From a parsed command line to a run in the right number of processes, with every known mistake as one sentence."""
 
 import logging
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from public.config.command_line import fail
 from public.config.run import RunConfig
-from public.runtime.distributed import DistributedContext, join_process_group, processes_to_start, start_processes
+from public.runtime.accidents import explained, killed
+from public.runtime.distributed import (
+    DistributedContext,
+    join_process_group,
+    processes_to_start,
+    start_processes,
+    under_launcher,
+)
 from public.runtime.interruption import end_with_launcher
 from public.runtime.run_folder import log_to_console
 
@@ -26,7 +34,8 @@ def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[D
         run: the work of one process; gives the exit code.
 
     Returns:
-        The exit code: `run`'s, 2 for what a user can put right, 1 for a loss that is not finite.
+        The exit code: `run`'s, 2 for what a user can put right, 1 for a loss that is not finite and for accidents
+        (`accidents.py`).
     """
     runtime = config.runtime
     try:
@@ -35,7 +44,7 @@ def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[D
     except ValueError as error:
         fail(str(error))
     if num_processes > 1:
-        return start_processes(num_processes, script, args)
+        return _start(num_processes, script, args)
     end_with_launcher()
     try:
         with join_process_group(runtime.device, config.parallel) as context:
@@ -47,6 +56,23 @@ def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[D
         log_to_console(is_main=True)
         logger.error(f"error: {error}")
         return 1 if isinstance(error, FloatingPointError) else 2
+    except (RuntimeError, MemoryError) as error:
+        accident = explained(error, config, int(os.environ["WORLD_SIZE"]) if under_launcher() else 1)
+        if accident is None:
+            raise
+        log_to_console(is_main=True)
+        logger.error(f"error: {accident}")
+        return 1
+
+
+def _start(num_processes: int, script: str, args: Sequence[str]) -> int:
+    """Starts the processes, and says what a signal did to one of them."""
+    exit_code = start_processes(num_processes, script, args)
+    accident = killed(exit_code)
+    if accident is not None:
+        log_to_console(is_main=True)
+        logger.error(f"error: {accident}")
+    return exit_code
 
 
 def raised_by_us(error: BaseException) -> bool:

@@ -99,6 +99,19 @@ def test_a_run_that_began_with_another_rate_is_told_its_rate(
     assert new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY)
 
 
+def test_smaller_passes_over_the_same_batches_are_told(
+    tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What helps a run that found no memory; together with another setting it is refused as that is."""
+    new_state(0, steps=1).save(tmp_path / "latest.pth", context, IDENTITY)
+    parts = replace(CONFIG, accumulation_steps=2)
+    assert new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY | {"config": to_record(parts)})
+    assert "latest.pth goes on with accumulation_steps: 1 -> 2: the same global batches in other parts" in caplog.text
+    other = IDENTITY | {"config": to_record(replace(parts, seed=3))}
+    with pytest.raises(ValueError, match=r"accumulation_steps: 1 -> 2; seed: 0 -> 3"):
+        new_state(0).resume(tmp_path / "latest.pth", context, other)
+
+
 @pytest.mark.parametrize(("done", "epochs", "is_told"), [(2, 4, True), (1, 4, False), (2, 1, False)])
 def test_a_finished_run_with_more_epochs_is_told_how(
     tmp_path: Path, context: DistributedContext, done: int, epochs: int, is_told: bool

@@ -1,0 +1,110 @@
+"""What befalls a run from outside and is no defect of the program: each in one sentence, with what helps."""
+
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from public.config.run import RunConfig
+
+RESUMES = "Nothing is lost but the steps since the last checkpoint, from which the same command resumes."
+FEWER_WORKERS = "fewer data workers (--runtime.num-workers)"
+
+
+class Accident(NamedTuple):
+    """How torch tells of it, and how we do."""
+
+    pattern: str
+    """Of the text of a RuntimeError."""
+    sentence: Callable[[str, RunConfig, int], str]
+    """(the text, the config, number of processes) -> what happened and what helps."""
+
+
+def explained(error: BaseException, config: RunConfig, num_processes: int) -> str | None:
+    """What to tell the user of an error; None where it is none of these accidents.
+
+    Args:
+        error: what ended this process.
+        config: of the run.
+        num_processes: of the run.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"{_out_of_memory(str(error), config, num_processes)} {RESUMES}"
+    if not isinstance(error, RuntimeError):
+        return None
+    # By which signal a data worker died stands in the error that torch found first.
+    text = "\n".join(str(one) for one in (error, error.__cause__, error.__context__) if one is not None)
+    sentence = next((one.sentence for one in _ACCIDENTS if re.search(one.pattern, text, re.DOTALL)), None)
+    return sentence and f"{sentence(text, config, num_processes)} {RESUMES}"
+
+
+def killed(exit_code: int) -> str | None:
+    """What to tell where processes were started and one was ended by a signal; None for any other exit code.
+
+    Args:
+        exit_code: 128 + the signal.
+    """
+    number = exit_code - 128
+    if number not in signal.valid_signals() or number in (signal.SIGTERM, signal.SIGINT):
+        return None
+    return (
+        f"a process of this run was ended by {signal.Signals(number).name}. By SIGKILL the system usually ends a "
+        f"process when memory runs out: {FEWER_WORKERS} or more --accumulation-steps need less. {RESUMES}"
+    )
+
+
+def _out_of_memory(text: str, config: RunConfig, num_processes: int) -> str:
+    images = config.local_batch_size(num_processes)
+    remedy = "a smaller --batch-size or --data.input-size needs less"
+    for steps in range(config.accumulation_steps + 1, config.batch_size // num_processes + 1):
+        try:
+            fewer = replace(config, accumulation_steps=steps).local_batch_size(num_processes)
+        except ValueError:  # it does not divide the batch
+            continue
+        remedy = f"--accumulation-steps {steps} trains on the same global batch with {fewer} images in a pass"
+        break
+    where = "the GPU's memory" if "CUDA" in text or "GPU" in text else "memory"
+    return f"{where} does not suffice for {images} images in a forward pass ({_brief(text)}): {remedy}."
+
+
+def _worker(text: str, config: RunConfig, num_processes: int) -> str:
+    found = re.search(r"killed by signal: ([\w ]+)", text)
+    how = f"was killed ({found[1]})" if found else "ended"
+    return (
+        f"a process that reads data {how}; usually memory, or shared memory (docker run --shm-size=8g), ran out: "
+        f"{FEWER_WORKERS}, now {config.runtime.num_workers}, need less. If the data is packed and it happens again, look for damage "
+        "with `python -m public.datasets.pack FOLDER --check`."
+    )
+
+
+def _shared_memory(text: str, config: RunConfig, num_processes: int) -> str:
+    return (
+        "shared memory (/dev/shm) is full, through which data workers hand over their batches: give the container more "
+        f"(docker run --shm-size=8g), or {FEWER_WORKERS}, now {config.runtime.num_workers}; 0 needs none."
+    )
+
+
+def _lost_process(text: str, config: RunConfig, num_processes: int) -> str:
+    return (
+        f"another of the {num_processes} processes of this run is gone ({_brief(text)}); what it said before, or the "
+        "launcher, tells why. Killed without a word, it usually found no memory: "
+        f"{FEWER_WORKERS} or more --accumulation-steps need less."
+    )
+
+
+def _brief(text: str) -> str:
+    """The beginning of a message, for a parenthesis."""
+    found = re.search(r"[Tt]ried to allocate [^.]*(\.\d+ \w+)?|Connection \w+ by peer", text)
+    return found[0] if found else text.strip().partition("\n")[0][:120]
+
+
+_ACCIDENTS = (
+    Accident(r"DataLoader worker .*Bus error|shared memory|torch_\d.*No space left", _shared_memory),
+    Accident(r"DataLoader worker \(pid.*(is killed by signal|exited unexpectedly)", _worker),
+    Accident(r"can't allocate memory|not enough memory", _out_of_memory),
+    Accident(r"Connection (closed|reset) by peer|/gloo/|NCCL.*(remote process|peer|timeout)", _lost_process),
+)
+"""The first that fits, by torch's own words."""

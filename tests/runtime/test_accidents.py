@@ -1,0 +1,137 @@
+"""Accidents as torch tells of them, each by the real thing, become a sentence with the remedy."""
+
+import os
+import signal
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from public.config.classification import ClassificationConfig
+from public.config.run import RuntimeConfig
+from public.datasets.loaders import build_dataloader
+from public.runtime import launch as launch_module
+from public.runtime.accidents import RESUMES, explained, killed
+from public.runtime.launch import launch
+
+
+@pytest.fixture
+def config(config: ClassificationConfig) -> ClassificationConfig:
+    """Batches of 16, on the CPU."""
+    return replace(config, runtime=RuntimeConfig(device="cpu", num_workers=2))
+
+
+class Killed(Dataset[Any]):
+    """Its data worker gets a signal."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        os.kill(os.getpid(), self.number)
+        return torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGKILL, "a process that reads data was killed (Killed); usually memory, or shared memory ("),
+        (signal.SIGBUS, "shared memory (/dev/shm) is full"),
+    ],
+)
+def test_a_data_worker_that_is_killed(config: ClassificationConfig, number: signal.Signals, words: str) -> None:
+    """By torch's own error, which a run would otherwise end with as a traceback."""
+    dataset = Killed(number)
+    loader = build_dataloader(dataset, [[0], [1]], list, num_workers=1, pin_memory=False)  # pyright: ignore
+    with pytest.raises(RuntimeError) as error:
+        list(loader)
+    text = explained(error.value, config, 1)
+    assert text is not None
+    assert words in text
+    assert "--runtime.num-workers), now 2" in text
+    assert text.endswith(RESUMES)
+
+
+def test_a_batch_that_cannot_be_handed_over(config: ClassificationConfig, capfd: pytest.CaptureFixture[str]) -> None:
+    """torch's worker drops it and is waited for without end; ours says why and ends. Here it cannot be pickled."""
+    batches: Any = ([0], [1])
+    loader = build_dataloader(torch.utils.data.TensorDataset(torch.zeros(2)), batches, lambda _: lambda: 0, 1, False)
+    with pytest.raises(RuntimeError) as error:
+        list(loader)
+    assert "a process that reads data ended; usually memory" in str(explained(error.value, config, 1))
+    assert "error: a data worker could not hand over a batch: " in capfd.readouterr().err
+
+
+def test_no_room_in_shared_memory(config: ClassificationConfig) -> None:
+    """What torch says where /dev/shm has 64 kB (a container's --shm-size=64k)."""
+    text = "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+    assert "docker run --shm-size=8g" in str(explained(RuntimeError(text), config, 1))
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "accumulation", "images", "remedy"),
+    [
+        (1, 1, 16, "--accumulation-steps 2 trains on the same global batch with 8 images in a pass"),
+        (
+            2,
+            2,
+            4,
+            "--accumulation-steps 4 trains on the same global batch with 2 images in a pass",
+        ),  # 8 / 3 is no whole
+        (4, 4, 1, "a smaller --batch-size or --data.input-size needs less"),
+    ],
+)
+def test_out_of_memory(
+    config: ClassificationConfig, num_processes: int, accumulation: int, images: int, remedy: str
+) -> None:
+    """On a GPU and on a CPU: the next number of parts that divides the 16 images."""
+    config = replace(config, accumulation_steps=accumulation)
+    on_gpu = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8 GiB"
+    )
+    with pytest.raises(RuntimeError) as on_cpu:
+        torch.empty(2**50)
+    for error, where in ((on_gpu, "the GPU's memory"), (on_cpu.value, "memory")):
+        text = str(explained(error, config, num_processes))
+        assert text.startswith(f"{where} does not suffice for {images} images in a forward pass (")
+        assert f"): {remedy}. {RESUMES}" in text
+    assert "(Tried to allocate 2.50 GiB)" in str(explained(on_gpu, config, num_processes))
+
+
+def test_a_process_that_is_gone(config: ClassificationConfig) -> None:
+    """What gloo tells those that are left."""
+    text = (
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [::1]:1: Connection reset by peer. This"
+    )
+    words = "another of the 2 processes of this run is gone (Connection reset by peer); what it said before"
+    assert str(explained(RuntimeError(text), config, 2)).startswith(words)
+
+
+def test_a_started_process_that_is_killed(
+    config: ClassificationConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """128 + 9; a run that was stopped (SIGTERM, Ctrl-C) or ended has said so itself."""
+    config = replace(config, runtime=replace(config.runtime, processes=2))
+    monkeypatch.setattr(launch_module, "start_processes", lambda *_: 137)
+    assert launch(config, "train.py", [], lambda context: 0) == 137
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: a process of this run was ended by SIGKILL. ")
+    assert [killed(code) for code in (0, 1, 2, 143, 130)] == [None] * 5
+
+
+def test_an_accident_ends_a_run_with_code_1(config: ClassificationConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence; another RuntimeError is a defect and keeps its traceback."""
+
+    def run_out(_: Any) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    assert launch(config, "train.py", [], run_out) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the GPU's memory does not suffice for 16 images in a forward pass")
+    with pytest.raises(RuntimeError, match="size of tensor a"):
+        launch(config, "train.py", [], lambda _: int((torch.zeros(2) + torch.zeros(3)).sum()))
