@@ -25,7 +25,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from benchmarks.compare import alternate, find_data, report
-from public.datasets.annotations import DetectionAnnotations
+from public.datasets.annotations import DetectionAnnotations, WrittenObjects
 from public.datasets.coco import coco_rows, read_coco
 from public.datasets.predictions import Predictions
 from public.evaluation.coco import CocoEvaluator
@@ -76,7 +76,13 @@ def repeat(annotations: DetectionAnnotations, num_images: int, folder: Path) -> 
         labels=annotations.labels[objects],
         ignored=annotations.ignored[objects],
         source=source,
-        coco_file=source,
+        truth=WrittenObjects(
+            np.array([row["image_id"] for row in rows]),
+            np.array([annotations.category_ids.index(row["category_id"]) for row in rows]),
+            np.array([row["bbox"] for row in rows], dtype=np.float64),
+            np.array([row["area"] for row in rows], dtype=np.float64),
+            np.array([row["iscrowd"] for row in rows], dtype=bool),
+        ),
     )
 
 

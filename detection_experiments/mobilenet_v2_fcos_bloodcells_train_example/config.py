@@ -8,8 +8,8 @@ class list: red cells (RBC), white cells (WBC), Platelets. From the repository:
     cd detection_experiments/mobilenet_v2_fcos_bloodcells_train_example
     python train.py
 
-The check names two boxes without area, which training leaves out. A data set of your own takes three things here: the
-`folder`, the lists in `train_splits` and `val_splits`, and its class names.
+The check names two boxes without area, which training leaves out. A data set of your own takes two things here: the
+`folder`, and the lists in `train_splits` and `val_splits`; without `classes`, they are those of its objects.
 
 VOC mAP50 (area) on `val`, measured in bf16 on two CPU cores; 87 images, so that a difference of 0.01 means nothing:
 
@@ -54,7 +54,7 @@ ONE_STAGE = DetectionConfig(
         input_size=240,
         train_splits=("BCCD/train",),
         val_splits=("BCCD/val",),
-        class_names=("RBC", "WBC", "Platelets"),
+        classes=("RBC", "WBC", "Platelets"),
         train_transforms=(
             Call(RandomHorizontalFlip),
             Call(RandomCrop),

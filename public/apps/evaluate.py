@@ -24,9 +24,9 @@ from public.config.experiment import load_configs
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.format import DetectionFormat
-from public.datasets.formats import DATA_KIND, FORMATS, format_of
-from public.datasets.locations import dataset_folder
+from public.datasets.formats import DATA_KIND, FORMATS
 from public.datasets.scan import Kind, clean
+from public.datasets.splits import scan_split
 from public.evaluation.detection import evaluator_of, format_table
 from public.evaluation.evaluator import DetectionResult, Evaluator
 from public.evaluation.pictures import draw_precision_recall
@@ -114,7 +114,7 @@ def read_annotations(data: DetectionData) -> DetectionAnnotations:
     Raises:
         DataError: they are missing or damaged.
     """
-    raw = format_of(data).scan(dataset_folder(data.folder), data.val_splits, data)
+    raw = scan_split(data, "val")
     return clean(replace(raw, problems=[one for one in raw.problems if one.kind != Kind.MISSING_IMAGE]))
 
 

@@ -22,6 +22,14 @@ class DetectionData(DataOptions):
     """The splits to train on, named as the format names them."""
     val_splits: tuple[str, ...]
     """The same for evaluation."""
+    classes: tuple[str, ...] | None = None
+    """The names of the classes in the order of their labels; objects of others are left out and counted. None: all that
+    the training splits have."""
+    train_list: str | None = None
+    """A text file that names, one a line, the images of the training splits that are meant: paths as the format has
+    them, below the folder of its images. A path below `folder` or absolute; None: all."""
+    val_list: str | None = None
+    """The same for evaluation: with both, one split is divided in two."""
     metrics: str | None = None
     """By whose rules the detections are judged: coco gives COCO's 12 numbers, voc VOC's mAP; None: those of the format.
     Crowds and difficult objects count as the same: they need not be found."""
@@ -47,6 +55,11 @@ class DetectionData(DataOptions):
         require(balance is None or 0 < balance <= 1, f"data.balance={balance} must lie within (0, 1] (None: off).")
         for name in ("train_splits", "val_splits"):
             require(bool(getattr(self, name)), f"data.{name} must name at least one split.")
+        names = self.classes
+        require(
+            names is None or 0 < len(names) == len(set(names)),
+            f"data.classes={names} must name each class once (None: all that the data has).",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 
 def nearest_names(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the known names closest to it, or all of them."""
+    """The end of a message about an unknown name: the known names closest to it, or (the first 200 of) all."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"the nearest: {', '.join(close)}" if close else f"there are: {', '.join(known)}"
+    more = ", ..." if len(known) > 200 else ""
+    return f"the nearest: {', '.join(close)}" if close else f"there are: {', '.join(known[:200])}{more}"
 
 
 def first_line(error: BaseException) -> str:

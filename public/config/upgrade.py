@@ -2,7 +2,8 @@
 
 Format 1 (until commit 20741d7) named kinds by a field (`optimizer.name`, `schedule.kind`, `data.dataset`, a detector by
 `network`), stated the size of the input beside the data, left what was not chosen at None, and held transforms as their
-repr. The same table of renames refuses old options on the command line by their new name.
+repr. Format 2 named the classes of VOC's format alone, by `data.class_names` or a file. The same table of renames
+refuses old options on the command line by their new name.
 """
 
 import ast
@@ -14,15 +15,17 @@ from typing import Any
 
 from public.config.checks import require
 
-FORMAT = 2
+FORMAT = 3
 """Of the records that `to_record` writes."""
 
 RENAMED = {
     "canvas_size": "data.input_size",
     "input_size": "data.input_size",
     "detector.normalise": "detector.normalize",
+    "data.class_names": "data.classes",
+    "data.class_file": "data.classes",
 }
-"""Settings of format 1 that are called otherwise now, as the command line spells them (but for hyphens)."""
+"""Settings of older formats that are called otherwise now, as the command line spells them (but for hyphens)."""
 
 _OPTIMIZERS = {"sgd": "public.optim.options.SGDOptions", "adamw": "public.optim.options.AdamWOptions"}
 _SCHEDULES = {
@@ -67,13 +70,28 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
         isinstance(number, int) and 1 <= number <= FORMAT,
         f"the record has format {number!r}, and this version reads 1 to {FORMAT}: it was written by a newer version.",
     )
-    return _from_format_1(record) if number == 1 else dict(record)
+    present = _from_format_1(record) if number == 1 else dict(record)
+    return present if number == FORMAT else _from_format_2(present)
 
 
 def renamed_option(option: str) -> str | None:
     """The present name of an option, as it was typed without its dashes; None where it has not been renamed."""
     new = RENAMED.get(option.replace("-", "_"))
     return None if new is None else new.replace("_", "-")
+
+
+# ---- format 2 --------------------------------------------------------------------------------------------------------
+
+
+def _from_format_2(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A file that named the classes is not looked for: a checkpoint knows them, and data is matched to it by name."""
+    data = record.get("data")
+    if not isinstance(data, Mapping):
+        return {**record, "format": FORMAT}
+    own = {name: value for name, value in data.items() if name not in ("class_names", "class_file")}
+    if data.get("class_names") is not None:
+        own["classes"] = data["class_names"]
+    return {**record, "format": FORMAT, "data": own}
 
 
 # ---- format 1 --------------------------------------------------------------------------------------------------------

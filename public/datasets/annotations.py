@@ -1,6 +1,6 @@
 """The objects of one split, in a few arrays: workers share blocks of memory, and would copy lists of Python objects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,9 +52,11 @@ class DetectionAnnotations:
     """What the split was read from. For messages."""
     skipped: dict[str, int]
     """What of the files' content is not here, and how often: {"boxes without area": 2}; empty for nothing."""
-    coco_file: Path | None = None
-    """The split as a file in COCO's own format, where there is one: COCO's rules take the truth from it, not rounded to
-    float32 and with the areas of the outlines. None: they take it from these arrays."""
+    filled: dict[str, int] = field(default_factory=dict)
+    """What the files state not at all or not usably, and how often: {"image sizes that are not stated": 2}."""
+    truth: WrittenObjects | None = None
+    """The objects in COCO's own terms, where a file states them so: COCO's rules take the truth from there, not rounded
+    to float32. None: they take it from these arrays."""
 
     @property
     def num_images(self) -> int:
@@ -72,6 +74,8 @@ class DetectionAnnotations:
         return self.boxes[rows].copy(), np.where(self.ignored[rows], IGNORED, self.labels[rows])
 
 
-def describe_skipped(annotations: DetectionAnnotations) -> str:
-    """What reading skipped, for the log: "boxes without area: 2, boxes outside the image: 1"; empty for nothing."""
-    return ", ".join(f"{kind}: {count}" for kind, count in annotations.skipped.items())
+def describe_treated(annotations: DetectionAnnotations) -> str:
+    """What reading skipped and filled in, for the log: "; skipped: boxes without area: 2, ..."; empty for nothing."""
+    treated = {"skipped": annotations.skipped, "filled in": annotations.filled}
+    texts = {verb: ", ".join(f"{kind}: {count}" for kind, count in counts.items()) for verb, counts in treated.items()}
+    return "".join(f"; {verb}: {text}" for verb, text in texts.items() if text)

@@ -37,10 +37,10 @@ from public.datasets.checking import (
     unusable,
 )
 from public.datasets.decoding import decode_annotated_bytes
-from public.datasets.formats import format_of
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems, clip_boxes, num_usable
+from public.datasets.splits import PURPOSES, scan_split, splits_for
 from public.datasets.statistics import problems_of_all
 from public.datasets.statistics_page import statistics_page
 from public.runtime.run_folder import replace_text
@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     reports = list(_printed(check_all(config)))
     page = own.page or runs / "check" / f"{config.name}.html"
     _write_page(page, f"{dataset_folder(config.data.folder)}", reports)
-    counts = Counter(problem.kind for report in reports for problem in report.problems)
+    counts: Counter[Kind] = Counter()
+    for problem in (problem for report in reports for problem in report.problems):
+        counts[problem.kind] += problem.times
     for kind, count in sorted(counts.items()):
         print(f"{count:8d} x {kind}: training {_treatment(kind)}")
     print(f"problems: {counts.total()}" if counts else "nothing is wrong")
@@ -111,9 +113,8 @@ def check_all(config: Config) -> Iterator[SplitReport]:
 
 
 def _treatment(kind: Kind) -> str:
-    return {"skipped": "skips them", "clipped": "clips them", "kept": "continues"}.get(
-        TREATMENT.get(kind, ""), "refuses"
-    )
+    verbs = {"skipped": "skips them", "clipped": "clips them", "kept": "continues", "filled": "fills them in"}
+    return verbs.get(TREATMENT.get(kind, ""), "refuses")
 
 
 def _printed(reports: Iterator[SplitReport]) -> Iterator[SplitReport]:
@@ -138,25 +139,28 @@ def _write_page(path: Path, title: str, reports: Sequence[SplitReport]) -> None:
 def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
     """Annotations, and every image against them."""
     folder, expected = dataset_folder(config.data.folder), None
-    for splits in dict.fromkeys((config.data.train_splits, config.data.val_splits)):
-        title = f"{folder} {' + '.join(splits)}"
+    data = config.data
+    is_one = (data.train_splits, data.train_list) == (data.val_splits, data.val_list)
+    for purpose in PURPOSES[: 1 if is_one else 2]:
+        title = f"{folder} {' + '.join(splits_for(data, purpose))}"
         try:
-            raw = format_of(config.data).scan(folder, splits, config.data)
+            raw = scan_split(data, purpose, expected)
         except DataError as error:
             yield unusable(title, error)
             continue
         expected = expected or raw.class_names
         found = read_images(title, _AnnotatedImages(raw), config.runtime.num_workers)
+        known = {problem.path for problem in raw.problems if problem.kind == Kind.UNREADABLE_IMAGE}
         problems = [
             *raw.problems,
             *box_problems(raw),
             *class_problems(config, title, raw.class_names, expected),
-            *(one.problem for one in found if one.problem is not None),
+            *(one.problem for one in found if one.problem is not None and one.problem.path not in known),
         ]
-        if splits == config.data.train_splits:
+        if purpose == "train":
             problems += amount_problems(config, title, len(raw.files), num_usable(raw))
         content = f"{len(raw.files)} images, {len(raw.boxes)} boxes ({raw.ignored.sum()} of them ignored)"
-        facts = _facts(" + ".join(splits), raw, found)
+        facts = _facts(" + ".join(splits_for(data, purpose)), raw, found)
         yield SplitReport(title, f"{content}, {class_summary(raw.class_names)}", problems, facts)
 
 

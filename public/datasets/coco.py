@@ -1,11 +1,16 @@
-"""COCO's instances format: annotations/instances_<split>.json and images/<split>/, for COCO or any other data set.
+"""COCO's instances format, for COCO or any other data set.
+
+    annotations/instances_<split>.json    the images in images/<split>/, <split>/ (the official archives) or images/
+    <split>/_annotations.coco.json        the images beside it (Roboflow)
 
 Format: https://cocodataset.org/#format-data. Category ids may have gaps: labels are their ranks. A box is left, top,
 width and height in pixels, already continuous. Segmentations are not read.
 """
 
 import json
+import os
 import reprlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +28,18 @@ from public.datasets.format import DetectionFormat, Published, Results
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, with_sides
 from public.datasets.results import read_coco_results
-from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, find_missing
+from public.datasets.scan import (
+    SIDES,
+    Kind,
+    Problem,
+    RawAnnotations,
+    areas_of,
+    class_name_problems,
+    clean,
+    find_missing,
+    is_file_name,
+    with_sizes,
+)
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
 
 URL = "http://images.cocodataset.org"
@@ -31,8 +47,8 @@ URL = "http://images.cocodataset.org"
 
 @dataclass(frozen=True, kw_only=True)
 class CocoData(DetectionData):
-    """annotations/instances_<split>.json and images/<split>/ of `folder`, one split each to train and to evaluate on,
-    such as train2017. The annotations name the classes."""
+    """annotations/instances_<split>.json and images/<split>/ of `folder`, or as Roboflow has it; one split each to
+    train and to evaluate on, such as train2017. The annotations name the classes."""
 
     kind: ClassVar[str] = "coco"
     default_metrics: ClassVar[str] = "coco"
@@ -58,16 +74,12 @@ def _is_id(value: Any) -> bool:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
-def _is_side(value: Any) -> bool:
-    return type(value) is int and value in SIDES
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and is_file_name(value)
 
 
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+    return value in (None, []) or (isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)))
 
 
 def _is_number(value: Any) -> bool:
@@ -75,33 +87,65 @@ def _is_number(value: Any) -> bool:
 
 
 _ID = _Field(_is_id, "a whole number of at most 64 bits")
-_SIDE = _Field(_is_side, f"a whole number of pixels from 1 to {SIDES[-1]}")
-_TEXT = _Field(_is_text, "a text")
 _ENTRIES: dict[str, dict[str, _Field]] = {
-    "images": {"id": _ID, "file_name": _TEXT, "height": _SIDE, "width": _SIDE},
-    "categories": {"id": _ID, "name": _TEXT},
+    "images": {"id": _ID, "file_name": _Field(_is_file, "the name of a file")},
+    "categories": {"id": _ID, "name": _Field(lambda value: isinstance(value, str), "a text")},
     "annotations": {
         "image_id": _ID,
         "category_id": _ID,
-        "bbox": _Field(_is_box, "four numbers: x, y, width, height (whole ones of at most 64 bits)"),
-        # For evaluation, which reads it from the file.
-        "area": _Field(_is_number, "a number (a whole one of at most 64 bits)", 0),
-        "iscrowd": _Field(lambda value: value in (0, 1), "0 or 1", 0),
+        "bbox": _Field(_is_box, "four numbers: x, y, width, height (whole ones of at most 64 bits)", None),
+        # For evaluation: of the outline.
+        "area": _Field(
+            lambda value: value is None or _is_number(value), "a number (a whole one of at most 64 bits)", None
+        ),
+        "iscrowd": _Field(lambda value: value in (0, 1, None), "0 or 1", None),
     },
 }
+_LISTED_FLAWS = 20
+"""So many entries with the same flaw are told one by one; more are told together."""
+
+ANNOTATION_FILES = ("annotations/instances_{split}.json", "{split}/_annotations.coco.json")
+"""Where the annotations of a split may lie; the first that is there is taken."""
+
+
+class CocoEntries(NamedTuple):
+    """N images, C categories and T annotations of a file, each sound in itself: what a decoder has to give."""
+
+    image_ids: np.ndarray
+    """int64 [N], each once."""
+    files: list[str]
+    """[N]."""
+    sizes: np.ndarray
+    """int64 [N, 2], height and width; 0 where no usable one is stated."""
+    category_ids: list[int]
+    """[C], each once, rising."""
+    class_names: list[str]
+    """[C]."""
+    supercategories: list[str]
+    """[C]."""
+    of_image: np.ndarray
+    """int64 [T], an image's id."""
+    of_category: np.ndarray
+    """int64 [T], a category's id."""
+    boxes: np.ndarray
+    """float64 [T, 4], x y width height; NaN where none is stated."""
+    areas: np.ndarray
+    """float64 [T]; those of the boxes where none are stated."""
+    crowds: np.ndarray
+    """bool [T]."""
 
 
 def read_coco(folder: Path, split: str) -> DetectionAnnotations:
     """Reads the annotations of a split for training or evaluation; images without objects stay.
 
     Args:
-        folder: holds annotations/ and images/.
+        folder: holds annotations/ and images/, or another of the layouts above.
         split: train2017 for annotations/instances_train2017.json and images/train2017/.
 
     Raises:
-        DataError: a file is missing or damaged, or an annotation is of an image or a category that is not there.
+        DataError: a file is missing or damaged, or an annotation is of a category that is not there.
     """
-    return clean(scan_coco(folder, split))
+    return clean(with_sizes(scan_coco(folder, split)))
 
 
 def scan_coco(folder: Path, split: str) -> RawAnnotations:
@@ -110,39 +154,147 @@ def scan_coco(folder: Path, split: str) -> RawAnnotations:
     Raises:
         DataError: there is no such split, or its annotation file as a whole cannot be used.
     """
-    source, images_folder = folder / "annotations" / f"instances_{split}.json", folder / "images" / split
+    source, problems = annotation_file(folder, split), []
+    entries = read_entries(source, problems)
+    return judge_entries(entries, source, images_folder(folder, split, source, entries.files), problems)
+
+
+def annotation_file(folder: Path, split: str) -> Path:
+    """The annotations of a split: the first that is there of where they may lie, else the usual place."""
+    paths = [folder / pattern.replace("{split}", split) for pattern in ANNOTATION_FILES]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def images_folder(folder: Path, split: str, source: Path, files: Sequence[str]) -> Path:
+    """Where the images lie: the first folder that holds one of the first of them.
+
+    Raises:
+        DataError: there is none, nor an empty one for this split.
+    """
+    own = [folder / "images" / split, folder / split]
+    for path in (*own, folder / "images", source.parent, folder):
+        if any(os.path.isfile(path / file) for file in files[:_LISTED_FLAWS]):
+            return path
+    found = next((path for path in own if path.is_dir()), None)
+    if found is None:
+        raise DataError(
+            f"{own[0]} is missing; it must hold the images of {source} (so may {own[1]} and {folder / 'images'}). "
+            f"{where_to_get()}"
+        )
+    return found
+
+
+def judge_entries(entries: CocoEntries, source: Path, folder: Path, problems: list[Problem]) -> RawAnnotations:
+    """The arrays of a split, and what is wrong with its entries as they refer to each other and to files.
+
+    Args:
+        entries: of its file.
+        source: the file.
+        folder: of the images.
+        problems: that reading met; more are appended.
+    """
+    entries = _without_placeholder(entries, source, problems)
+    problems += class_name_problems(source, entries.class_names)
+    missing = find_missing(folder, entries.files)
+    for row in np.flatnonzero(missing).tolist():
+        text = f"the file is missing, and {source} lists it"
+        problems.append(Problem(Kind.MISSING_IMAGE, str(folder / entries.files[row]), text, image=row))
+    rows, has_image = _find(entries.of_image, entries.image_ids)
+    labels, has_category = _find(entries.of_category, np.array(entries.category_ids, dtype=np.int64))
+    has_box = ~np.isnan(entries.boxes).all(axis=1)
+    problems += _reference_problems(entries, source, has_image, has_category)
+    for row in rows[has_image & ~has_box].tolist():
+        text = "an annotation has no bbox, expected x, y, width, height"
+        problems.append(Problem(Kind.NO_BOX, f"{source}, {entries.files[row]}", text, image=row))
+    kept = has_image & has_category & has_box
+    written = entries.boxes[kept]
+    with np.errstate(invalid="ignore"):  # infinity - infinity: such boxes have no area
+        boxes = np.concatenate([written[:, :2], written[:, :2] + written[:, 2:]], axis=1)
+    return RawAnnotations(
+        folder=folder,
+        files=entries.files,
+        missing=missing,
+        image_ids=entries.image_ids,
+        sizes=entries.sizes,
+        object_images=rows[kept],
+        written=written,
+        written_as="x, y, width, height",
+        boxes=boxes,
+        labels=labels[kept],
+        ignored=entries.crowds[kept],
+        class_names=entries.class_names,
+        category_ids=entries.category_ids,
+        source=source,
+        areas=entries.areas[kept],
+        annotation_of=lambda row: f"{source}, {entries.files[row]}",
+        problems=problems,
+    )
+
+
+def _without_placeholder(entries: CocoEntries, source: Path, problems: list[Problem]) -> CocoEntries:
+    """Less the category that Roboflow puts above all others, as their supercategory, if it has no object."""
+    columns = list(zip(entries.category_ids, entries.class_names, entries.supercategories, strict=True))
+    tops = [column for column in columns if column[2] == "none"]
+    if len(tops) != 1 or len(columns) == 1 or {column[2] for column in columns} != {"none", tops[0][1]}:
+        return entries
+    number, name, _ = tops[0]
+    if (entries.of_category == number).any():
+        return entries
+    text = f"the category {name!r} (id {number}) stands above the others alone and has no object"
+    problems.append(Problem(Kind.PLACEHOLDER, str(source), text))
+    columns.remove(tops[0])
+    ids, names, supers = (list(column) for column in zip(*columns, strict=True))
+    return entries._replace(category_ids=ids, class_names=names, supercategories=supers)
+
+
+def _reference_problems(
+    entries: CocoEntries, source: Path, has_image: np.ndarray, has_category: np.ndarray
+) -> list[Problem]:
+    """Of annotations whose image or category is not there, one for each category."""
+    problems = []
+    orphans = entries.of_image[~has_image]
+    if len(orphans):
+        text = f"{len(orphans)} annotations have an image_id that no entry of images has: {orphans[0]}"
+        text += ", ..." if len(orphans) > 1 else ""
+        problems.append(Problem(Kind.UNKNOWN_IMAGE, str(source), text, len(orphans)))
+    for number, count in zip(*np.unique(entries.of_category[~has_category], return_counts=True), strict=True):
+        text = f"{count} annotations have category_id {number}, which no category has"
+        problems.append(Problem(Kind.UNKNOWN_CLASS, str(source), text, int(count)))
+    return problems
+
+
+# ---- from the file to sound entries ----------------------------------------------------------------------------------
+
+
+def read_entries(source: Path, problems: list[Problem]) -> CocoEntries:
+    """The sound entries of an annotation file; what is wrong with the others becomes problems.
+
+    Raises:
+        DataError: it is missing, is not of the format, or has no sound image or category.
+    """
     content = _load(source)
-    if not images_folder.is_dir():
-        raise DataError(f"{images_folder} is missing; it must hold the images of {source}. {where_to_get()}")
-    problems: list[Problem] = []
     images, categories, annotations = (
         _sound_entries(source, content, name, problems) for name in ("images", "categories", "annotations")
     )
     images = _first_of_each_id(source, "images", images, problems)
     categories = sorted(_first_of_each_id(source, "categories", categories, problems), key=lambda entry: entry["id"])
-    if not images or not categories:
-        raise DataError(f"{source} must hold at least one image and one category, each with the keys of COCO's format.")
-    image_ids = np.array([entry["id"] for entry in images], dtype=np.int64)
-    objects = _read_objects(source, annotations, image_ids, [entry["id"] for entry in categories], problems)
-    files = [entry["file_name"] for entry in images]
-    missing = find_missing(images_folder, files)
-    for row in np.flatnonzero(missing).tolist():
-        path = str(images_folder / files[row])
-        problems.append(Problem(Kind.MISSING_IMAGE, path, f"the file is missing, and {source} lists it"))
-    return RawAnnotations(
-        folder=images_folder,
-        files=files,
-        missing=missing,
-        image_ids=image_ids,
-        sizes=np.array([(entry["height"], entry["width"]) for entry in images], dtype=np.int64),
-        **objects,
-        written_as="x, y, width, height",
-        class_names=[entry["name"] for entry in categories],
+    boxes = [entry.get("bbox") or [np.nan] * 4 for entry in annotations]
+    boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)  # [T, 4]
+    areas = [entry.get("area") for entry in annotations]
+    is_stated = np.array([area is not None for area in areas], dtype=bool)
+    stated = np.array([0.0 if area is None else area for area in areas], dtype=np.float64)
+    return CocoEntries(
+        image_ids=np.array([entry["id"] for entry in images], dtype=np.int64),
+        files=[entry["file_name"] for entry in images],
+        sizes=np.array([_size(entry) for entry in images], dtype=np.int64).reshape(-1, 2),
         category_ids=[entry["id"] for entry in categories],
-        source=source,
-        coco_file=source,
-        annotation_of=lambda row: f"{source}, {files[row]}",
-        problems=problems,
+        class_names=[entry["name"] for entry in categories],
+        supercategories=[str(entry.get("supercategory")) for entry in categories],
+        of_image=np.array([entry["image_id"] for entry in annotations], dtype=np.int64),
+        of_category=np.array([entry["category_id"] for entry in annotations], dtype=np.int64),
+        boxes=boxes,
+        areas=np.where(is_stated, stated, areas_of(boxes)),
+        crowds=np.array([entry.get("iscrowd") or 0 for entry in annotations], dtype=bool),
     )
 
 
@@ -152,7 +304,8 @@ def _load(source: Path) -> dict[str, Any]:
         content = json.loads(source.read_bytes())
     except FileNotFoundError as error:
         raise DataError(
-            f"{source} is missing; expected annotations/instances_<split>.json and images/<split>/. {where_to_get()}"
+            f"{source} is missing; expected annotations/instances_<split>.json and images/<split>/, or "
+            f"<split>/_annotations.coco.json. {where_to_get()}"
         ) from error
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror}.") from error
@@ -163,32 +316,60 @@ def _load(source: Path) -> dict[str, Any]:
     lacking = [name for name in _ENTRIES if not isinstance(content.get(name), list)]
     if lacking:
         raise DataError(f"{source} has no list under {lacking}; expected the keys {[*_ENTRIES]}.")
+    empty = [name for name in ("images", "categories") if not content[name]]
+    if empty:
+        raise DataError(f"{source} has an empty list of {empty[0]}; it must hold at least one image and one category.")
     return content
 
 
 def _sound_entries(source: Path, content: dict[str, Any], name: str, problems: list[Problem]) -> list[dict[str, Any]]:
-    """The entries of a list that hold what they must; each of the others becomes a problem."""
-    sound = []
+    """The entries of a list that hold what they must; the flaws of the others become problems.
+
+    Raises:
+        DataError: none of the images or of the categories does.
+    """
+    sound: list[dict[str, Any]] = []
+    flawed: dict[str, list[tuple[int, str]]] = defaultdict(list)  # by the key that is wrong
     for row, entry in enumerate(content[name]):
         flaw = _flaw(entry, _ENTRIES[name])
         if flaw is None:
             sound.append(entry)
         else:
-            problems.append(Problem(Kind.UNREADABLE_ANNOTATION, str(source), f"{name}[{row}] {flaw}"))
+            flawed[flaw[0]].append((row, flaw[1]))
+    for flaws in flawed.values():
+        texts = [f"{name}[{row}] {text}" for row, text in flaws]
+        if not sound and name != "annotations":
+            raise DataError(f"{source}: not one of its {len(content[name])} {name} can be read: {texts[0]}, and so on.")
+        if len(texts) > _LISTED_FLAWS:
+            text = f"{texts[0]}, and {len(texts) - 1} more of the {len(content[name])} {name} have the same flaw"
+            problems.append(Problem(Kind.UNREADABLE_ANNOTATION, str(source), text, len(texts)))
+        else:
+            problems += [Problem(Kind.UNREADABLE_ANNOTATION, str(source), text) for text in texts]
     return sound
 
 
-def _flaw(entry: Any, fields: dict[str, _Field]) -> str | None:
-    """What is wrong with an entry, None for nothing."""
+def _flaw(entry: Any, fields: dict[str, _Field]) -> tuple[str, str] | None:
+    """Which key of an entry is wrong, and what is wrong with it; None for nothing."""
     if not isinstance(entry, dict):
-        return f"is a {type(entry).__name__}, expected an object with the keys {[*fields]}"
+        return "", f"is a {type(entry).__name__}, expected an object with the keys {[*fields]}"
     for key, field in fields.items():
         value = entry.get(key, field.default)
         if value is ...:
-            return f"lacks the key {key!r}"
+            return key, f"lacks the key {key!r}"
         if not field.fits(value):
-            return f"has {key} = {reprlib.repr(value)}, expected {field.expected}"
+            return key, f"has {key} = {reprlib.repr(value)}, expected {field.expected}"
     return None
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int]:
+    """Height and width; 0 and 0 unless both are usable. 96.0 is: JSON has one kind of number."""
+    height, width = (_side(image.get(side)) for side in ("height", "width"))
+    return (height, width) if height and width else (0, 0)
+
+
+def _side(value: Any) -> int:
+    is_whole = type(value) is int or (type(value) is float and value.is_integer())
+    return int(value) if is_whole and int(value) in SIDES else 0
 
 
 def _first_of_each_id(
@@ -201,38 +382,6 @@ def _first_of_each_id(
             text = f"the id {entry['id']} is more than once in {name}, expected each once"
             problems.append(Problem(Kind.REPEATED, str(source), text))
     return list(by_id.values())
-
-
-def _read_objects(
-    source: Path,
-    annotations: list[dict[str, Any]],
-    image_ids: np.ndarray,
-    category_ids: list[int],
-    problems: list[Problem],
-) -> dict[str, np.ndarray]:
-    """The T annotations of known images and categories, as those fields of RawAnnotations that have a row for each."""
-    of_image = np.array([entry["image_id"] for entry in annotations], dtype=np.int64)
-    of_category = np.array([entry["category_id"] for entry in annotations], dtype=np.int64)
-    rows, has_image = _find(of_image, image_ids)
-    labels, has_category = _find(of_category, np.array(category_ids, dtype=np.int64))
-    for row in np.flatnonzero(~has_image).tolist():
-        text = f"an annotation has image_id {of_image[row]}, which no entry of images has"
-        problems.append(Problem(Kind.UNKNOWN_IMAGE, str(source), text))
-    for row in np.flatnonzero(~has_category).tolist():
-        text = f"an annotation of image {of_image[row]} has category_id {of_category[row]}, which no category has"
-        problems.append(Problem(Kind.UNKNOWN_CLASS, str(source), text))
-    known = has_image & has_category
-    written = np.array([entry["bbox"] for entry in annotations], dtype=np.float64).reshape(-1, 4)[known]
-    ignored = np.array([entry.get("iscrowd", 0) for entry in annotations], dtype=bool)[known]
-    with np.errstate(invalid="ignore"):  # infinity - infinity: such boxes have no area
-        boxes = np.concatenate([written[:, :2], written[:, :2] + written[:, 2:]], axis=1)
-    return {
-        "object_images": rows[known],
-        "written": written,
-        "boxes": boxes,
-        "labels": labels[known],
-        "ignored": ignored,
-    }
 
 
 def _find(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -309,7 +458,16 @@ def _scan(folder: Path, splits: Sequence[str], data: CocoData) -> RawAnnotations
 
 def _images(folder: Path, data: CocoData) -> list[Path]:
     (split,) = data.val_splits
-    return images_in(folder / "images" / split)
+    usual = folder / "images" / split
+    source = annotation_file(folder, split)
+    if usual.is_dir() or not source.is_file():
+        return images_in(usual)
+    files = read_entries(source, []).files
+    lies_in = images_folder(folder, split, source, files)
+    found = sorted(lies_in / file for file in files if os.path.isfile(lies_in / file))
+    if not found:
+        raise FileNotFoundError(f"not one image of {source} is in {lies_in}.")
+    return found
 
 
 def _write(folder: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from public.config.calls import build_all
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.record import class_summary
-from public.datasets.annotations import DetectionAnnotations, describe_skipped
+from public.datasets.annotations import DetectionAnnotations, describe_treated
 from public.datasets.balance import repeated
 from public.datasets.batches import DataError, DetectionBatch, EvalLoader, TrainLoader
 from public.datasets.detection_loaders import (
@@ -19,6 +20,7 @@ from public.datasets.detection_loaders import (
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import clean
+from public.datasets.splits import scan_split
 from public.runtime.distributed import DistributedContext
 from public.transforms.detection import DetectionTransform
 
@@ -70,11 +72,13 @@ def build_train_data(config: DetectionConfig, context: DistributedContext) -> De
     transforms = _transforms(data, training=True)
     val_transforms = _transforms(data, training=False)  # before the minutes of reading
     _download(data, (*data.train_splits, *data.val_splits), context)
-    annotations, val_annotations = (_read(data, splits) for splits in (data.train_splits, data.val_splits))
-    _check_classes(config.num_classes, annotations, val_annotations)
+    annotations = replace(clean(scan_split(data, "train")), truth=None)  # only evaluation asks for it
+    _check_num_classes(config.num_classes, annotations)
     _check_objects(annotations, "learn")
+    val_annotations = clean(scan_split(data, "val", annotations.class_names))
     _check_objects(val_annotations, "find")
-    _tell_unseen_classes(annotations, context)
+    _tell_unseen_classes(annotations, "training object", "they will not be learnt", context)
+    _tell_unseen_classes(val_annotations, "validation object", "they have no AP", context)
     _report("training", annotations, context)
     train = DetectionTrainLoader(
         DetectionDataset(annotations, transforms, seed=config.seed),
@@ -92,16 +96,31 @@ def build_train_data(config: DetectionConfig, context: DistributedContext) -> De
 
 
 def build_eval_data(
-    data: DetectionData, *, batch_size: int, num_workers: int, context: DistributedContext
+    data: DetectionData,
+    *,
+    batch_size: int,
+    num_workers: int,
+    context: DistributedContext,
+    class_names: Sequence[str] | None = None,
 ) -> DetectionEvalData:
-    """The loader of the validation splits alone; `batch_size` is that of one process.
+    """The loader of the validation splits alone.
+
+    Args:
+        data: the options.
+        batch_size: of one process.
+        num_workers: of one process; 0: none beside it.
+        context: this process's place.
+        class_names: of the labels of what is evaluated, to which the data's classes are matched by name; None: the
+            data's own.
 
     Raises:
-        DataError: they are missing or damaged, or the transforms make no batches.
+        DataError: they are missing or damaged, have none of these classes, or the transforms make no batches.
     """
     transforms = _transforms(data, training=False)
     _download(data, data.val_splits, context)
-    annotations = _read(data, data.val_splits)
+    annotations = clean(scan_split(data, "val", class_names))
+    if class_names is not None:
+        _tell_unseen_classes(annotations, "object to find", "they have no AP", context)
     return DetectionEvalData(_eval_loader(annotations, transforms, batch_size, num_workers, context), annotations)
 
 
@@ -140,10 +159,6 @@ def _download(data: DetectionData, splits: Sequence[str], context: DistributedCo
     context.barrier()
 
 
-def _read(data: DetectionData, splits: Sequence[str]) -> DetectionAnnotations:
-    return clean(format_of(data).scan(dataset_folder(data.folder), splits, data))
-
-
 def _eval_loader(
     annotations: DetectionAnnotations,
     transforms: Sequence[DetectionTransform],
@@ -162,14 +177,8 @@ def _eval_loader(
     )
 
 
-def _check_classes(num_classes: int | None, train: DetectionAnnotations, val: DetectionAnnotations) -> None:
-    """Raises DataError unless both splits have the same classes in the same order, as many as the config states."""
-    if train.class_names != val.class_names:
-        raise DataError(
-            f"{train.source} has {class_summary(train.class_names)} and {val.source} "
-            f"{class_summary(val.class_names)}; both must have the same classes in the same order of their ids, "
-            f"and differ in {sorted(set(train.class_names) ^ set(val.class_names))[:5] or 'their order'}."
-        )
+def _check_num_classes(num_classes: int | None, train: DetectionAnnotations) -> None:
+    """Raises DataError unless the data has as many classes as the config states."""
     if num_classes not in (None, len(train.class_names)):
         raise DataError(f"num_classes={num_classes}, and {train.source} has {class_summary(train.class_names)}.")
 
@@ -179,19 +188,19 @@ def _check_objects(annotations: DetectionAnnotations, purpose: str) -> None:
     if annotations.ignored.all():
         raise DataError(
             f"{annotations.source} holds no object to {purpose}: {annotations.num_images} images, "
-            f"{annotations.num_boxes} boxes that are ignored; skipped: {describe_skipped(annotations) or 'nothing'}."
+            f"{annotations.num_boxes} boxes that are ignored{describe_treated(annotations) or '; skipped: nothing'}."
         )
 
 
-def _tell_unseen_classes(annotations: DetectionAnnotations, context: DistributedContext) -> None:
-    """Warns of classes without an object to learn."""
+def _tell_unseen_classes(annotations: DetectionAnnotations, what: str, so: str, context: DistributedContext) -> None:
+    """Warns of classes without an object."""
     seen = set(annotations.labels[~annotations.ignored].tolist())
     unseen = [name for label, name in enumerate(annotations.class_names) if label not in seen]
     if unseen and context.is_main:
         names = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
         logger.warning(
-            f"{annotations.source} holds no training object of {len(unseen)} of {len(annotations.class_names)} classes "
-            f"({names}): they will not be learnt."
+            f"{annotations.source} holds no {what} of {len(unseen)} of {len(annotations.class_names)} classes "
+            f"({names}): {so}."
         )
 
 
@@ -199,9 +208,8 @@ def _report(purpose: str, annotations: DetectionAnnotations, context: Distribute
     """One line about a split, with what reading skipped of it."""
     if not context.is_main:
         return
-    skipped = describe_skipped(annotations)
     logger.info(
         f"{purpose}: {annotations.num_images} images, {annotations.num_boxes} boxes ({int(annotations.ignored.sum())} "
         f"of them ignored), {class_summary(annotations.class_names)} from {annotations.source}"
-        + (f"; skipped: {skipped}" if skipped else "")
+        + describe_treated(annotations)
     )

@@ -159,9 +159,18 @@ def read_voc_results(paths: Sequence[Path], annotations: DetectionAnnotations) -
     return with_sides(predictions)
 
 
+def voc_file_ends(class_names: Sequence[str]) -> list[str]:
+    """How the name of each class's file ends: what no file can be called is replaced or cut, and then numbered."""
+    ends: dict[str, None] = {}
+    for label, class_name in enumerate(class_names):
+        end = class_name.replace("/", "_").encode()[:200].decode(errors="ignore")
+        ends[f"{end}_{label}" if end in ends else end] = None
+    return [*ends]
+
+
 def _label_of(path: Path, annotations: DetectionAnnotations) -> int:
     """The class of which a file is: the one with the longest name at its end."""
-    ends = {f"_{name.replace('/', '_')}": label for label, name in enumerate(annotations.class_names)}
+    ends = {f"_{end}": label for label, end in enumerate(voc_file_ends(annotations.class_names))}
     found = [end for end in ends if path.stem.endswith(end)]
     if path.suffix != ".txt" or not found:
         raise DataError(

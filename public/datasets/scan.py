@@ -5,19 +5,26 @@ training refuses or leaves out (`clean`), `public.datasets.check` lists everythi
 """
 
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from public.datasets.annotations import DetectionAnnotations
+from public.config.names import first_line
+from public.datasets.annotations import DetectionAnnotations, WrittenObjects
 from public.datasets.batches import DataError
+from public.datasets.decoding import DECODING_ERRORS, decode_pixels
 
 # Boxes of honest data sets reach over the border by what rounding to whole pixels or two decimals leaves.
 BORDER_TOLERANCE = 0.5
+AREAS = (0.0, 1e10)
+"""Areas that COCO's rules count, square pixels."""
 SIDES = range(1, 2**31)
 """Heights and widths that an annotation may state, pixels."""
 
@@ -27,10 +34,19 @@ class Kind(StrEnum):
 
     UNUSABLE_SPLIT = "unusable split"
     UNREADABLE_ANNOTATION = "unreadable annotation"
-    UNKNOWN_IMAGE = "annotation of an unknown image"
+    UNKNOWN_IMAGE = "annotations of unlisted images"
     UNKNOWN_CLASS = "unknown class"
+    BAD_NAME = "unusable class name"
+    OTHER_CLASS = "objects of other classes"
+    PLACEHOLDER = "placeholder class"
     HIDDEN = "hidden files"
     UNREAD = "images of kinds that are not read"
+    NO_ANNOTATION = "images without an annotation file"
+    NO_SIZE = "image sizes that are not stated"
+    BAD_FLAG = "difficult flags that are none"
+    BAD_AREA = "areas that are none"
+    NO_BOX = "objects without a box"
+    UNLISTED = "listed images that are not there"
     REPEATED = "repeated id or image"
     DIFFERENT_CLASSES = "different classes"
     TOO_LITTLE = "too little to train on"
@@ -50,8 +66,13 @@ class Kind(StrEnum):
 
 
 TREATMENT: dict[Kind, str] = {
+    Kind.UNKNOWN_IMAGE: "skipped",
+    Kind.OTHER_CLASS: "skipped",
+    Kind.PLACEHOLDER: "skipped",
     Kind.HIDDEN: "skipped",
     Kind.UNREAD: "skipped",
+    Kind.UNLISTED: "skipped",
+    Kind.NO_BOX: "skipped",
     Kind.NO_AREA: "skipped",
     Kind.OUTSIDE: "skipped",
     Kind.PARTLY_OUTSIDE: "clipped",
@@ -61,8 +82,13 @@ TREATMENT: dict[Kind, str] = {
     Kind.REPEATED_IMAGE: "kept",
     Kind.LEAKED_IMAGE: "kept",
     Kind.UNREAD_IMAGE: "skipped",
+    Kind.NO_ANNOTATION: "filled",  # no object
+    Kind.NO_SIZE: "filled",  # the picture's own
+    Kind.BAD_FLAG: "filled",  # not difficult
+    Kind.BAD_AREA: "filled",  # the box's
 }
-"""What training does about the kinds that it does not refuse."""
+"""What training does about the kinds that it does not refuse: skipped and filled are counted in the log. The picture
+stays usable without a label that is skipped; what would teach something wrong in silence is refused."""
 
 
 class Problem(NamedTuple):
@@ -73,6 +99,10 @@ class Problem(NamedTuple):
     """The file in which it is to be put right, or the place in it."""
     text: str
     """What was found and what was expected."""
+    times: int = 1
+    """How often it is there; the text is of the first."""
+    image: int | None = None
+    """The row of the image that it is of; None: of more, or of none."""
 
     @property
     def is_refused(self) -> bool:
@@ -96,7 +126,7 @@ class RawAnnotations:
     image_ids: np.ndarray
     """int64 [N], each once."""
     sizes: np.ndarray
-    """int64 [N, 2], height and width; 0 where the annotation does not tell."""
+    """int64 [N, 2], height and width; 0 where neither annotation nor picture tells."""
     object_images: np.ndarray
     """int64 [T]: the row of each object's image."""
     written: np.ndarray
@@ -119,8 +149,9 @@ class RawAnnotations:
     """Where the objects of an image are to be put right."""
     problems: list[Problem]
     """What reading met."""
-    coco_file: Path | None = None
-    """See `DetectionAnnotations.coco_file`."""
+    areas: np.ndarray | None = None
+    """float64 [T], of the objects' outlines, where the format states them; `written` is then x, y, width, height, and
+    both together are what COCO's rules judge by, see `DetectionAnnotations.truth`."""
 
 
 class BoxFlaws(NamedTuple):
@@ -156,10 +187,14 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
     """
     refused = [problem for problem in raw.problems if problem.is_refused]
     if refused:
-        more = f" (and {len(refused) - 1} more; python -m public.datasets.check <experiment> lists them)"
-        raise DataError(f"{refused[0]}{more if len(refused) > 1 else ''}.")
+        others = sum(problem.times for problem in refused) - 1
+        more = f" (and {others} more; python -m public.datasets.check <experiment> lists them)"
+        raise DataError(f"{refused[0]}{more if others else ''}.")
     clipped, flaws = clip_boxes(raw)
-    skipped = {Kind.NO_AREA: flaws.no_area, Kind.OUTSIDE: flaws.outside}
+    counts = Counter({Kind.NO_AREA: int(flaws.no_area.sum()), Kind.OUTSIDE: int(flaws.outside.sum())})
+    counts[Kind.BAD_AREA] = int(_bad_areas(raw).sum())
+    for problem in raw.problems:
+        counts[problem.kind] += problem.times
     kept = np.flatnonzero(~(flaws.no_area | flaws.outside))
     kept = kept[np.argsort(raw.object_images[kept], kind="stable")]
     num_objects = np.bincount(raw.object_images[kept], minlength=len(raw.files))  # [N]
@@ -175,9 +210,37 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
         class_names=raw.class_names,
         category_ids=raw.category_ids,
         source=raw.source,
-        coco_file=raw.coco_file,
-        skipped={str(kind): int(mask.sum()) for kind, mask in skipped.items() if mask.any()},
+        truth=_written_objects(raw),
+        skipped=_treated(counts, "skipped"),
+        filled=_treated(counts, "filled"),
     )
+
+
+def _treated(counts: Counter[Kind], treatment: str) -> dict[str, int]:
+    return {str(kind): count for kind, count in counts.items() if count and TREATMENT[kind] == treatment}
+
+
+def _written_objects(raw: RawAnnotations) -> WrittenObjects | None:
+    """Those whose box is finite, in the file's order, whatever else may be wrong with them."""
+    if raw.areas is None:
+        return None
+    kept = np.isfinite(raw.written).all(axis=1)
+    areas = np.where(_bad_areas(raw), areas_of(raw.written), raw.areas)
+    fields = (raw.image_ids[raw.object_images], raw.labels, raw.written, areas, raw.ignored)
+    return WrittenObjects(*(fields if kept.all() else (field[kept] for field in fields)))
+
+
+def _bad_areas(raw: RawAnnotations) -> np.ndarray:
+    """bool [T]: an area that is stated and is none: COCO's rules would pass over the object, or give no number."""
+    if raw.areas is None:
+        return np.zeros(len(raw.boxes), dtype=bool)
+    return ~((raw.areas >= AREAS[0]) & (raw.areas <= AREAS[1]))  # NaN is neither
+
+
+def areas_of(written: np.ndarray) -> np.ndarray:
+    """float64 [T], as COCO's rules take them, of boxes [T, 4] that are x, y, width, height."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return written[:, 2:].prod(axis=1).clip(*AREAS)
 
 
 def box_problems(raw: RawAnnotations) -> list[Problem]:
@@ -188,6 +251,7 @@ def box_problems(raw: RawAnnotations) -> list[Problem]:
         Kind.OUTSIDE: flaws.outside,
         Kind.PARTLY_OUTSIDE: flaws.partly_outside,
         Kind.DUPLICATE: _is_duplicate(raw),
+        Kind.BAD_AREA: _bad_areas(raw),
     }
     problems = [_box_problem(raw, kind, row) for kind, mask in masks.items() for row in np.flatnonzero(mask).tolist()]
     counts = np.bincount(raw.labels[_usable(raw, flaws)], minlength=len(raw.class_names))  # [C]
@@ -216,10 +280,15 @@ def _box_problem(raw: RawAnnotations, kind: Kind, row: int) -> Problem:
         Kind.OUTSIDE: f"lies outside the image of {width} x {height} pixels",
         Kind.PARTLY_OUTSIDE: f"reaches out of the image of {width} x {height} pixels",
         Kind.DUPLICATE: "is there more than once",
+        Kind.BAD_AREA: f"has the area {_area(raw, row):g}, expected one from 0 to {AREAS[1]:g}",
     }[kind]
     name = raw.class_names[int(raw.labels[row])]
     text = f"the box ({raw.written_as}) = ({numbers}) of class {name!r} {wrong}"
-    return Problem(kind, raw.annotation_of(image), text)
+    return Problem(kind, raw.annotation_of(image), text, image=image)
+
+
+def _area(raw: RawAnnotations, row: int) -> float:
+    return 0.0 if raw.areas is None else float(raw.areas[row])
 
 
 def _is_duplicate(raw: RawAnnotations) -> np.ndarray:
@@ -245,5 +314,89 @@ def find_missing(folder: Path, files: Sequence[str]) -> np.ndarray:
 
 
 def names_in(folder: Path) -> set[str]:
-    """The names of a folder's files; none if there is no such folder."""
-    return set(os.listdir(folder)) if folder.is_dir() else set()
+    """The names of a folder's files; none if there is no such folder, or can be none of that name."""
+    try:
+        return set(os.listdir(folder))
+    except (OSError, ValueError):  # missing, no folder, a name of more than 255 bytes; one with a NUL
+        return set()
+
+
+def visible_files(folder: Path, extensions: tuple[str, ...], problems: list[Problem]) -> list[str]:
+    """The files of some kinds in a folder and all below it, as sorted paths below it.
+
+    Hidden files and folders (.ipynb_checkpoints, ._x.jpg) are passed over; those that hold such files are counted.
+    """
+    found: list[str] = []
+    hidden: list[str] = []
+    for path, folders, names in os.walk(folder):
+        prefix = os.path.relpath(path, folder) + os.sep if path != str(folder) else ""
+        hidden += [prefix + name for name in folders if name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(extensions):
+                (hidden if name.startswith(".") else found).append(prefix + name)
+    for one in sorted(hidden):
+        problems.append(Problem(Kind.HIDDEN, str(folder / one), "it is hidden, and passed over"))
+    return sorted(found)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a file can be called so at all: no NUL, nothing that has no bytes."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def class_name_problems(source: Path | str, names: Sequence[str]) -> list[Problem]:
+    """What makes names of classes unusable: classes are matched by them, and tables and files carry them."""
+    strange = [name for name in names if not name or {unicodedata.category(letter) for letter in name} & {"Cc", "Cs"}]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    texts = [f"the class name {name!r} is empty or holds control characters or halves of letters" for name in strange]
+    texts += [f"more than one class is called {name!r}, expected each name once" for name in repeated]
+    return [Problem(Kind.BAD_NAME, str(source), text) for text in texts]
+
+
+def with_sizes(raw: RawAnnotations) -> RawAnnotations:
+    """The same with the pictures' own sizes where the annotations state none; counted, for a tool forgot them."""
+    rows = np.flatnonzero((raw.sizes == 0).any(axis=1) & ~raw.missing).tolist()
+    if not rows:
+        return raw
+    sizes, problems = raw.sizes.copy(), list(raw.problems)
+    known = {problem.path for problem in problems if problem.kind == Kind.UNREADABLE_IMAGE}
+    filled = [row for row in rows if str(raw.folder / raw.files[row]) not in known]
+    for row in filled:
+        sizes[row] = size_or_problem(raw.folder / raw.files[row], row, problems)
+    # Of a picture whose annotations are not there, or damaged, that alone is said.
+    untold = {one.image for one in problems if one.kind in (Kind.NO_ANNOTATION, Kind.UNREADABLE_ANNOTATION)}
+    filled = [row for row in filled if row not in untold]
+    if filled:
+        text = "no usable height and width is stated; the picture's are taken"
+        problems.append(Problem(Kind.NO_SIZE, raw.annotation_of(filled[0]), text, len(filled)))
+    return replace(raw, sizes=sizes, problems=problems)
+
+
+def size_or_problem(path: Path, row: int, problems: list[Problem]) -> tuple[int, int]:
+    """`image_size`, or 0 and 0 and a problem of the image of that row."""
+    try:
+        return image_size(path)
+    except DECODING_ERRORS as error:
+        problems.append(Problem(Kind.UNREADABLE_IMAGE, str(path), first_line(error), image=row))
+        return 0, 0
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture, upright as its EXIF orientation says, from the head of its file where that tells.
+
+    Raises:
+        DECODING_ERRORS: it is missing, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            # PIL decodes a whole PNG to look for an orientation behind its pixels.
+            asks = image.format != "PNG" or "exif" in image.info
+            is_turned = asks and image.getexif().get(0x0112) in (5, 6, 7, 8)
+            return (image.width, image.height) if is_turned else (image.height, image.width)
+    except DECODING_ERRORS:
+        height, width = decode_pixels(path).shape[:2]
+        return height, width

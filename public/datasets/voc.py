@@ -1,5 +1,8 @@
 """Pascal VOC's format: <year>/{JPEGImages,Annotations,ImageSets/Main}, for VOC or any other data set of that layout.
 
+The folders may be called images and annots (or annotations) too, or be one; without ImageSets, the split <year>/* is
+all that there is.
+
 Format: the development kits of http://host.robots.ox.ac.uk/pascal/VOC/. A box names its first and last pixels, counted
 from 1, both inside. Here pixel i covers [i, i + 1), so that it becomes xmin - 1, ymin - 1, xmax, ymax.
 
@@ -7,7 +10,9 @@ A box with xmin = xmax or ymin = ymax would be one pixel wide or high. No object
 labeling tool (the two such boxes of the blood-cell set BCCD are points), and is skipped as a box without area.
 """
 
-import reprlib
+import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +21,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from public.config.checks import require
 from public.config.detection import DetectionData
 from public.config.names import nearest_names
 from public.datasets.annotations import DetectionAnnotations
@@ -26,8 +30,18 @@ from public.datasets.decoding import EXTENSIONS
 from public.datasets.format import DetectionFormat, Published, Results
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
-from public.datasets.results import read_voc_results
-from public.datasets.scan import SIDES, Kind, Problem, RawAnnotations, clean, names_in
+from public.datasets.results import read_voc_results, voc_file_ends
+from public.datasets.scan import (
+    SIDES,
+    Kind,
+    Problem,
+    RawAnnotations,
+    class_name_problems,
+    clean,
+    names_in,
+    visible_files,
+    with_sizes,
+)
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
 
 URL = "https://thor.robots.ox.ac.uk/pascal/VOC"  # host.robots.ox.ac.uk, known from older code, leads there
@@ -55,51 +69,35 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_FLAGS = {"": False, "0": False, "1": True}
+_FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True, "no": False, "yes": True}
+_IMAGE_FOLDERS = ("JPEGImages", "images")
+_ANNOTATION_FOLDERS = ("Annotations", "annots", "annotations")
+ALL = "*"
+"""In the place of a list: every image of the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocData(DetectionData):
     """<folder>/{JPEGImages,Annotations,ImageSets/Main} below `folder`; any number of splits, each <folder>/<list> such
-    as VOC2007/trainval."""
+    as VOC2007/trainval (<list> alone where the three lie in `folder` itself; * in its place: all images). The classes
+    are those of `classes`, else of classes.txt in `folder` (one a line), else VOC's twenty in its own years, else those
+    of the objects, sorted."""
 
     kind: ClassVar[str] = "voc"
     default_metrics: ClassVar[str] = "voc"
-    class_names: tuple[str, ...] | None = None
-    """The classes in the order of their labels; None: those of `class_file`."""
-    class_file: str | None = None
-    """A text file with one class name a line, a path below `folder` or absolute. None: classes.txt in `folder` where
-    there is one, else Pascal VOC's twenty."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.class_names is None or self.class_file is None,
-            "data.class_names and data.class_file both name the classes: give one of them.",
-        )
-        names = self.class_names
-        require(
-            names is None or 0 < len(names) == len(set(names)),
-            f"data.class_names={names} must name each class once (None: data.class_file names them).",
-        )
 
 
-def voc_class_names(folder: Path, class_file: str | None) -> list[str]:
-    """The classes in the order of their labels.
-
-    Args:
-        folder: the data set's.
-        class_file: a text file with one name a line, a path below the folder or absolute. None: classes.txt in the
-            folder where there is one, else Pascal VOC's twenty.
+def voc_class_names(folder: Path) -> list[str] | None:
+    """The classes of classes.txt in the order of their labels; None where there is no such file.
 
     Raises:
-        DataError: the file is missing, empty, or names a class twice.
+        DataError: it is empty, or names a class twice.
     """
-    path = folder / (class_file or "classes.txt")
-    if class_file is None and not path.is_file():
-        return list(VOC_CLASSES)
+    path = folder / "classes.txt"
+    if not path.is_file():
+        return None
     names = _lines(path, "expected one class name a line")
-    repeated = {name for name in names if names.count(name) > 1}
+    repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated or not names:
         raise DataError(
             f"{path} must name each class once, one a line; it names {len(names)}, more than once {sorted(repeated)}."
@@ -107,21 +105,21 @@ def voc_class_names(folder: Path, class_file: str | None) -> list[str]:
     return names
 
 
-def read_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str]) -> DetectionAnnotations:
+def read_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str] | None) -> DetectionAnnotations:
     """Reads the annotations of splits together for training or evaluation; images without objects stay.
 
     Args:
         folder: the data set's.
         splits: VOC2007/trainval for VOC2007/ImageSets/Main/trainval.txt, and so on.
-        class_names: in the order of their labels.
+        class_names: in the order of their labels; None: those of the objects.
 
     Raises:
         DataError: a file is missing or damaged, or an object is of a class that is not in the list.
     """
-    return clean(scan_voc(folder, splits, class_names))
+    return clean(with_sizes(scan_voc(folder, splits, class_names)))
 
 
-def scan_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str]) -> RawAnnotations:
+def scan_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str] | None) -> RawAnnotations:
     """Reads all that the annotations of splits hold, and notes what is wrong with them.
 
     Raises:
@@ -130,12 +128,16 @@ def scan_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str]) ->
     problems: list[Problem] = []
     listed = _listed_images(folder, splits, problems)
     files, missing = _find_images(folder, listed, problems)
-    annotation_files = [f"{folder}/{subfolder}/Annotations/{stem}.xml" for subfolder, stem in listed]
-    labels = {name: label for label, name in enumerate(class_names)}
+    folders = {subfolder: _annotation_folder(folder / subfolder) for subfolder, _ in listed}
+    annotation_files = [f"{folders[subfolder]}/{stem}.xml" for subfolder, stem in listed]
+    known = None if class_names is None else set(class_names)
     sizes: list[tuple[int, int]] = []
     objects: list[_Object] = []
     for row, path in enumerate(annotation_files):
-        sizes.append(_read_image(path, row, labels, objects, problems))
+        sizes.append(_read_image(path, row, known, objects, problems))
+    names = list(class_names) if class_names is not None else _names_of(objects, splits)
+    problems += class_name_problems(folder, names)
+    labels = {name: label for label, name in enumerate(names)}
     written = np.array([one.corners for one in objects], dtype=np.float64).reshape(-1, 4)  # [T, 4]
     boxes = written.copy()
     boxes[:, :2] -= written[:, 2:] > written[:, :2]  # a point stays one, see above
@@ -149,14 +151,21 @@ def scan_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str]) ->
         written=written,
         written_as=", ".join(_CORNERS),
         boxes=boxes,
-        labels=np.array([one.label for one in objects], dtype=np.int64),
+        labels=np.array([labels[one.name] for one in objects], dtype=np.int64),
         ignored=np.array([one.is_difficult for one in objects], dtype=bool),
-        class_names=list(class_names),
-        category_ids=list(range(1, len(class_names) + 1)),
+        class_names=names,
+        category_ids=list(range(1, len(names) + 1)),
         source=folder,
         annotation_of=annotation_files.__getitem__,
         problems=problems,
     )
+
+
+def _names_of(objects: Sequence["_Object"], splits: Sequence[str]) -> list[str]:
+    """The classes of the objects, sorted; VOC's twenty where these may be VOC's own years."""
+    found = {one.name for one in objects}
+    are_years = all(re.fullmatch(r"(.*/)?VOC20\d\d", split.rpartition("/")[0]) for split in splits)
+    return list(VOC_CLASSES) if are_years and found <= set(VOC_CLASSES) else sorted(found)
 
 
 def voc_images(folder: Path, splits: Sequence[str]) -> list[Path]:
@@ -180,15 +189,36 @@ def _lines(path: Path, expected: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def _image_folder(folder: Path) -> Path:
+    """Where the images of a year lie: beside their annotations, if neither has a folder of its own."""
+    found = next((folder / name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), None)
+    return found or (folder if _annotation_folder(folder) == folder else folder / _IMAGE_FOLDERS[0])
+
+
+def _annotation_folder(folder: Path) -> Path:
+    found = next((folder / name for name in _ANNOTATION_FOLDERS if (folder / name).is_dir()), None)
+    if found is None and not (folder / _IMAGE_FOLDERS[0]).is_dir() and holds(folder, ".xml"):
+        return folder
+    return found or folder / _ANNOTATION_FOLDERS[0]
+
+
+def holds(folder: Path, extension: str) -> bool:
+    """Whether one file of a folder, hidden ones apart, is of that kind."""
+    return any(name.lower().endswith(extension) and not name.startswith(".") for name in names_in(folder))
+
+
 def _listed_images(folder: Path, splits: Sequence[str], problems: list[Problem]) -> list[tuple[str, str]]:
     """Subfolder and name without extension of every image, each once, in the lists' order."""
     images: dict[tuple[str, str], None] = {}
     for split in splits:
         subfolder, _, name = split.rpartition("/")
-        if not subfolder or not name:
+        if not name:
             raise DataError(f"the split {split!r} of {folder} must be <folder>/<list>, such as VOC2007/trainval.")
         path = folder / subfolder / "ImageSets" / "Main" / f"{name}.txt"
-        stems = _lines(path, "expected the names of the split's images without extension, one a line")
+        if name == ALL:
+            stems = _all_images(folder / subfolder, problems)
+        else:
+            stems = _lines(path, "expected the names of the split's images without extension, one a line")
         if not stems:
             raise DataError(f"{path} names no image; expected one name without extension a line.")
         for stem in stems:
@@ -199,21 +229,41 @@ def _listed_images(folder: Path, splits: Sequence[str], problems: list[Problem])
     return list(images)
 
 
+def _all_images(folder: Path, problems: list[Problem]) -> list[str]:
+    """The names without extension of all images of a year, sorted; annotations without an image are counted.
+
+    Raises:
+        DataError: there is none.
+    """
+    images, annotations = _image_folder(folder), _annotation_folder(folder)
+    stems = {file.rpartition(".")[0] for file in visible_files(images, EXTENSIONS, problems)}
+    if not stems:
+        raise DataError(f"{images} holds no image ({', '.join(EXTENSIONS)}). {where_to_get()}")
+    for file in visible_files(annotations, (".xml",), problems if annotations != images else []):
+        if file.rpartition(".")[0] not in stems:
+            text = f"it is of an image that is not in {images}"
+            problems.append(Problem(Kind.UNKNOWN_IMAGE, str(annotations / file), text))
+    return sorted(stems)
+
+
 def _find_images(
     folder: Path, listed: Sequence[tuple[str, str]], problems: list[Problem]
 ) -> tuple[list[str], np.ndarray]:
     """Paths of the image files below the folder [N], and bool [N]: which are missing."""
-    found: dict[tuple[str, str], str] = {}
-    for subfolder in {subfolder for subfolder, _ in listed}:
-        for name in sorted(names_in(folder / subfolder / "JPEGImages"), key=_preference, reverse=True):
+    subfolders = {subfolder for subfolder, _ in listed}
+    folders = {subfolder: os.path.relpath(_image_folder(folder / subfolder), folder) for subfolder in subfolders}
+    stems = [os.path.normpath(f"{folders[subfolder]}/{stem}") for subfolder, stem in listed]
+    found: dict[str, str] = {}
+    for parent in {os.path.dirname(stem) for stem in stems}:
+        for name in sorted(names_in(folder / parent), key=_preference, reverse=True):
             stem, dot, extension = name.rpartition(".")
             if (dot + extension).lower() in EXTENSIONS:
-                found[subfolder, stem] = name  # in the place of one that comes later in that order
-    files = [f"{subfolder}/JPEGImages/{found.get((subfolder, stem), stem + '.jpg')}" for subfolder, stem in listed]
-    missing = np.array([image not in found for image in listed], dtype=bool)
+                found[os.path.join(parent, stem)] = os.path.join(parent, name)  # in the place of a later one
+    files = [found.get(stem, f"{stem}.jpg") for stem in stems]
+    missing = np.array([stem not in found for stem in stems], dtype=bool)
     for row in np.flatnonzero(missing).tolist():
         text = f"the file is missing (also as {', '.join(EXTENSIONS[1:])}), and a list of the split names it"
-        problems.append(Problem(Kind.MISSING_IMAGE, f"{folder}/{files[row]}", text))
+        problems.append(Problem(Kind.MISSING_IMAGE, f"{folder}/{files[row]}", text, image=row))
     return files, missing
 
 
@@ -227,68 +277,71 @@ class _Object(NamedTuple):
 
     image: int
     """The image's row."""
-    label: int
+    name: str
+    """Of its class."""
     corners: tuple[float, ...]
     """xmin, ymin, xmax, ymax as written."""
     is_difficult: bool
 
 
 def _read_image(
-    path: str, row: int, labels: dict[str, int], objects: list[_Object], problems: list[Problem]
+    path: str, row: int, known: set[str] | None, objects: list[_Object], problems: list[Problem]
 ) -> tuple[int, int]:
-    """Reads one annotation file: appends to objects and problems; gives height and width, 0 where it is damaged."""
+    """Reads one annotation file: appends to objects and problems; gives height and width, 0 where it does not tell."""
     try:
         root = ElementTree.parse(path).getroot()
+    except FileNotFoundError:
+        text = "there is no such file, and a list of the split names it: an image without objects"
+        problems.append(Problem(Kind.NO_ANNOTATION, path, text, image=row))
+        return 0, 0
     except OSError as error:
-        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, f"the file cannot be read ({error.strerror})"))
+        text = f"the file cannot be read ({error.strerror})"
+        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, text, image=row))
         return 0, 0
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: encodings unknown to python
-        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, f"it is not XML, or was cut short ({error})"))
+        text = f"it is not XML, or was cut short ({error})"
+        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, text, image=row))
         return 0, 0
     for number, element in enumerate(root.findall("object"), start=1):
-        one = _read_object(element, row, labels)
-        if isinstance(one, _Object):
-            objects.append(one)
-        else:
-            kind, text = one
-            problems.append(Problem(kind, path, f"object {number} {text}"))
-    size = _read_size(root)
-    if isinstance(size, str):
-        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, size))
-        return 0, 0
-    return size
+        for one in _read_object(element, row, known):
+            if isinstance(one, _Object):
+                objects.append(one)
+            else:
+                kind, text = one
+                problems.append(Problem(kind, path, f"object {number} {text}", image=row))
+    return _read_size(root)
 
 
-def _read_size(root: ElementTree.Element) -> tuple[int, int] | str:
-    """Height and width of the image; or what is wrong with them."""
-    texts = [root.findtext(f"size/{side}") for side in ("width", "height")]
+def _read_size(root: ElementTree.Element) -> tuple[int, int]:
+    """Height and width of the image; 0 and 0 where they are not stated as such. 96.0 is."""
     try:
-        width, height = (int(text or "") for text in texts)
+        sides = [float(root.findtext(f"size/{side}") or "") for side in ("height", "width")]
     except ValueError:
-        width = height = 0
-    if width in SIDES and height in SIDES:
-        return height, width
-    if None in texts:
-        return "it has no <size> with <width> and <height>"
-    found = " and ".join(map(reprlib.repr, texts))
-    return f"its <size> has <width> and <height> {found}, expected whole numbers of pixels from 1 to {SIDES[-1]}"
+        return 0, 0
+    height, width = (int(side) if side.is_integer() else 0 for side in sides)
+    return (height, width) if height in SIDES and width in SIDES else (0, 0)
 
 
-def _read_object(element: ElementTree.Element, row: int, labels: dict[str, int]) -> _Object | tuple[Kind, str]:
-    """One <object>, whose <part>s are passed over; or what is wrong with it."""
+def _read_object(element: ElementTree.Element, row: int, known: set[str] | None) -> list[_Object | tuple[Kind, str]]:
+    """One <object>, whose <part>s are passed over, and what is wrong with it."""
     name = (element.findtext("name") or "").strip()
-    if name not in labels:
-        known = f"which is not among the {len(labels)} classes (data.class_file names others)"
-        return Kind.UNKNOWN_CLASS, f"is of class {name!r}, {known}; {nearest_names(name, labels)}"
-    difficult = (element.findtext("difficult") or "").strip()
-    if difficult not in _FLAGS:
-        return Kind.UNREADABLE_ANNOTATION, f"({name}) has <difficult> {difficult!r}, expected 0 or 1"
+    if known is None and not name:
+        return [(Kind.UNREADABLE_ANNOTATION, "has no <name>, expected that of its class")]
+    if known is not None and name not in known:
+        text = f"is of class {name!r}, which is not among the {len(known)} classes (data.classes names those to learn)"
+        nearest = f"; {nearest_names(name, sorted(known))}" if len(known) <= 1000 else ""  # once for each such object
+        return [(Kind.UNKNOWN_CLASS, text + nearest)]
     box = element.find("bndbox")
     try:
         corners = tuple(float((box.findtext(corner) if box is not None else None) or "") for corner in _CORNERS)
     except ValueError:
-        return Kind.UNREADABLE_ANNOTATION, f"({name}) has no <bndbox> with the numbers {', '.join(_CORNERS)}"
-    return _Object(row, labels[name], corners, _FLAGS[difficult])
+        return [(Kind.UNREADABLE_ANNOTATION, f"({name}) has no <bndbox> with the numbers {', '.join(_CORNERS)}")]
+    difficult = (element.findtext("difficult") or "").strip()
+    is_difficult = _FLAGS.get(difficult.lower())
+    found: list[_Object | tuple[Kind, str]] = [_Object(row, name, corners, is_difficult or False)]
+    if is_difficult is None:
+        found.append((Kind.BAD_FLAG, f"({name}) has <difficult> {difficult!r}, expected 0 or 1"))
+    return found
 
 
 # ---- files of results ------------------------------------------------------------------------------------------------
@@ -303,8 +356,9 @@ def write_voc_files(folder: Path, predictions: Predictions, annotations: Detecti
     images = rows_of_images(predictions, annotations)
     stems = [Path(name.decode()).stem for name in annotations.files.tolist()]
     boxes = predictions.boxes.astype(np.float64) + (1, 1, 0, 0)  # [D, 4]
-    for label, class_name in enumerate(annotations.class_names):
-        chosen = np.flatnonzero(predictions.labels == label)
+    order = np.argsort(predictions.labels, kind="stable")
+    ends = np.cumsum(np.bincount(predictions.labels, minlength=len(annotations.class_names)))  # [C]
+    for end, chosen in zip(voc_file_ends(annotations.class_names), np.split(order, ends[:-1]), strict=True):
         columns = images[chosen].tolist(), predictions.scores[chosen].tolist(), boxes[chosen].tolist()
         lines = [
             f"{stems[image]} {score:.9g} {x1:.3f} {y1:.3f} {x2:.3f} {y2:.3f}\n"
@@ -312,7 +366,7 @@ def write_voc_files(folder: Path, predictions: Predictions, annotations: Detecti
         ]
         with going_on_when_disk_is_full("comp4_det_test_*.txt"):
             folder.mkdir(parents=True, exist_ok=True)
-            replace_text(folder / f"comp4_det_test_{class_name.replace('/', '_')}.txt", "".join(lines))
+            replace_text(folder / f"comp4_det_test_{end}.txt", "".join(lines))
 
 
 # ---- the published data set ------------------------------------------------------------------------------------------
@@ -361,7 +415,7 @@ def download_voc(
 
 
 def _scan(folder: Path, splits: Sequence[str], data: VocData) -> RawAnnotations:
-    return scan_voc(folder, splits, data.class_names or voc_class_names(folder, data.class_file))
+    return scan_voc(folder, splits, voc_class_names(folder) if data.classes is None else None)
 
 
 def _images(folder: Path, data: VocData) -> list[Path]:

@@ -1,15 +1,11 @@
 """COCO's twelve numbers through hotcoco, which gives pycocotools' numbers to the last bit."""
 
-import json
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 
-from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations, WrittenObjects
-from public.datasets.batches import DataError
 from public.datasets.predictions import Predictions, WrittenPredictions, with_sides
 from public.evaluation.evaluator import Curves, DetectionResult, Evaluator, mean_or_minus_one
 
@@ -27,10 +23,9 @@ SIZES = ("small", "medium", "large")
 class CocoEvaluator(Evaluator):
     """Evaluates on one split by COCO's rules.
 
-    The ground truth is COCO's own file where there is one, not our arrays: its boxes in float64 and unclipped, the
-    areas of the segments, the crowds. For a data set in another format it is made from the arrays: ignored objects are
-    crowds, and an area is that of the box. It is read at the first evaluation (on the main process, thus) and kept for
-    the next.
+    The ground truth is what COCO's own file states where there is one: its boxes in float64 and unclipped, the areas of
+    the outlines, the crowds. For a data set in another format it is made from the arrays: ignored objects are crowds,
+    and an area is that of the box. It is made at the first evaluation (on the main process, thus) and kept.
     """
 
     kind = "coco"
@@ -41,8 +36,7 @@ class CocoEvaluator(Evaluator):
     @cached_property
     def truth(self) -> WrittenObjects:
         """The objects to find."""
-        file = self.annotations.coco_file
-        return make_truth(self.annotations) if file is None else read_truth(self.annotations, file)
+        return make_truth(self.annotations) if self.annotations.truth is None else self.annotations.truth
 
     @cached_property
     def ground_truth(self) -> COCO:
@@ -142,30 +136,6 @@ def format_coco_record(result: DetectionResult) -> str:
 def _mean(values: np.ndarray) -> float:
     """The mean over what there is: -1 stands for what has no objects."""
     return mean_or_minus_one(values[values > -1])
-
-
-def read_truth(annotations: DetectionAnnotations, file: Path) -> WrittenObjects:
-    """The objects of COCO's file, in its order.
-
-    Raises:
-        DataError: the file cannot be read any more.
-    """
-    try:
-        rows = json.loads(file.read_bytes())["annotations"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"the annotations {file} cannot be read: {first_line(error)}.") from error
-    images = set(annotations.image_ids.tolist())
-    labels = {number: label for label, number in enumerate(annotations.category_ids)}
-    rows = [row for row in rows if row["image_id"] in images and row["category_id"] in labels]
-    boxes = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
-    areas = [row.get("area", area) for row, area in zip(rows, boxes[:, 2:].prod(axis=1).tolist(), strict=True)]
-    return WrittenObjects(
-        image_ids=np.array([row["image_id"] for row in rows], dtype=np.int64),
-        labels=np.array([labels[row["category_id"]] for row in rows], dtype=np.int64),
-        boxes=boxes,
-        areas=np.array(areas, dtype=np.float64),
-        crowds=np.array([row.get("iscrowd", 0) for row in rows], dtype=bool),
-    )
 
 
 def make_truth(annotations: DetectionAnnotations) -> WrittenObjects:

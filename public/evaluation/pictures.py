@@ -109,6 +109,11 @@ def _panel(
     return panel
 
 
+def _plain(name: str) -> str:
+    """A class's name as the plot shows it: no formula, and not hidden."""
+    return f" {name}".replace("$", r"\$") if name.startswith("_") else name.replace("$", r"\$")
+
+
 def write_image(path: Path, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] RGB as the file type of the path's ending, whole or not at all.
 
@@ -140,12 +145,13 @@ def draw_precision_recall(path: Path, result: DetectionResult, title: str = "pre
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     present = np.flatnonzero(~np.isnan(result.curves.precision).any(axis=1))
-    scores = dict(zip(present.tolist(), (row["AP50"] for row in result.per_class), strict=True))
+    of_class = {row["class"]: row["AP50"] for row in result.per_class}
+    scores = {label: of_class[result.class_names[label]] for label in present.tolist()}
     best_first = sorted(scores, key=lambda label: -scores[label])
     half = MOST_CURVES // 2
     named = best_first if len(best_first) <= MOST_CURVES else best_first[:half] + best_first[-half:]
     for label in best_first:
-        precision, name = result.curves.precision[label], f"{result.class_names[label]} {scores[label]:.3f}"
+        precision, name = result.curves.precision[label], f"{_plain(result.class_names[label])} {scores[label]:.3f}"
         color = [0.9 * part / 255 for part in class_color(label)]
         look: dict[str, Any] = {"color": color, "linewidth": 1.2, "label": name}
         axes.plot(result.curves.recall, precision, **look if label in named else {"color": "0.8", "linewidth": 0.6})

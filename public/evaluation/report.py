@@ -16,6 +16,7 @@ from public.evaluation.evaluator import DetectionResult, Evaluator, existing
 from public.evaluation.mistakes import Mistakes, find_mistakes
 from public.evaluation.operating_points import THRESHOLDS, OperatingPoint, OperatingPoints, judged, operating_points
 from public.evaluation.pictures import draw_grid, draw_precision_recall, grid_entries, spread
+from public.evaluation.plots import going_on_without
 from public.runtime.page import MOST_NAMED, Section, chart, matrix, page, picture, table, text
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
 
@@ -55,10 +56,12 @@ def write_report(
     points = operating_points(counted, annotations)
     threshold = points.best.threshold if points.best else USUAL_THRESHOLD
     mistakes = find_mistakes(counted, annotations, threshold)
-    draw_precision_recall(folder / "precision_recall.png", result)
+    with going_on_without("precision_recall.png"):
+        draw_precision_recall(folder / "precision_recall.png", result)
     shown = spread(annotations), np.argsort(-mistakes.by_image, kind="stable")[:NUM_WORST]
     for name, images in zip((picture, "worst.jpg"), shown, strict=True):
-        draw_grid(folder / name, grid_entries(annotations, predictions, images, threshold), annotations.class_names)
+        with going_on_without(name):
+            draw_grid(folder / name, grid_entries(annotations, predictions, images, threshold), annotations.class_names)
     rows = _class_rows(result, points)
     metrics = existing(result.metrics) | {"score_threshold": threshold} | _at(points.best)
     texts: dict[str, str | None] = {name: None for one in EVALUATORS.values() for name in one.report_names}

@@ -28,8 +28,8 @@ from public.config.names import first_line
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS, is_image_file, read_pixels
 from public.datasets.drawing import draw_boxes
-from public.datasets.formats import format_of
-from public.datasets.locations import REPOSITORY, dataset_folder
+from public.datasets.locations import REPOSITORY
+from public.datasets.splits import val_images
 from public.detectors.trained import TrainedDetector, load_detector
 from public.evaluation.pictures import write_image
 from public.runtime.launch import raised_by_us
@@ -176,7 +176,7 @@ def images_of_run(weights: Path, experiment: str | None = None, num_images: int 
     """
     data = open_trained(weights, experiment).config.data
     try:
-        found = sorted(format_of(data).images(dataset_folder(data.folder), data))[:num_images]
+        found = val_images(data)[:num_images]
         if not found:
             raise FileNotFoundError(f"not one image of {', '.join(data.val_splits)} is in {data.folder}")
         return found

@@ -36,7 +36,6 @@ from public.runtime.distributed import DistributedContext
 from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
-    check_classes,
     evaluate_distributed,
     in_present_folder,
     named,
@@ -148,9 +147,15 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
     data = in_present_folder(data, request.args)
     config: DetectionConfig = replace(request.config, data=data, detector=options.detector)
     make_evaluator = evaluator_of(data.rules)
-    eval_data = build_eval_data(data, batch_size=options.batch_size, num_workers=options.num_workers, context=context)
-    annotations, checkpoint = eval_data.annotations, request.trained
-    check_classes(checkpoint, annotations.class_names, annotations.source)
+    checkpoint = request.trained
+    eval_data = build_eval_data(
+        data,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        context=context,
+        class_names=None if checkpoint is None else checkpoint.class_names,
+    )
+    annotations = eval_data.annotations
     detector = request.task(DetectionTask).build_network(config, len(annotations.class_names))
     assert isinstance(detector, Detector)
     trained = assemble_detector(

@@ -22,7 +22,7 @@ from tests.evaluation.coco_cases import make_case
 from tests.evaluation.test_coco import reference, write_case
 
 COCO_ARGS = ("--data.val-splits", "train2017")
-VOC_ARGS = ("--data.dataset", "voc", "--data.class-names", "cat", "dog", "--data.val-splits", "Own/train")
+VOC_ARGS = ("--data.dataset", "voc", "--data.classes", "cat", "dog", "--data.val-splits", "Own/train")
 
 
 def evaluate(folder: Path, *args: str | Path) -> dict[str, Any]:

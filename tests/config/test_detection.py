@@ -68,9 +68,8 @@ def row() -> DetectionConfig:
             r"data\.dataset='coco' takes one split each in data\.train_splits",
         ),
         (CocoData, {"val_splits": ("a", "b")}, r"data\.dataset='coco' takes one split each"),
-        (VocData, {"class_names": ("cat",), "class_file": "x.txt"}, r"both name the classes: give one of them"),
-        (VocData, {"class_names": ("cat", "cat")}, r"data\.class_names=\('cat', 'cat'\) must name each class once"),
-        (VocData, {"class_names": ()}, r"data\.class_names=\(\) must name each class once"),
+        (VocData, {"classes": ("cat", "cat")}, r"data\.classes=\('cat', 'cat'\) must name each class once"),
+        (CocoData, {"classes": ()}, r"data\.classes=\(\) must name each class once"),
         (CocoData, {"group_by_aspect": -1}, r"data\.group_by_aspect=-1 must be 0 or more \(None: no groups\)"),
         (CocoData, {"input_size": 0}, r"data\.input_size=0 must lie within 1\.\.8192 pixels"),
         (CocoData, {"input_size": -5}, r"data\.input_size=-5 must lie within 1\.\.8192 pixels"),
@@ -83,18 +82,9 @@ def test_data_refuses(kind: Any, changes: dict[str, Any], message: str) -> None:
         kind(**{CocoData: COCO, VocData: VOC}[kind] | changes)
 
 
-@pytest.mark.parametrize("name", ["class_names", "class_file"])
-def test_cocos_annotations_name_the_classes(name: str) -> None:
-    """There is no such setting."""
-    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
-        CocoData(**COCO, **{name: None})  # pyright: ignore[reportArgumentType, reportCallIssue]
-
-
 def test_what_voc_may_do() -> None:
-    """Several splits; classes by name or by file; pixels normalized as ImageNet's unless told otherwise."""
+    """Several splits; pixels normalized as ImageNet's unless told otherwise."""
     assert len(VocData(**VOC).train_splits) == 2
-    assert VocData(**VOC, class_names=("RBC", "WBC")).class_file is None
-    assert VocData(**VOC, class_file="classes.txt").class_names is None
     assert VocData(**VOC).mean == IMAGENET_MEAN
     assert not VocData(**VOC).download
 
@@ -261,12 +251,12 @@ def test_another_detector_keeps_what_the_row_stated(row: DetectionConfig) -> Non
     ("args", "expected"),
     [("None", None), ("RBC WBC", ("RBC", "WBC")), ("a", ("a",))],
 )
-def test_class_names_of_none_are_none(row: DetectionConfig, args: str, expected: tuple[str, ...] | None) -> None:
-    """Not a class that is called None: the class file names them again."""
-    data = VocData(**VOC, class_names=("cat", "dog"))
-    line = ["--data.class-names", *args.split()]
+def test_classes_of_none_are_none(row: DetectionConfig, args: str, expected: tuple[str, ...] | None) -> None:
+    """Not a class that is called None: all that the data has."""
+    data = VocData(**VOC, classes=("cat", "dog"))
+    line = ["--data.classes", *args.split()]
     config, _ = parse_config({"tiny": replace(row, data=data)}, line, DetectionTask.kinds)
-    assert config.data == replace(data, class_names=expected)
+    assert config.data == replace(data, classes=expected)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,24 @@ def test_a_damaged_record(lacking: str) -> None:
         from_record(record)
 
 
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        ({"class_names": ["a", "b"], "class_file": None}, ["a", "b"]),
+        ({"class_names": None, "class_file": "x.txt"}, None),
+    ],
+)
+def test_classes_of_format_2(former: dict[str, Any], present: list[str] | None) -> None:
+    """VOC's names are every format's `classes`; a file of them is forgotten, for a checkpoint knows its classes."""
+    key = next(key for key, record in OLD.items() if record["data"].get("dataset") == "voc")
+    new = upgraded(OLD[key])
+    assert not {"class_names", "class_file"} & new["data"].keys()
+    old = new | {"format": 2, "data": {n: v for n, v in new["data"].items() if n != "classes"} | former}
+    assert upgraded(old)["data"].get("classes") == present
+    assert from_record(old).data.classes == (None if present is None else tuple(present))
+    assert renamed_option("data.class-names") == renamed_option("data.class-file") == "data.classes"
+
+
 def test_upgrading_changes_nothing_that_is_new() -> None:
     """And the old record is left as it was."""
     before = json.dumps(CLASSIFICATION)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from public.datasets.annotations import DetectionAnnotations, describe_skipped
+from public.datasets.annotations import DetectionAnnotations, describe_treated
 
 ANNOTATIONS = DetectionAnnotations(
     folder=Path("images"),
@@ -40,8 +40,10 @@ def test_an_image_of_its_own() -> None:
     assert ANNOTATIONS.boxes.max() == 6
 
 
-def test_what_was_skipped() -> None:
+def test_what_was_skipped_and_filled() -> None:
     """Each kind with its count; nothing to say where nothing was."""
-    assert describe_skipped(ANNOTATIONS) == ""
+    assert describe_treated(ANNOTATIONS) == ""
     some = replace(ANNOTATIONS, skipped={"boxes without area": 2, "boxes outside the image": 1})
-    assert describe_skipped(some) == "boxes without area: 2, boxes outside the image: 1"
+    assert describe_treated(some) == "; skipped: boxes without area: 2, boxes outside the image: 1"
+    filled = replace(ANNOTATIONS, filled={"image sizes that are not stated": 3})
+    assert describe_treated(filled) == "; filled in: image sizes that are not stated: 3"

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
-from public.datasets.coco import read_coco, scan_coco
+from public.datasets.coco import COCO as COCO_FORMAT
+from public.datasets.coco import CocoData, read_coco, scan_coco
+from public.datasets.predictions import Predictions
 from public.datasets.sample_layouts import COCO_CATEGORY_IDS
 from public.datasets.sample_layouts import write_coco as write_sample
-from public.datasets.scan import Kind
+from public.datasets.scan import Kind, box_problems, image_size
+from public.evaluation.coco import CocoEvaluator
 from tests.datasets.written import coco_content, write_coco
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -130,15 +134,10 @@ BAD_CONTENTS: dict[str, tuple[Any, str]] = {
     "cut short": (json.dumps(coco_content())[:-9], r"is not JSON, or was cut short"),
     "a list": ([1, 2], r"holds a list, expected an object with the keys \['images', 'categories', 'annotations'\]"),
     "missing list": ({"images": [], "categories": []}, r"has no list under \['annotations'\]; expected the keys"),
-    "no image": (coco_content(images=[]), r"must hold at least one image and one category"),
-    "no category": (coco_content(categories=[]), r"must hold at least one image and one category"),
-    "unknown image": (changed(image_id=8), r"an annotation has image_id 8, which no entry of images has\.$"),
-    "unknown class": (changed(category_id=4), r"an annotation of image 7 has category_id 4, which no category has\.$"),
-    "no size": (without("width"), r"images\[0\] lacks the key 'width'\.$"),
-    "no box": (
-        changed(bbox=None),
-        r"annotations\[0\] has bbox = None, expected four numbers: x, y, width, height \(whole",
-    ),
+    "no image": (coco_content(images=[]), r"has an empty list of images; it must hold at least one image and one cat"),
+    "no category": (coco_content(categories=[]), r"has an empty list of categories; it must hold at least one image"),
+    "unknown class": (changed(category_id=4), r"1 annotations have category_id 4, which no category has\.$"),
+    "no file name": (without("file_name"), r"images\[0\] lacks the key 'file_name'\.$"),
     "three numbers": (changed(bbox=[1, 2, 3]), r"annotations\[0\] has bbox = \[1, 2, 3\], expected four numbers"),
     "text in a box": (changed(bbox=[1, 2, 3, "4"]), r"has bbox = \[1, 2, 3, '4'\], expected four numbers"),
     "text for an id": (
@@ -156,9 +155,34 @@ BAD_CONTENTS: dict[str, tuple[Any, str]] = {
         changed(area=-(10**400)),
         r"annotations\[0\] has area = -10+\.\.\.0+, expected a number \(a whole one of at most 64 bits\)\.$",
     ),
-    "a width of 400 digits": (
-        coco_content(images=[*coco_content()["images"], {"id": 1, "file_name": "c", "width": 10**400, "height": 30}]),
-        r"images\[2\] has width = 10+\.\.\.0+, expected a whole number of pixels from 1 to 2147483647",
+    "a file name of half a letter": (
+        coco_content(images=[*coco_content()["images"], {"id": 1, "file_name": "\ud800.jpg"}]),
+        r"images\[2\] has file_name = '.ud800\.jpg', expected the name of a file",
+    ),
+    "a file name with NUL": (
+        coco_content(images=[*coco_content()["images"], {"id": 1, "file_name": "a\0.jpg"}]),
+        r"images\[2\] has file_name = 'a.x00\.jpg', expected the name of a file",
+    ),
+    "two classes of one name": (
+        coco_content(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]),
+        r"more than one class is called 'a', expected each name once\.$",
+    ),
+    "half a letter in a class": (
+        coco_content(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "\ud800"}]),
+        r"the class name '.ud800' is empty or holds control characters or halves of letters\.$",
+    ),
+    "NUL in a class": (
+        coco_content(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "b\0"}]),
+        r"the class name 'b.x00' is empty or holds control characters",
+    ),
+    "every image with the same flaw": (
+        coco_content(images=[{"id": "7", "file_name": "a.jpg"}, {"id": "2", "file_name": "b.jpg"}]),
+        r"not one of its 2 images can be read: images\[0\] has id = '7', expected a whole number of at most 64 bits",
+    ),
+    "every annotation with the same flaw": (
+        coco_content(annotations=[{"image_id": 7, "category_id": "3", "bbox": [1, 1, 2, 2]}] * 30),
+        r"annotations\[0\] has category_id = '3', .*, and 29 more of the 30 annotations have the same flaw "
+        r"\(and 29 more; python",
     ),
     "not an object": (coco_content(annotations=["x"]), r"annotations\[0\] is a str, expected an object with the keys"),
     "an image twice": (
@@ -186,7 +210,7 @@ def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"^{tmp_path}/annotations/instances_train2017\.json is missing; .*DATA_ROOT"):
         read_coco(tmp_path, "train2017")
     write_coco(tmp_path, coco_content())
-    os.rename(tmp_path / "images/train2017/b.jpg", tmp_path / "b.jpg")
+    os.rename(tmp_path / "images/train2017/b.jpg", tmp_path / "b.away")
     with pytest.raises(DataError, match=rf"^{tmp_path}/images/train2017/b\.jpg: the file is missing, and .* lists it"):
         read_coco(tmp_path, "train2017")
     os.rename(tmp_path / "images/train2017", tmp_path / "images/elsewhere")
@@ -206,17 +230,141 @@ def test_images_in_subfolders(tmp_path: Path) -> None:
 
 
 def test_a_scan_goes_on(tmp_path: Path) -> None:
-    """Four different problems, and the sound objects beside them."""
+    """Five different problems, and the sound objects beside them."""
     content = coco_content([(7, 3, 1, 1, 2, 2), (8, 3, 1, 1, 2, 2), (7, 4, 1, 1, 2, 2), (2, 90, 1, 1, 2, 2)])
-    content["annotations"].append({"image_id": 7})
+    content["annotations"] += [{"image_id": 7}, {"image_id": 7, "category_id": 3}]
     write_coco(tmp_path, content)
     (tmp_path / "images/train2017/a.jpg").unlink()
     raw = scan_coco(tmp_path, "train2017")
     assert [problem.kind for problem in raw.problems] == [
         Kind.UNREADABLE_ANNOTATION,
+        Kind.MISSING_IMAGE,
         Kind.UNKNOWN_IMAGE,
         Kind.UNKNOWN_CLASS,
-        Kind.MISSING_IMAGE,
+        Kind.NO_BOX,
     ]
     assert raw.boxes.tolist() == [[1, 1, 3, 3], [1, 1, 3, 3]]
     assert raw.missing.tolist() == [True, False]
+
+
+# ---- what people really have -----------------------------------------------------------------------------------------
+
+
+def test_sizes_as_floats_or_from_the_pictures(tmp_path: Path) -> None:
+    """96.0 is a size; none, null, 0 and 400 digits are none: the pictures', upright as EXIF says, and counted."""
+    content = coco_content([(7, 3, 0, 0, 60, 9)])
+    content["images"] = [
+        {"id": 7, "file_name": "a.jpg", "width": 40.0, "height": 30.0},
+        *(
+            {"id": n, "file_name": "b.jpg", "width": w, "height": 10}
+            for n, w in enumerate((None, 0, 10**400, 2.5, "20"))
+        ),
+        {"id": 5, "file_name": "b.jpg"},
+        {"id": 6, "file_name": "turned.jpg"},
+    ]
+    write_coco(tmp_path, content)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (8, 5)).save(tmp_path / "images/train2017/turned.jpg", exif=exif)
+    found = read_coco(tmp_path, "train2017")
+    assert found.sizes.tolist() == [[30, 40], *[[10, 20]] * 6, [8, 5]]
+    assert found.boxes.tolist() == [[0, 0, 40, 9]]
+    assert found.filled == {"image sizes that are not stated": 7}
+    (tmp_path / "images/train2017/turned.jpg").write_text("404")
+    with pytest.raises(DataError, match=r"turned\.jpg: "):
+        read_coco(tmp_path, "train2017")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".tif", ".gif", ".ppm"])
+def test_the_size_of_a_picture(tmp_path: Path, suffix: str) -> None:
+    """Of every kind, as it is decoded."""
+    Image.new("RGB", (7, 4)).save(tmp_path / f"x{suffix}")
+    assert image_size(tmp_path / f"x{suffix}") == (4, 7)
+
+
+def test_null_stands_for_absent(tmp_path: Path) -> None:
+    """iscrowd and area; without a box an object is skipped."""
+    content = coco_content([(7, 3, 1, 1, 2, 3), (7, 3, 1, 1, 2, 2), (7, 90, 0, 0, 5, 5)])
+    content["annotations"][0] |= {"iscrowd": None, "area": None}
+    content["annotations"][1]["bbox"] = []
+    del content["annotations"][2]["bbox"]
+    found = read(tmp_path, content)
+    assert (found.boxes.tolist(), found.ignored.tolist()) == ([[1, 1, 3, 4]], [False])
+    assert found.skipped == {"objects without a box": 2}
+    assert found.truth is not None
+    assert found.truth.areas.tolist() == [6]
+
+
+def test_annotations_of_unlisted_images(tmp_path: Path) -> None:
+    """Skipped and counted."""
+    found = read(tmp_path, coco_content([(8, 3, 1, 1, 2, 2), (7, 3, 1, 1, 2, 3), (9, 3, 1, 1, 2, 2)]))
+    assert (found.num_boxes, found.skipped) == (1, {"annotations of unlisted images": 2})
+
+
+@pytest.mark.parametrize("area", [-5, -1e300, 1.1e10, NAN, INFINITY])
+def test_an_area_that_is_none(tmp_path: Path, area: float) -> None:
+    """The box's is taken, in the evaluation too, where COCO's own tools judge by it: named, counted, AP 1."""
+    content = coco_content([(7, 3, 1, 1, 20, 10), (2, 3, 1, 1, 5, 5)])
+    content["annotations"][0]["area"] = area
+    found = read(tmp_path, content)
+    assert found.filled == {"areas that are none": 1}
+    assert found.truth is not None
+    assert found.truth.areas.tolist() == [200, 25]
+    (problem,) = (one for one in box_problems(scan_coco(tmp_path, "train2017")) if one.kind == Kind.BAD_AREA)
+    assert str(problem).endswith(f"of class 'dog' has the area {area:g}, expected one from 0 to 1e+10")
+    rows = np.repeat(found.image_ids, np.diff(found.offsets))
+    perfect = Predictions(rows, found.boxes, np.ones(2, np.float32), found.labels)
+    assert CocoEvaluator(found).evaluate(perfect).metrics["AP"] == pytest.approx(1)
+
+
+LAYOUTS = {
+    "2017": ("annotations/instances_{}.json", "images/{}"),
+    "the official archives": ("annotations/instances_{}.json", "{}"),
+    "one folder of images": ("annotations/instances_{}.json", "images"),
+    "Roboflow": ("{}/_annotations.coco.json", "{}"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(tmp_path: Path, layout: str) -> None:
+    """The same data, wherever it lies; an image that is gone is looked for there."""
+    file, folder = (tmp_path / name.format("train2017") for name in LAYOUTS[layout])
+    write_coco(tmp_path / "usual", coco_content([(7, 3, 1, 1, 2, 2)]))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "usual/images/train2017").rename(folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "usual/annotations/instances_train2017.json").rename(file)
+    found = read_coco(tmp_path, "train2017")
+    assert (found.folder, found.source, found.boxes.tolist()) == (folder, file, [[1, 1, 3, 3]])
+    options = {"train_splits": ("train2017",), "val_splits": ("train2017",), "train_transforms": ()}
+    data = CocoData(folder=str(tmp_path), input_size=40, **options)  # pyright: ignore[reportArgumentType]
+    assert COCO_FORMAT.images(tmp_path, data) == [folder / "a.jpg", folder / "b.jpg"]
+    (folder / "b.jpg").unlink()
+    with pytest.raises(DataError, match=rf"^{folder}/b\.jpg: the file is missing"):
+        read_coco(tmp_path, "train2017")
+
+
+def test_roboflows_first_category_is_none(tmp_path: Path) -> None:
+    """It stands above the others and has no object; a class that nobody has seen, or that has objects, stays."""
+    above = {"id": 0, "name": "pets", "supercategory": "none"}
+    below = [{"id": n, "name": name, "supercategory": "pets"} for n, name in ((1, "cat"), (2, "pets"))]
+    found = read(tmp_path, coco_content([(7, 1, 1, 1, 2, 2)], categories=[above, *below]))
+    assert (found.class_names, found.category_ids) == (["cat", "pets"], [1, 2])
+    assert found.skipped == {"placeholder class": 1}
+    boxes = [(7, 0, 1, 1, 2, 2), (7, 1, 1, 1, 2, 2)]
+    assert read(tmp_path, coco_content(boxes, categories=[above, below[0]])).class_names == ["pets", "cat"]
+
+
+def test_file_names_that_no_file_can_have(tmp_path: Path) -> None:
+    """More than 255 bytes, of the file or of a folder: missing like any other."""
+    for name in ("x" * 256 + ".jpg", "y" * 300 + "/z.jpg"):
+        images = [*coco_content()["images"], {"id": 1, "file_name": name, "width": 9, "height": 9}]
+        with pytest.raises(DataError, match=r"images/train2017/(x{256}|y{300}/z)\.jpg: the file is missing"):
+            read(tmp_path, coco_content(images=images))
+
+
+def test_many_classes_take_linear_time(tmp_path: Path) -> None:
+    """200,000 of them: what looks at every pair would take minutes."""
+    categories = [{"id": n, "name": f"class {n}"} for n in range(200_000)]
+    found = read(tmp_path, coco_content([(7, 3, 1, 1, 2, 2)], categories=categories))
+    assert (len(found.class_names), found.labels.tolist()) == (200_000, [3])

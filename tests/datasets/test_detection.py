@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import tyro
@@ -16,12 +17,15 @@ from public.config.options import DetectorOptions
 from public.config.run import RuntimeConfig
 from public.datasets import detection
 from public.datasets.batches import DataError
-from public.datasets.coco import CocoData
+from public.datasets.coco import CocoData, coco_rows
 from public.datasets.detection import build_eval_data, build_train_data, canvas_size
 from public.datasets.detection_loaders import DetectionTrainLoader, GroupedEpochBatchSampler
 from public.datasets.formats import FORMATS
 from public.datasets.loaders import EpochBatchSampler
+from public.datasets.predictions import Predictions
+from public.datasets.splits import val_images
 from public.datasets.voc import VocData
+from public.evaluation.coco import CocoEvaluator
 from public.geometry.labels import IGNORED, PADDING
 from public.optim.options import ConstantOptions, SGDOptions
 from public.runtime.distributed import DistributedContext
@@ -104,34 +108,37 @@ def test_voc(voc: DetectionConfig, context: DistributedContext) -> None:
     assert (boxes.tolist(), labels.tolist()) == ([[1, 2, 11, 22]], [1])
 
 
-def test_voc_classes_of_the_config(voc: DetectionConfig, context: DistributedContext) -> None:
-    """Named in the config, or in a file that it names, they come before classes.txt."""
-    data = voc.data
-    assert isinstance(data, VocData)
-    named = replace(data, class_names=("wheel", "door"))
-    assert build_train_data(replace(voc, data=named), context).annotations.class_names == ["wheel", "door"]
-    (Path(data.folder) / "more.txt").write_text("roof\nwheel\ndoor\n")
-    filed = replace(data, class_file="more.txt")
-    assert build_train_data(replace(voc, data=filed), context).annotations.class_names == ["roof", "wheel", "door"]
+def test_some_of_the_classes(voc: DetectionConfig, coco: DetectionConfig, context: DistributedContext) -> None:
+    """Named in the config, in that order, whatever the format; objects of the others are skipped and counted."""
+    classes = ("wheel",)
+    data = build_train_data(replace(voc, data=replace(voc.data, classes=("wheel", "door"))), context)
+    assert (data.class_names, data.annotations.labels.tolist()) == (["wheel", "door"], [0, 1])
+    with pytest.raises(DataError, match=r"not one of its 1 classes \(door\) is among the 1 classes \(wheel\)"):
+        build_train_data(replace(voc, data=replace(voc.data, classes=classes)), context)
+    data = build_train_data(replace(coco, data=replace(coco.data, classes=("cat",))), context)
+    assert (data.class_names, data.category_ids) == (["cat"], [90])
+    assert (data.annotations.labels.tolist(), data.annotations.boxes.tolist()) == ([0], [[4, 6, 14, 18]])
+    assert data.annotations.skipped == {"objects of other classes": 3}
+    truth = data.val_annotations.truth
+    assert truth is not None
+    assert (truth.labels.tolist(), truth.boxes.tolist()) == ([0], [[4, 6, 10, 12]])
 
 
-def test_what_voc_options_refuse(voc: DetectionConfig) -> None:
-    """Classes named twice, in either way, and none at all."""
-    with pytest.raises(ValueError, match=r"^data\.class_names and data\.class_file both name the classes"):
-        replace(voc.data, class_names=("wheel",), class_file="more.txt")
-    for names in ((), ("door", "wheel", "door")):
-        with pytest.raises(ValueError, match=r"^data\.class_names=\(.*\) must name each class once"):
-            replace(voc.data, class_names=names)
+def test_a_class_that_there_is_not(voc: DetectionConfig, coco: DetectionConfig, context: DistributedContext) -> None:
+    """A mistyped name would be a class that nothing is learnt of."""
+    for row, name, nearest in ((coco, "dgo", "the nearest: dog"), (voc, "window", "there are: door, wheel")):
+        wanted = replace(row, data=replace(row.data, classes=(name,)))
+        with pytest.raises(DataError, match=rf"data\.classes names '{name}', and no class is called so; {nearest}\.$"):
+            build_train_data(wanted, context)
 
 
 def test_no_classes_on_the_command_line(voc: DetectionConfig) -> None:
     """None takes back what a row names; a class cannot be called so by accident."""
-    data = voc.data
-    assert isinstance(data, VocData)
-    named = replace(data, class_names=("wheel", "door"))
-    assert tyro.cli(VocData, args=[], default=named).class_names == ("wheel", "door")
-    assert tyro.cli(VocData, args=["--class-names", "None"], default=named).class_names is None
-    assert tyro.cli(VocData, args=["--class-names", "a", "b"], default=named).class_names == ("a", "b")
+    named = replace(voc.data, classes=("wheel", "door"))
+    assert isinstance(named, VocData)
+    assert tyro.cli(VocData, args=[], default=named).classes == ("wheel", "door")
+    assert tyro.cli(VocData, args=["--classes", "None"], default=named).classes is None
+    assert tyro.cli(VocData, args=["--classes", "a", "b"], default=named).classes == ("a", "b")
 
 
 @pytest.mark.parametrize(("train", "val"), [(("a", "b"), ("c",)), (("a",), ("b", "c"))])
@@ -216,6 +223,7 @@ def test_the_log(coco: DetectionConfig, context: DistributedContext, caplog: pyt
     build_train_data(coco, context)
     where = f"{coco.data.folder}/annotations/instances"
     assert messages(caplog) == [
+        (logging.WARNING, f"{where}_val2017.json holds no validation object of 1 of 2 classes (dog): they have no AP."),
         (
             logging.INFO,
             "training: 2 images, 3 boxes (1 of them ignored), 2 classes (dog, cat) from "
@@ -235,7 +243,8 @@ def test_classes_that_are_never_seen(
     build_train_data(voc, context)
     warnings = [text for level, text in messages(caplog) if level == logging.WARNING]
     assert warnings == [
-        f"{voc.data.folder} holds no training object of 1 of 2 classes (door): they will not be learnt."
+        f"{voc.data.folder} holds no training object of 1 of 2 classes (door): they will not be learnt.",
+        f"{voc.data.folder} holds no validation object of 1 of 2 classes (wheel): they have no AP.",
     ]
 
 
@@ -257,22 +266,63 @@ def test_another_number_of_classes(coco: DetectionConfig, context: DistributedCo
         build_train_data(replace(coco, num_classes=80), context)
 
 
-@pytest.mark.parametrize(
-    ("categories", "difference"),
-    [
-        ([{"id": 3, "name": "dog"}, {"id": 90, "name": "cow"}], r"\['cat', 'cow'\]"),
-        ([{"id": 3, "name": "dog"}], r"\['cat'\]"),
-        ([{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}], "their order"),
-    ],
-)
-def test_different_classes_in_train_and_val(
-    coco: DetectionConfig, context: DistributedContext, categories: list[dict[str, Any]], difference: str
+def test_classes_are_matched_by_name(
+    coco: DetectionConfig, context: DistributedContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Labels are ranks of ids: the same names in another order would be learnt as one thing and judged as another."""
-    write_coco(Path(coco.data.folder), coco_content((), categories=categories), "val2017")
-    message = rf"_train2017\.json has 2 classes .* and .*_val2017\.json .* and differ in {difference}\.$"
+    """Validation numbers them otherwise, lacks one and has one more: labels are the training split's, ids its own."""
+    categories = [{"id": 5, "name": "cow"}, {"id": 7, "name": "cat"}]
+    content = coco_content([(7, 7, 1, 1, 2, 2), (7, 5, 3, 3, 4, 4)], categories=categories)
+    write_coco(Path(coco.data.folder), content, "val2017")
+    data = build_train_data(coco, context)
+    val = data.val_annotations
+    assert (val.class_names, val.category_ids) == (["dog", "cat"], [1, 7])
+    assert (val.labels.tolist(), val.boxes.tolist()) == ([1], [[1, 1, 3, 3]])
+    assert val.skipped == {"objects of other classes": 1}
+    assert f"{val.source} holds no validation object of 1 of 2 classes (dog): they have no AP." in caplog.messages
+    evaluated = CocoEvaluator(val)
+    found = Predictions(np.array([7]), val.boxes, np.ones(1, np.float32), np.array([1]))
+    assert evaluated.evaluate(found).metrics["AP"] == pytest.approx(1)
+    assert evaluated.evaluate(found).absent == ["dog"]
+    assert coco_rows(found, val.category_ids)[0]["category_id"] == 7
+
+
+def test_no_class_in_common(coco: DetectionConfig, context: DistributedContext) -> None:
+    """Refused, with both lists."""
+    write_coco(Path(coco.data.folder), coco_content(BOXES, categories=[{"id": 3, "name": "cow"}]), "val2017")
+    message = r"_val2017\.json: not one of its 1 classes \(cow\) is among the 2 classes \(dog, cat\) of what is trained"
+    with pytest.raises(DataError, match=r"category_id 90, which no category has"):
+        build_train_data(coco, context)
+    write_coco(Path(coco.data.folder), coco_content((), categories=[{"id": 3, "name": "cow"}]), "val2017")
     with pytest.raises(DataError, match=message):
         build_train_data(coco, context)
+
+
+def test_one_split_divided_by_lists(coco: DetectionConfig, voc: DetectionConfig, context: DistributedContext) -> None:
+    """Each list names images as the format has them; problems of an image go with it, and what is gone is counted."""
+    root = Path(coco.data.folder)
+    (root / "train.txt").write_text("a.jpg\ngone.jpg\n")
+    (root / "val.txt").write_text("b.jpg\n")
+    content = coco_content([*BOXES, (2, 90, 1, 1, 2, 2)])
+    content["images"][1]["width"] = None
+    write_coco(root, content, "train2017")
+    lists = {"train_list": "train.txt", "val_list": str(root / "val.txt")}
+    data = build_train_data(
+        replace(coco, batch_size=1, data=replace(coco.data, val_splits=("train2017",), **lists)), context
+    )
+    train, val = data.annotations, data.val_annotations
+    assert (train.files.tolist(), val.files.tolist()) == ([b"a.jpg"], [b"b.jpg"])
+    assert (train.num_boxes, val.num_boxes, val.boxes.tolist()) == (3, 1, [[1, 1, 3, 3]])
+    assert train.skipped == {"boxes without area": 1, "listed images that are not there": 1}
+    assert (train.filled, val.filled) == ({}, {"image sizes that are not stated": 1})
+    options = replace(coco.data, val_splits=("train2017",), **lists)
+    assert val_images(options) == [root / "images/train2017/b.jpg"]
+    for text, message in (("x.jpg\n", r"holds not one of the 1 images of the list: x\.jpg"), ("\n", "names no image")):
+        (root / "val.txt").write_text(text)
+        with pytest.raises(DataError, match=message):
+            build_eval_data(options, batch_size=1, num_workers=0, context=context)
+    (root / "val.txt").unlink()
+    with pytest.raises(DataError, match=r"^data\.val_list=.*val\.txt' cannot be read: .*No such file"):
+        build_eval_data(options, batch_size=1, num_workers=0, context=context)
 
 
 @pytest.mark.parametrize(("boxes", "skipped"), [(BOXES[1:3], "boxes without area: 1"), ((), "nothing")])
@@ -378,7 +428,7 @@ def test_the_small_real_sets(
     """All images decode at their annotated size, and every box of a canvas lies on its picture."""
     if not (real_data / folder).is_dir():
         pytest.skip(f"no {real_data / folder}")
-    names = {"class_names": ("RBC", "WBC", "Platelets")} if kind is VocData else {}
+    names = {"classes": ("RBC", "WBC", "Platelets")} if kind is VocData else {}
     config = config_of(kind, real_data / folder, splits[:1], splits[1:], **names)
     data = build_train_data(replace(config, batch_size=8), context)
     assert (data.annotations.num_images, data.val.num_images, len(data.annotations.class_names)) == numbers

@@ -378,19 +378,33 @@ def test_an_output_that_cannot_be_written(
     assert "written" not in captured.out
 
 
-def test_other_classes_are_refused(trained_run: TrainedRun, context: DistributedContext, tmp_path: Path) -> None:
-    """The same two in another order: the shapes fit, and the labels would be mixed up."""
-    shutil.copytree(trained_run.data, tmp_path / "COCO2017")
-    path = tmp_path / "COCO2017" / "annotations" / "instances_val2017.json"
+def of_other_categories(trained_run: TrainedRun, folder: Path, names: dict[str, str]) -> tuple[Any, Any]:
+    """Request and options for the run's data whose validation split numbers its classes the other way round."""
+    shutil.copytree(trained_run.data, folder)
+    path = folder / "annotations" / "instances_val2017.json"
     content = json.loads(path.read_text())
-    first, second = content["categories"][:2]
-    first["name"], second["name"] = second["name"], first["name"]
+    first, second = (category["id"] for category in content["categories"][:2])
+    for category in content["categories"]:
+        category["name"] = names[category["name"]]
+    for one in content["annotations"]:
+        one["category_id"] = {first: second, second: first}[one["category_id"]]
     path.write_text(json.dumps(content))
     request = request_of("--weights", str(trained_run.best))
-    data = replace(trained_run.row.data, folder=str(tmp_path / "COCO2017"))
-    options = replace(options_of(request), data=data, num_workers=0, time_steps=0)
+    data = replace(trained_run.row.data, folder=str(folder))
+    return request, replace(options_of(request), data=data, num_workers=0, time_steps=0)
+
+
+def test_classes_in_another_order(trained_run: TrainedRun, context: DistributedContext, tmp_path: Path) -> None:
+    """Matched by name: the same number as with the ids of the training split."""
+    request, options = of_other_categories(trained_run, tmp_path / "COCO2017", {"blue": "red", "red": "blue"})
+    assert run(options, request, context).metrics["AP50"] == pytest.approx(best_row(trained_run)["AP50"], abs=1e-6)
+
+
+def test_other_classes_are_refused(trained_run: TrainedRun, context: DistributedContext, tmp_path: Path) -> None:
+    """Not one name is the checkpoint's."""
+    request, options = of_other_categories(trained_run, tmp_path / "COCO2017", {"blue": "rot", "red": "blau"})
     with pytest.raises(
-        ValueError, match=r"best\.pth was trained on 2 classes \(blue, red\).* has 2 classes \(red, blue\)"
+        ValueError, match=r"not one of its 2 classes \(rot, blau\) is among the 2 classes \(blue, red\)"
     ):
         run(options, request, context)
 
