@@ -219,7 +219,7 @@ def test_what_is_refused(
         (("--weights", detector, "--source", tmp_path / "empty"), "no image at '.*empty'"),
         (("--weights", detector, "--source", "http://a.b/c.jpg"), "nothing is fetched .* without --allow-http"),
         (("--weights", detector, "--source", photo, "--save", "classes"), "save=classes is for classification; the"),
-        (("--weights", classifier, "--source", photo, "--save", "yolo_labels"), "save=yolo_labels is for detection; the weights are"),
+        (("--weights", classifier, "--source", photo, "--save", "yolo_labels"), "save=yolo_labels is for detection"),
         (("--weights", classifier, "--source", photo, "--save", "xml"), "xml"),
         (("--weights", detector, "--source", photo, "--score-threshold", "30"), "score_threshold=30.0 must lie in"),
         (("--weights", detector, "--source", photo, "--frame-step", "0"), "frame_step=0 must be 1 or more"),
