@@ -65,5 +65,5 @@ def _without_ignored(annotations: DetectionAnnotations) -> DetectionAnnotations:
         boxes=annotations.boxes[kept],
         labels=annotations.labels[kept],
         ignored=np.zeros(int(kept.sum()), bool),
-        coco_file=None,
+        truth=None,
     )
