@@ -129,7 +129,7 @@ def test_experiments_import_their_config_and_public_alone() -> None:
             assert name.split(".")[0] not in ("tests", "benchmarks"), f"{path}: {name}"
 
 
-FORMATS = ("coco", "voc", "imagenet", "cifar100")
+FORMATS = ("coco", "voc", "yolo", "imagenet", "cifar100")
 NAMED_BY = (
     *(f"datasets/{name}.py" for name in FORMATS),
     *(f"evaluation/{name}.py" for name in ("coco", "voc")),  # the rules, which are called as the formats are

@@ -195,7 +195,7 @@ def test_a_detection_format(tree: Tree) -> None:
     table = "public/datasets/formats.py"
     imported = "from public.datasets.voc import VOC\n"
     tree.change(table, imported, f"from public.datasets.lines import LINES\n{imported}")
-    tree.change(table, "(COCO, VOC)", "(COCO, VOC, LINES)")
+    tree.change(table, "(COCO, VOC, YOLO)", "(COCO, VOC, YOLO, LINES)")
     tree.assert_only("a detection format", format="lines")
     tree.put_experiment()
     folder = tree.outside / "lines"

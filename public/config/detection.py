@@ -18,6 +18,8 @@ class DetectionData(DataOptions):
 
     default_metrics: ClassVar[str]
     """The metrics where none are asked for: a key of `public.evaluation.detection.EVALUATORS`."""
+    needs_splits: ClassVar[bool] = True
+    """Whether the splits must be named: the kind `auto` finds them."""
     train_splits: tuple[str, ...]
     """The splits to train on, named as the format names them."""
     val_splits: tuple[str, ...]
@@ -53,7 +55,7 @@ class DetectionData(DataOptions):
         require(groups is None or groups >= 0, f"data.group_by_aspect={groups} must be 0 or more (None: no groups).")
         balance = self.balance
         require(balance is None or 0 < balance <= 1, f"data.balance={balance} must lie within (0, 1] (None: off).")
-        for name in ("train_splits", "val_splits"):
+        for name in ("train_splits", "val_splits") if self.needs_splits else ():
             require(bool(getattr(self, name)), f"data.{name} must name at least one split.")
         names = self.classes
         require(

@@ -23,6 +23,8 @@ class Options:
 
     kind: ClassVar[str]
     """What the command line and messages call this kind."""
+    starts_new: ClassVar[tuple[str, ...]] = ()
+    """Settings that no other kind hands on to this one."""
 
 
 def default_of(field: "Field[Any]") -> Any:
@@ -43,6 +45,8 @@ def carried_over(options: Options, kind: type[Options]) -> dict[str, Any]:
     """
     known, asked = settings(options), {f.name: default_of(f) for f in fields(kind)}
     former = {f.name: getattr(options, f.name) for f in fields(options)}
+    for name in kind.starts_new:
+        known.pop(name, None)
     return {name: known.get(name, former.get(name, MISSING) if d is MISSING else d) for name, d in asked.items()}
 
 

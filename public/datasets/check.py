@@ -37,6 +37,7 @@ from public.datasets.checking import (
     unusable,
 )
 from public.datasets.decoding import decode_annotated_bytes
+from public.datasets.formats import resolved
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems, clip_boxes, num_usable
@@ -139,7 +140,12 @@ def _write_page(path: Path, title: str, reports: Sequence[SplitReport]) -> None:
 def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
     """Annotations, and every image against them."""
     folder, expected = dataset_folder(config.data.folder), None
-    data = config.data
+    try:
+        data = resolved(config.data)
+    except DataError as error:
+        yield unusable(str(folder), error)
+        return
+    config = replace(config, data=data)
     is_one = (data.train_splits, data.train_list) == (data.val_splits, data.val_list)
     for purpose in PURPOSES[: 1 if is_one else 2]:
         title = f"{folder} {' + '.join(splits_for(data, purpose))}"

@@ -24,7 +24,7 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
 from public.datasets.decoding import images_in
-from public.datasets.format import DetectionFormat, Published, Results
+from public.datasets.format import DetectionFormat, Layout, Published, Results, choose_splits
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, with_sides
 from public.datasets.results import read_coco_results
@@ -470,6 +470,20 @@ def _images(folder: Path, data: CocoData) -> list[Path]:
     return found
 
 
+def _recognize(folder: Path) -> Layout | None:
+    """Annotation files where they may lie, all in one of these ways."""
+    for pattern in ANNOTATION_FILES:
+        before, _, after = pattern.partition("{split}")
+        paths = sorted(folder.glob(f"{before}*{after}"))
+        names = [str(path.relative_to(folder))[len(before) :].removesuffix(after) for path in paths if path.is_file()]
+        names = [name for name in names if not name.startswith(".")]
+        if not names and (folder / after.lstrip("/")).is_file():
+            names = ["."]  # no folder of a split's own
+        if names:
+            return Layout(f"COCO's ({pattern.replace('{split}', '<split>')})", choose_splits(names), {})
+    return None
+
+
 def _write(folder: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:
     write_coco_json(folder / "predictions.json", predictions, annotations)
 
@@ -479,6 +493,7 @@ COCO = DetectionFormat(
     scan=_scan,
     images=_images,
     write=_write,
+    recognize=_recognize,
     published=Published("COCO 2017 (20 GB)", "COCO2017", download_coco),
     results=Results(".json", read_coco_results),
 )

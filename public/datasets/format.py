@@ -4,6 +4,7 @@ A format's options, reader, files of results and whatever else depends on it sta
 ends with its row. Everything else asks the row.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,51 @@ class Results(NamedTuple):
     """(files, annotations of the split) -> what they hold. Raises DataError."""
 
 
+class Splits(NamedTuple):
+    """The splits of a folder by what they are for."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    """Empty: there is none, and some of the training images have to serve."""
+
+
+class Layout(NamedTuple):
+    """How a folder holds data of a format: what `recognize` finds."""
+
+    title: str
+    """For the log: COCO's (annotations/instances_<split>.json)."""
+    splits: Splits
+    """Which to train and to evaluate on."""
+    settings: dict[str, Any]
+    """Of the format's options, beside the splits."""
+
+
+_PURPOSES = (
+    ("train", r"train(\d{4})?|training"),
+    ("trainval", r"trainval(\d{4})?"),
+    ("val", r"(val|valid|validation)(\d{4})?"),
+    ("test", r"test(\d{4})?|testing"),
+)
+
+
+def choose_splits(names: Sequence[str]) -> Splits:
+    """By their names: train, or else trainval, to train on; val, or else test, to evaluate on.
+
+    Args:
+        names: of all splits of a folder; a name may end in a year, and may follow a folder and a slash.
+
+    Returns:
+        All splits as training splits, and none for validation, where the names do not tell.
+    """
+    found: dict[str, list[str]] = {purpose: [] for purpose, _ in _PURPOSES}
+    for name in names:
+        for purpose, pattern in _PURPOSES:
+            if re.fullmatch(pattern, name.rpartition("/")[2].lower()):
+                found[purpose].append(name)
+    train, val = found["train"] or found["trainval"], found["val"] or found["test"]
+    return Splits(tuple(train or names), tuple(val) if train else ())
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionFormat:
     """A row of `public.datasets.formats.FORMATS`. The functions are given options of its own type alone."""
@@ -53,6 +99,9 @@ class DetectionFormat:
     write: Callable[[Path, Predictions, DetectionAnnotations], None]
     """(folder, predictions, annotations of the split): writes the files in which such results are handed in. A full
     disk is a warning."""
+    recognize: Callable[[Path], Layout | None] = lambda folder: None
+    """(an existing folder) -> how it holds data of this format; None: not at all. Raises DataError where it does, and
+    not so that it can be used."""
     published: Published | None = None
     """What can be fetched."""
     results: Results | None = None

@@ -1,12 +1,22 @@
 """The formats of detection data sets: one line a format, `<format>.py`, which holds all that depends on it."""
 
-from public.config.detection import DetectionData
-from public.config.options import Kind
-from public.datasets.coco import COCO
-from public.datasets.format import DetectionFormat, row_of
-from public.datasets.voc import VOC
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
-FORMATS: dict[str, DetectionFormat] = {row.options.kind: row for row in (COCO, VOC)}
+from public.config.detection import DetectionData
+from public.config.options import Kind, carried_over
+from public.datasets.batches import DataError
+from public.datasets.coco import COCO
+from public.datasets.format import DetectionFormat, Layout, row_of
+from public.datasets.locations import dataset_folder, where_to_get
+from public.datasets.voc import VOC
+from public.datasets.yolo import YOLO
+
+logger = logging.getLogger(__name__)
+
+FORMATS: dict[str, DetectionFormat] = {row.options.kind: row for row in (COCO, VOC, YOLO)}
 """By the name that --data.dataset has for it."""
 
 
@@ -19,5 +29,73 @@ def format_of(data: DetectionData) -> DetectionFormat:
     return row_of(data, FORMATS, "public/datasets/formats.py")
 
 
-DATA_KIND = Kind("data.dataset", "data", tuple(FORMATS), lambda name: FORMATS[name].options)
+@dataclass(frozen=True, kw_only=True)
+class AutoData(DetectionData):
+    """Whatever of the formats `folder` holds; the run records what it was. Splits are those that are found, unless
+    stated; the detections are judged by COCO's rules, unless `metrics` says otherwise."""
+
+    kind: ClassVar[str] = "auto"
+    default_metrics: ClassVar[str] = COCO.options.default_metrics
+    needs_splits: ClassVar[bool] = False
+    starts_new: ClassVar[tuple[str, ...]] = ("train_splits", "val_splits", "train_list", "val_list", "classes")
+    train_splits: tuple[str, ...] = ()
+    """The splits to train on; empty: those that the folder has for it."""
+    val_splits: tuple[str, ...] = ()
+    """The same for evaluation."""
+
+
+class Recognized(NamedTuple):
+    """What a folder holds."""
+
+    format: DetectionFormat
+    layout: Layout
+
+
+def recognize(folder: Path) -> Recognized:
+    """The format of a folder's data.
+
+    Raises:
+        DataError: there is no such folder, none of the formats fits it, or more than one does.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}. {where_to_get()}")
+    found = [Recognized(row, layout) for row in FORMATS.values() if (layout := row.recognize(folder)) is not None]
+    if not found:
+        raise DataError(
+            f"{folder} is in none of the formats {', '.join(FORMATS)}: it has neither "
+            "annotations/instances_<split>.json or <split>/_annotations.coco.json (COCO), nor Annotations/*.xml and "
+            "JPEGImages (Pascal VOC), nor a data.yaml with train and names (YOLO)."
+        )
+    if len(found) > 1:
+        titles = " and ".join(one.layout.title for one in found)
+        raise DataError(f"{folder} holds data in more than one format, {titles}: choose by --data.dataset.")
+    return found[0]
+
+
+def resolved(data: DetectionData) -> DetectionData:
+    """The options of the format that the folder is in, where they leave it open, with a line in the log.
+
+    Raises:
+        DataError: the folder is in no format, or has no validation split and none is stated.
+        ValueError: the format does not take such splits.
+    """
+    if not isinstance(data, AutoData):
+        return data
+    row, (title, splits, settings) = recognize(dataset_folder(data.folder))
+    train, val = data.train_splits or splits.train, data.val_splits or splits.val
+    if not val:
+        raise DataError(
+            f"{data.folder} holds no validation split: state one (--data.val-splits), or divide the images by "
+            "--data.train-list and --data.val-list."
+        )
+    logger.info(f"{data.folder} is in {title} format: trained on {', '.join(train)}, evaluated on {', '.join(val)}")
+    own = carried_over(data, row.options) | settings
+    return row.options(**own | {"train_splits": train, "val_splits": val, "metrics": data.rules})
+
+
+def _options_of(name: str) -> type[DetectionData]:
+    return AutoData if name == AutoData.kind else FORMATS[name].options
+
+
+DATA_KIND = Kind("data.dataset", "data", (*FORMATS, AutoData.kind), _options_of)
 """Of a detection's data."""

@@ -27,7 +27,7 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS
-from public.datasets.format import DetectionFormat, Published, Results
+from public.datasets.format import DetectionFormat, Layout, Published, Results, Splits, choose_splits
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
 from public.datasets.results import read_voc_results, voc_file_ends
@@ -425,11 +425,42 @@ def _images(folder: Path, data: VocData) -> list[Path]:
     return found
 
 
+def _recognize(folder: Path) -> Layout | None:
+    """Annotations of images in the folder itself or in folders below it, each with its lists or with all images."""
+    years = [year for year in (folder, *_folders(folder), *_folders(folder / "VOCdevkit")) if _is_year(year)]
+    if not years:
+        return None
+    splits: dict[str, str] = {}  # by what tells what they are for: the list's name, or the folder's (Roboflow)
+    for year in years:
+        name = "" if year == folder else year.relative_to(folder).as_posix()
+        prefix = f"{name}/" if name else ""
+        lists = [prefix + file[:-4] for file in sorted(names_in(year / "ImageSets" / "Main")) if file.endswith(".txt")]
+        chosen = choose_splits(lists)
+        splits |= {one: one for one in (*chosen.train, *chosen.val)} if chosen.val else {name: prefix + ALL}
+    train, val = choose_splits([*splits])
+    places = ", ".join("the folder itself" if year == folder else year.relative_to(folder).as_posix() for year in years)
+    chosen = Splits(tuple(splits[one] for one in train), tuple(splits[one] for one in val))
+    return Layout(f"Pascal VOC's ({places})", chosen, {})
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, hidden ones apart, sorted."""
+    return sorted(folder / name for name in names_in(folder) if not name.startswith(".") and (folder / name).is_dir())
+
+
+def _is_year(folder: Path) -> bool:
+    """Whether it holds annotations, and images in their own folder or beside them."""
+    images = _image_folder(folder)
+    has_images = images.is_dir() and (images != folder or any(holds(folder, one) for one in EXTENSIONS))
+    return has_images and holds(_annotation_folder(folder), ".xml")
+
+
 VOC = DetectionFormat(
     options=VocData,
     scan=_scan,
     images=_images,
     write=write_voc_files,
+    recognize=_recognize,
     published=Published("Pascal VOC 2007 and 2012 (3 GB)", "VOCdataset", download_voc),
     results=Results(".txt", read_voc_results),
 )

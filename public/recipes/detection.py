@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from public.config.detection import DetectionConfig
 from public.datasets.batches import DetectionBatch
 from public.datasets.detection import DetectionTrainData, build_train_data, canvas_size
 from public.datasets.detection_loaders import on_larger_canvas
-from public.datasets.formats import DATA_KIND
+from public.datasets.formats import DATA_KIND, resolved
 from public.detectors.catalog import DETECTOR_KIND, build_from_options
 from public.detectors.detector import Detector, ImageDetector
 from public.evaluation.complexity import count
@@ -36,6 +37,12 @@ class DetectionTask(Task):
     kinds = (DETECTOR_KIND, DATA_KIND, OPTIMIZER_KIND, SCHEDULE_KIND)
     config: DetectionConfig
     model: ImageDetector
+
+    @classmethod
+    def resolve(cls, config: DetectionConfig) -> DetectionConfig:
+        """The format of `data.folder`, where it is to be recognized."""
+        data = resolved(config.data)
+        return config if data is config.data else replace(config, data=data)
 
     @classmethod
     def check(cls, config: DetectionConfig) -> None:

@@ -91,7 +91,7 @@ def train(
     # ---- checks and data --------------------------------------------------------------------------------------------
     experiment = None if folder is None else Experiment(folder)
     run_folder = RunFolder(path, context.is_main)
-    config = with_kept_data(config, run_folder, fresh, experiment)
+    config = with_kept_data(task_type.resolve(config), run_folder, fresh, experiment)
     record = to_record(config, experiment)  # what a checkpoint could not bring back is refused before anything is done
     task_name = None if task_type.__module__.startswith("public.") else recorded_type(task_type, "task", experiment)
     check_data_parallel(config.parallel, config.local_batch_size(context.size), context)

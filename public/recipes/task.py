@@ -102,6 +102,14 @@ class Task(nn.Module):
     # ---- before the run --------------------------------------------------------------------------------------------
 
     @classmethod
+    def resolve(cls, config: Any) -> Any:
+        """The config with what only the data tells in the place of what it leaves open: this is what is recorded.
+
+        Raises DataError where the data does not tell.
+        """
+        return config
+
+    @classmethod
     def check(cls, config: Any) -> None:
         """Raises ValueError where a setting names nothing that exists; called before any data is touched."""
 

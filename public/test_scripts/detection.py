@@ -20,7 +20,7 @@ from public.config.options import DetectorOptions
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.detection import build_eval_data, canvas_size
 from public.datasets.detection_loaders import DetectionDataset, DetectionEvalLoader
-from public.datasets.formats import DATA_KIND
+from public.datasets.formats import DATA_KIND, resolved
 from public.detectors.catalog import DETECTOR_KIND
 from public.detectors.detector import Detector
 from public.detectors.trained import TrainedDetector, assemble_detector
@@ -144,7 +144,7 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
         FileNotFoundError: there are no weights.
     """
     data = replace(options.data, metrics=options.metrics or options.data.metrics)
-    data = in_present_folder(data, request.args)
+    data = resolved(in_present_folder(data, request.args))
     config: DetectionConfig = replace(request.config, data=data, detector=options.detector)
     make_evaluator = evaluator_of(data.rules)
     checkpoint = request.trained

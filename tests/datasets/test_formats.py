@@ -203,10 +203,11 @@ def test_images_to_look_at(lines: DetectionConfig, tmp_path: Path) -> None:
 
 def test_the_tables() -> None:
     """A format is known by the name in its options; the command line chooses among all of them."""
-    assert [*FORMATS] == ["coco", "voc"]
+    assert [*FORMATS] == ["coco", "voc", "yolo"]
     assert [*IMAGE_FORMATS] == ["imagenet", "cifar100"]
     for table, kind in ((FORMATS, formats.DATA_KIND), (IMAGE_FORMATS, image_formats.DATA_KIND)):
-        assert (kind.option, kind.section, [*kind.names]) == ("data.dataset", "data", [*table])
+        recognized = ["auto"] if table is FORMATS else []
+        assert (kind.option, kind.section, [*kind.names]) == ("data.dataset", "data", [*table, *recognized])
         for name, row in table.items():
             assert kind.type_of(name) is row.options
             assert row.options.kind == name

@@ -1,4 +1,4 @@
-"""Detection data sets of a few images, written by hand in COCO's and in VOC's format."""
+"""Detection data sets of a few images, written by hand in COCO's, VOC's and YOLO's format."""
 
 import json
 from collections.abc import Sequence
@@ -63,3 +63,14 @@ def write_voc(root: Path, images: dict[str, str], split: str = "Own/train", widt
         (annotations / f"{stem}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
         write_image(root / subfolder / "JPEGImages" / f"{stem}.jpg", width, height)
     return annotations
+
+
+def write_yolo(root: Path, images: dict[str, str | None], split: str = "train") -> Path:
+    """images/<split> and labels/<split> of names to their lines (None: no file); gives the folder of labels."""
+    labels = root / "labels" / split
+    labels.mkdir(parents=True, exist_ok=True)
+    for stem, lines in images.items():
+        write_image(root / "images" / split / f"{stem}.jpg")
+        if lines is not None:
+            (labels / f"{stem}.txt").write_text(lines)
+    return labels

@@ -1,0 +1,385 @@
+"""YOLO's format: a data.yaml that says where the images of each split lie, and a text file of labels for each image.
+
+    data.yaml                 train, val, test: folders, lists of images (.txt), or lists of these; path: what they lie
+                              below; names: of the classes, a list or a map by their numbers
+    images/train/x.jpg        its labels in labels/train/x.txt: the last folder called images becomes labels; where
+                              there is none, and where no such file is, beside the image
+
+A line is a class's number, then center x, center y, width and height as shares of the upright image's sides; a sixth
+number is a confidence and passed over; more are the corners of a polygon, whose bounding box is taken. Images without
+lines, or without a file, are images without objects. Format: https://docs.ultralytics.com/datasets/detect/.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import yaml
+
+from public.config.detection import DetectionData
+from public.datasets.annotations import DetectionAnnotations
+from public.datasets.batches import DataError
+from public.datasets.decoding import EXTENSIONS
+from public.datasets.format import DetectionFormat, Layout, choose_splits
+from public.datasets.locations import where_to_get
+from public.datasets.predictions import Predictions, rows_of_images
+from public.datasets.scan import (
+    Kind,
+    Problem,
+    RawAnnotations,
+    class_name_problems,
+    find_missing,
+    is_file_name,
+    size_or_problem,
+    visible_files,
+)
+from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloData(DetectionData):
+    """`file` of `folder`, and what it names; splits are its keys, such as train and val."""
+
+    kind: ClassVar[str] = "yolo"
+    default_metrics: ClassVar[str] = "coco"
+    file: str = "data.yaml"
+    """What names the splits and the classes: a path below `folder`."""
+
+
+class _DataFile(NamedTuple):
+    """A data.yaml as it was understood."""
+
+    path: Path
+    splits: dict[str, list[str]]
+    """What each split's key names."""
+    roots: list[Path]
+    """What relative paths may lie below."""
+    names: dict[int, str]
+    """Of the classes, by the numbers that lines of labels have, rising."""
+
+
+# ---- data.yaml -------------------------------------------------------------------------------------------------------
+
+
+def read_data_file(path: Path) -> _DataFile:
+    """What a data.yaml says.
+
+    Raises:
+        DataError: it is missing, no such file, or does not name its classes.
+    """
+    content = load_yaml(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must hold the keys train, val and names; it holds a {type(content).__name__}.")
+    splits = {key: _texts(value) for key, value in content.items() if _is_split(key)}
+    splits = {key: entries for key, entries in splits.items() if entries}
+    base = content.get("path") or "."
+    if not isinstance(base, str):
+        raise DataError(f"{path}: path must be a folder, got {base!r}.")
+    roots = [path.parent / Path(base).expanduser(), path.parent]
+    return _DataFile(path, splits, roots, _class_names(path, content))
+
+
+def load_yaml(path: Path) -> Any:
+    """A YAML file whose scalars all stay texts: no is a class and not False, and 1 is one and not a number.
+
+    Raises:
+        DataError: it is missing or no YAML.
+    """
+    try:
+        # The base loader makes nothing but texts, lists and maps: even less than the safe one.
+        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; it must name splits and classes. {where_to_get()}") from error
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
+
+
+def _is_split(key: Any) -> bool:
+    return isinstance(key, str) and key not in ("path", "names", "nc", "download")
+
+
+def _texts(value: Any) -> list[str]:
+    """A split's entry as a list of paths; what can be none is left out, as an empty split is."""
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, str) and one not in ("", "~", "null") and is_file_name(one)]
+
+
+def _class_names(path: Path, content: dict[Any, Any]) -> dict[int, str]:
+    names, number = content.get("names"), content.get("nc")
+    if names is None and isinstance(number, str) and number.isdecimal() and len(number) < 7:
+        names = [str(label) for label in range(int(number))]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise DataError(f"{path}: names must be a list of the classes, or a map from their numbers to them.")
+    try:
+        numbered = {int(key): name for key, name in names.items()}
+    except ValueError as error:
+        raise DataError(f"{path}: the keys of names must be the numbers of the classes ({error}).") from error
+    if number is not None and str(len(numbered)) != number:
+        raise DataError(f"{path}: nc says {number!r} classes, and names has {len(numbered)}.")
+    return dict(sorted(numbered.items()))
+
+
+# ---- images and labels -----------------------------------------------------------------------------------------------
+
+
+def images_of(data_file: _DataFile, split: str, problems: list[Problem]) -> list[str]:
+    """The image files of a split in the order in which they are named, each once; those of a folder sorted.
+
+    Raises:
+        DataError: there is no such split, what it names is not there, or holds no image.
+    """
+    path = data_file.path
+    if split not in data_file.splits:
+        raise DataError(f"{path} has no split {split!r}; it has {', '.join(data_file.splits) or 'none'}.")
+    found: dict[str, None] = {}
+    for entry in data_file.splits[split]:
+        place = _place(data_file, entry)
+        if place is None:
+            tried = " nor ".join(dict.fromkeys(str(root / entry) for root in data_file.roots))
+            raise DataError(f"{path}: {split} names {entry!r}, and there is no {tried}. {where_to_get()}")
+        for image in _images_at(data_file, place, problems):
+            if image in found:
+                text = f"the image {image} is named a second time, expected each once in {split}"
+                problems.append(Problem(Kind.REPEATED, str(path), text))
+            found[image] = None
+    if not found:
+        raise DataError(f"{path}: {split} names no image ({', '.join(EXTENSIONS)}).")
+    return [*found]
+
+
+def _place(data_file: _DataFile, entry: str) -> Path | None:
+    """Where an entry of data.yaml is. Roboflow writes ../train/images for train/images beside the file."""
+    inner = entry
+    while inner.startswith("../"):
+        inner = inner.removeprefix("../")
+    candidates = [root / name for name in (entry, inner) for root in data_file.roots]
+    return next((path for path in candidates if os.path.exists(path)), None)
+
+
+def _images_at(data_file: _DataFile, place: Path, problems: list[Problem]) -> Iterator[str]:
+    """The images of a folder and all below it, of a list of images, or an image itself."""
+    if place.is_dir():
+        for file in visible_files(place, EXTENSIONS, problems):
+            yield os.path.normpath(place / file)
+    elif place.suffix.lower() in EXTENSIONS:
+        yield os.path.normpath(place)
+    else:
+        try:
+            lines = place.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{place} cannot be read as a list of images: {error}.") from error
+        for line in filter(None, map(str.strip, lines)):
+            roots = [place.parent, *data_file.roots]
+            options = [os.path.normpath(root / line) for root in roots]
+            yield next((path for path in options if os.path.isfile(path)), options[0])
+
+
+def label_file(image: str) -> str:
+    """Where the labels of an image lie: the last folder called images becomes labels, or else they lie beside it."""
+    stem = os.path.splitext(image)[0]
+    above, _, below = stem.rpartition("/images/")
+    inside = f"{above}/labels/{below}.txt"
+    beside = f"{stem}.txt"
+    return beside if not above or (not os.path.exists(inside) and os.path.exists(beside)) else inside
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+class _Object(NamedTuple):
+    """One line of labels."""
+
+    image: int
+    number: int
+    """Of its class."""
+    box: tuple[float, float, float, float]
+    """Center x, center y, width, height as shares."""
+
+
+def read_labels(path: str, row: int, known: dict[int, str], problems: list[Problem]) -> list[_Object]:
+    """The objects of one image; what is wrong with its lines becomes problems.
+
+    Args:
+        path: of the labels.
+        row: of the image.
+        known: the classes by their numbers.
+        problems: those met are appended.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        problems.append(Problem(Kind.NO_ANNOTATION, path, "there is no such file: an image without objects", image=row))
+        return []
+    except (OSError, ValueError) as error:
+        text = f"it cannot be read as text ({error})"
+        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, text, image=row))
+        return []
+    objects = []
+    for place, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        one = _read_line(line.split(), row, known)
+        if isinstance(one, _Object):
+            objects.append(one)
+        else:
+            problems.append(Problem(one[0], path, f"line {place} {one[1]}", image=row))
+    return objects
+
+
+def _read_line(words: list[str], row: int, known: dict[int, str]) -> _Object | tuple[Kind, str]:
+    """One line's object, or what is wrong with it."""
+    try:
+        number, *numbers = map(float, words)
+    except ValueError:
+        return Kind.UNREADABLE_ANNOTATION, f"holds {' '.join(words)[:60]!r}, expected numbers"
+    is_polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
+    if len(numbers) not in (4, 5) and not is_polygon:
+        expected = "a class, then 4 numbers of a box (or 5, with a confidence) or the corners of a polygon"
+        return Kind.UNREADABLE_ANNOTATION, f"holds {len(words)} numbers, expected {expected}"
+    if not number.is_integer() or int(number) not in known:
+        numbers_of = f"{next(iter(known))} to {next(reversed(known))}"
+        return Kind.UNKNOWN_CLASS, f"is of class {words[0][:40]}, which names does not have ({numbers_of})"
+    if not is_polygon:
+        x, y, width, height = numbers[:4]
+        return _Object(row, int(number), (x, y, width, height))
+    xs, ys = numbers[::2], numbers[1::2]
+    (left, right), (top, bottom) = (min(xs), max(xs)), (min(ys), max(ys))
+    return _Object(row, int(number), ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top))
+
+
+def scan_yolo(folder: Path, splits: Sequence[str], file: str) -> RawAnnotations:
+    """Reads all that the labels of splits hold, and notes what is wrong with them.
+
+    Args:
+        folder: the data set's.
+        splits: keys of its data.yaml.
+        file: that data.yaml, a path below the folder.
+
+    Raises:
+        DataError: there is no such split, or it names no image.
+    """
+    data_file, problems = read_data_file(folder / file), []
+    names = list(data_file.names.values())
+    problems += class_name_problems(data_file.path, names)
+    images = list(dict.fromkeys(image for split in splits for image in images_of(data_file, split, problems)))
+    files = [os.path.relpath(image, folder) for image in images]
+    missing = find_missing(folder, files)
+    sizes, objects = np.zeros((len(files), 2), dtype=np.int64), []
+    label_files = [label_file(image) for image in images]
+    for row, (image, is_missing) in enumerate(zip(images, missing.tolist(), strict=True)):
+        if is_missing:
+            text = f"the file is missing, and {data_file.path} leads to it"
+            problems.append(Problem(Kind.MISSING_IMAGE, image, text, image=row))
+        else:
+            sizes[row] = size_or_problem(folder / files[row], row, problems)
+        objects += read_labels(label_files[row], row, data_file.names, problems)
+    written = np.array([one.box for one in objects], dtype=np.float64).reshape(-1, 4)  # [T, 4]
+    rows = np.array([one.image for one in objects], dtype=np.int64)
+    problems += _unit_problems(written, data_file.path)
+    labels = {number: label for label, number in enumerate(data_file.names)}
+    return RawAnnotations(
+        folder=folder,
+        files=files,
+        missing=missing,
+        image_ids=np.arange(len(files)),
+        sizes=sizes,
+        object_images=rows,
+        written=written,
+        written_as="center x, center y, width, height",
+        boxes=_to_pixels(written, sizes[rows]),
+        labels=np.array([labels[one.number] for one in objects], dtype=np.int64),
+        ignored=np.zeros(len(objects), dtype=bool),
+        class_names=names,
+        category_ids=[*data_file.names],
+        source=data_file.path,
+        annotation_of=label_files.__getitem__,
+        problems=problems,
+    )
+
+
+def _to_pixels(written: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Shares [T, 4] of images of these heights and widths [T, 2] as x1 y1 x2 y2 [T, 4]."""
+    sides = sizes[:, ::-1]
+    with np.errstate(invalid="ignore", over="ignore"):
+        half = written[:, 2:] / 2
+        return np.concatenate([(written[:, :2] - half) * sides, (written[:, :2] + half) * sides], axis=1)
+
+
+def _unit_problems(written: np.ndarray, path: Path) -> list[Problem]:
+    """That every box of a split is in pixels, which are no shares: each would lie outside its image."""
+    if not len(written) or not (written[:, :2] > 1.5).all():
+        return []
+    text = f"all {len(written)} boxes are in pixels; expected are shares of the image's width and height, 0 to 1"
+    return [Problem(Kind.UNREADABLE_ANNOTATION, str(path), text, len(written))]
+
+
+# ---- files of results ------------------------------------------------------------------------------------------------
+
+
+def write_yolo_files(folder: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:
+    """Writes labels/<image>.txt for every image: class, center x, center y, width, height as shares, and score.
+
+    An image's path is that below its last folder called images. A full disk is a warning, and no file.
+    """
+    images = rows_of_images(predictions, annotations)
+    boxes = predictions.boxes.astype(np.float64)  # [D, 4]
+    shares = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+    shares /= np.tile(annotations.sizes[images][:, ::-1], 2)
+    numbers = np.asarray(annotations.category_ids, dtype=np.int64)[predictions.labels]
+    lines: list[list[str]] = [[] for _ in range(annotations.num_images)]
+    for image, number, share, score in zip(
+        *map(np.ndarray.tolist, (images, numbers, shares, predictions.scores)), strict=True
+    ):
+        lines[image].append(f"{number} {' '.join(f'{side:.7g}' for side in share)} {score:.6g}\n")
+    with going_on_when_disk_is_full("labels/*.txt"):
+        for name, text in zip(annotations.files.tolist(), lines, strict=True):
+            below = os.path.splitext(os.fsdecode(name))[0].rpartition("images/")[2].lstrip("./")
+            path = folder / "labels" / f"{below}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, "".join(text))
+
+
+# ---- the row ---------------------------------------------------------------------------------------------------------
+
+
+def _scan(folder: Path, splits: Sequence[str], data: YoloData) -> RawAnnotations:
+    return scan_yolo(folder, splits, data.file)
+
+
+def _images(folder: Path, data: YoloData) -> list[Path]:
+    data_file = read_data_file(folder / data.file)
+    found = [
+        folder / os.path.relpath(image, folder)
+        for split in data.val_splits
+        for image in images_of(data_file, split, [])
+    ]
+    there = sorted(path for path in found if path.is_file())
+    if not there:
+        raise FileNotFoundError(f"not one image of {', '.join(data.val_splits)} is in {folder}.")
+    return there
+
+
+def _recognize(folder: Path) -> Layout | None:
+    """One YAML file that names classes and a split."""
+    files = []
+    for name in sorted(os.listdir(folder)):
+        if name.lower().endswith((".yaml", ".yml")) and not name.startswith("."):
+            content = load_yaml(folder / name)
+            if isinstance(content, dict) and ("names" in content or "nc" in content) and "train" in content:
+                files.append((name, content))
+    if not files:
+        return None
+    if len(files) > 1:
+        raise DataError(f"{folder} holds more than one YAML file of splits: {', '.join(name for name, _ in files)}.")
+    name = files[0][0]
+    data_file = read_data_file(folder / name)
+    named = [key for key, entries in data_file.splits.items() if any(_place(data_file, entry) for entry in entries)]
+    return Layout(f"YOLO's ({name})", choose_splits(named), {} if name == "data.yaml" else {"file": name})
+
+
+YOLO = DetectionFormat(options=YoloData, scan=_scan, images=_images, write=write_yolo_files, recognize=_recognize)

@@ -1,0 +1,222 @@
+"""A folder is recognized by what lies in it: each layout of each format, none, and two at once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from public.config.calls import SIZE, Call
+from public.config.command_line import parse_config
+from public.datasets.batches import DataError
+from public.datasets.check import check
+from public.datasets.coco import CocoData
+from public.datasets.detection import build_train_data
+from public.datasets.formats import DATA_KIND, AutoData, recognize, resolved
+from public.datasets.scan import Kind
+from public.datasets.voc import VocData
+from public.datasets.yolo import YoloData
+from public.recipes.detection import DetectionTask
+from public.runtime.distributed import DistributedContext
+from public.transforms.detection import SquareResize
+from tests.datasets.test_detection import config_of
+from tests.datasets.written import coco_content, voc_object, write_coco, write_voc, write_yolo
+
+BOXES = [(7, 3, 0, 0, 20, 15), (2, 90, 0, 0, 10, 5)]
+
+
+def auto(folder: Path, **settings: Any) -> AutoData:
+    """Nothing is stated but the folder."""
+    resize = (Call(SquareResize, size=SIZE),)
+    return AutoData(folder=str(folder), input_size=40, train_transforms=resize, val_transforms=resize, **settings)
+
+
+def coco_2017(root: Path) -> None:
+    """annotations/ and images/<split>/."""
+    for split in ("train2017", "val2017"):
+        write_coco(root, coco_content(BOXES), split)
+
+
+def coco_archives(root: Path) -> None:
+    """The official archives, unpacked side by side."""
+    coco_2017(root)
+    for split in ("train2017", "val2017"):
+        (root / "images" / split).rename(root / split)
+    (root / "images").rmdir()
+
+
+def coco_flat(root: Path) -> None:
+    """One folder of images for both."""
+    coco_2017(root)
+    for split in ("train2017", "val2017"):
+        for path in (root / "images" / split).iterdir():
+            path.rename(root / "images" / path.name)
+        (root / "images" / split).rmdir()
+
+
+def coco_roboflow(root: Path) -> None:
+    """A folder for each split with its images and annotations, and a placeholder."""
+    content = coco_content(BOXES)
+    names = {"cat": "pets", "dog": "pets"}
+    categories = [one | {"supercategory": names[one["name"]]} for one in content["categories"]]
+    content["categories"] = [{"id": 0, "name": "pets", "supercategory": "none"}, *categories]
+    for split in ("train", "valid", "test"):
+        path = write_coco(root, content, split)
+        (root / "images" / split).rename(root / split)
+        path.rename(root / split / "_annotations.coco.json")
+    (root / "images").rmdir()
+    (root / "annotations").rmdir()
+
+
+def voc_own(root: Path, year: str = "Own") -> None:
+    """With lists, in a folder."""
+    objects = {"a": voc_object("dog", 1, 1, 20, 15), "b": voc_object("cat", 1, 1, 10, 5)}
+    for split in ("train", "val", "cat_train"):
+        write_voc(root, objects, f"{year}/{split}")
+
+
+def voc_itself(root: Path) -> None:
+    """The folder itself holds the three."""
+    voc_own(root.parent, root.name)
+
+
+def voc_devkit(root: Path) -> None:
+    """VOCdevkit/VOC2007 with trainval and test."""
+    objects = {"a": voc_object("dog", 1, 1, 20, 15), "b": voc_object("cat", 1, 1, 10, 5)}
+    for split in ("trainval", "test"):
+        write_voc(root / "VOCdevkit", objects, f"Cells/{split}")
+
+
+def voc_roboflow(root: Path) -> None:
+    """A folder for each split with its images and their xml."""
+    voc_own(root / "other")
+    for split in ("train", "valid"):
+        (root / split).mkdir()
+        for kind in ("JPEGImages", "Annotations"):
+            for path in (root / "other/Own" / kind).iterdir():
+                (root / split / path.name).write_bytes(path.read_bytes())
+    for path in sorted((root / "other").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (root / "other").rmdir()
+
+
+def yolo(root: Path, name: str = "data.yaml", val: str = "val") -> None:
+    """data.yaml and two folders each."""
+    for split in ("train", "val"):
+        write_yolo(root, {"a": "0 0.25 0.25 0.5 0.5\n", "b": "1 0.125 0.1 0.25 0.2\n"}, split)
+    (root / name).write_text(f"train: images/train\n{val}: images/val\nnames: [dog, cat]\n")
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], None], type, tuple[str, str], dict[str, Any]]] = {
+    "COCO 2017": (coco_2017, CocoData, ("train2017", "val2017"), {}),
+    "COCO's archives": (coco_archives, CocoData, ("train2017", "val2017"), {}),
+    "COCO, one folder of images": (coco_flat, CocoData, ("train2017", "val2017"), {}),
+    "COCO of Roboflow": (coco_roboflow, CocoData, ("train", "valid"), {}),
+    "VOC": (voc_own, VocData, ("Own/train", "Own/val"), {}),
+    "VOC, the folder itself": (voc_itself, VocData, ("train", "val"), {}),
+    "VOC, a devkit": (voc_devkit, VocData, ("VOCdevkit/Cells/trainval", "VOCdevkit/Cells/test"), {}),
+    "VOC of Roboflow": (voc_roboflow, VocData, ("train/*", "valid/*"), {}),
+    "YOLO": (yolo, YoloData, ("train", "val"), {}),
+    "YOLO, another name": (
+        lambda root: yolo(root, "coco8.yml", "valid"),
+        YoloData,
+        ("train", "valid"),
+        {"file": "coco8.yml"},
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(tmp_path: Path, layout: str, context: DistributedContext) -> None:
+    """The options become those of the format with its splits, which train; the same objects come from all."""
+    write, kind, (train, val), settings = LAYOUTS[layout]
+    root = tmp_path / "pets"
+    root.mkdir()
+    write(root)
+    data = resolved(auto(root))
+    assert type(data) is kind
+    assert (data.train_splits, data.val_splits, data.metrics, data.folder) == ((train,), (val,), "coco", str(root))
+    assert {name: getattr(data, name) for name in settings} == settings
+    assert resolved(data) is data
+    found = build_train_data(replace(config_of(CocoData, root, ["x"], ["x"]), data=data), context)
+    boxes = {
+        (name, *found.annotations.boxes[i].round(3).tolist())
+        for i, name in enumerate(found.class_names[label] for label in found.annotations.labels)
+    }
+    assert boxes == {("dog", 0, 0, 20, 15), ("cat", 0, 0, 10, 5) if kind is not YoloData else ("cat", 0, 0, 10, 6)}
+    assert found.val_annotations.num_boxes == 2
+
+
+def voc_raccoons(root: Path) -> None:
+    """annots/ and images/ alone."""
+    voc_own(root / "other")
+    (root / "other/Own/Annotations").rename(root / "annots")
+    (root / "other/Own/JPEGImages").rename(root / "images")
+
+
+UNSPLIT: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "COCO": (lambda root: write_coco(root, coco_content(BOXES), "default"), ("default",)),
+    "VOC": (voc_raccoons, ("*",)),
+    "YOLO": (lambda root: yolo(root, val="ignored"), ("train",)),
+}
+
+
+@pytest.mark.parametrize("layout", UNSPLIT)
+def test_a_folder_without_a_split(tmp_path: Path, layout: str) -> None:
+    """Is recognized as one that has none; used, it asks for one. Two lists of its images divide it."""
+    write, train = UNSPLIT[layout]
+    write(tmp_path)
+    splits = recognize(tmp_path).layout.splits
+    assert (splits.train[:1], splits.val) == (train, ())
+    with pytest.raises(DataError, match=r"holds no validation split: state one \(--data\.val-splits\), or divide"):
+        resolved(auto(tmp_path))
+    lists = {
+        "train_list": "a.txt",
+        "val_list": "b.txt",
+        "val_splits": splits.train[:1],
+        "train_splits": splits.train[:1],
+    }
+    data = resolved(auto(tmp_path, **lists))
+    assert (data.train_list, data.val_list, data.train_splits) == ("a.txt", "b.txt", data.val_splits)
+
+
+def test_what_is_not_recognized(tmp_path: Path) -> None:
+    """No folder, none of the formats, two of them, two files of splits: one sentence each, and the check says it."""
+    with pytest.raises(DataError, match=r"^there is no folder .*/nowhere\. Data sets are"):
+        recognize(tmp_path / "nowhere")
+    message = r"is in none of the formats coco, voc, yolo: it has neither annotations/instances_<split>\.json"
+    with pytest.raises(DataError, match=message):
+        recognize(tmp_path)
+    row = replace(config_of(CocoData, tmp_path, ["x"], ["x"]), data=auto(tmp_path))
+    ((problem,),) = [report.problems for report in check(row)]
+    assert "is in none of the formats" in problem.text
+    yolo(tmp_path)
+    coco_2017(tmp_path / "two")
+    yolo(tmp_path / "two")
+    message = (
+        r"more than one format, COCO's \(annotations/instances_<split>\.json\) and YOLO's \(data\.yaml\): choose by"
+    )
+    with pytest.raises(DataError, match=message):
+        recognize(tmp_path / "two")
+    yolo(tmp_path, "more.yaml")
+    with pytest.raises(DataError, match=r"holds more than one YAML file of splits: data\.yaml, more\.yaml"):
+        recognize(tmp_path)
+
+
+def test_auto_on_the_command_line(tmp_path: Path, context: DistributedContext) -> None:
+    """Of any row, whose splits and classes are of its own data; the task records what was found."""
+    row = config_of(VocData, tmp_path / "x", ["Own/train"], ["Own/val"], classes=("a", "b"))
+    row = replace(row, best_metric="AP", data=replace(row.data, metrics="coco"))
+    root = tmp_path / "pets"
+    coco_roboflow(root)
+    args = ["--data.dataset", "auto", "--data.folder", str(root), "--data.input-size", "32"]
+    config, _ = parse_config({"tiny": row}, args, [DATA_KIND])
+    assert isinstance(config.data, AutoData)
+    assert (config.data.train_splits, config.data.classes) == ((), None)
+    data = DetectionTask.resolve(config).data
+    assert (type(data), data.train_splits, data.val_splits, data.input_size) == (CocoData, ("train",), ("valid",), 32)
+    config, _ = parse_config({"tiny": row}, [*args, "--data.val-splits", "test"], [DATA_KIND])
+    assert DetectionTask.resolve(config).data.val_splits == ("test",)
+    kinds = [{one.kind for one in report.problems} for report in check(replace(config, num_classes=2))]
+    assert kinds == [{Kind.PLACEHOLDER}] * 2
