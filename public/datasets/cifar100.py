@@ -122,13 +122,15 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
     images, labels, names = data.get("data"), data.get("fine_labels"), meta.get("fine_label_names")
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
         raise DataError(f"{base}: the key 'data' of {split} must be uint8 [N, 3072], CIFAR-100's layout.")
-    whole = isinstance(labels, list) and all(isinstance(label, int) for label in labels)
+    whole = isinstance(labels, list) and all(type(label) is int for label in labels)
     named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     if not whole or not named or not labels or len(labels) != len(images):
         raise DataError(
             f"{base}: {split} must hold one 'fine_labels' entry per image, and meta "
             "the list of names 'fine_label_names'."
         )
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{base}: meta's 'fine_label_names' must be a list of names, and is {str(names)[:80]}.")
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")
     pixels = torch.from_numpy(images.reshape(-1, 3, 32, 32).copy())

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from public.datasets.balance import EpochOrder
 from public.config.names import first_line
+from public.datasets.balance import EpochOrder
 from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
 from public.datasets.decoding import UnreadableImage, decode_encoded
 from public.datasets.image_folder import ImageFolderDataset

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ class TrainState:
             ValueError: it is damaged, or of another config or other classes; the message lists what differs. Or not
                 all processes see it.
         """
-        places = context.gather(path.exists())
+        places = context.gather(os.path.lexists(path))
         if not all(places):
             if any(places):
                 raise ValueError(
@@ -148,16 +149,26 @@ class TrainState:
             logger.warning(
                 f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike the run that resumes."
             )
-        self._from_dict(state)
+        try:
+            _check_counters(state, config_of(state, experiment).epochs)
+            self._from_dict(state)
+            _check_slots(self.optimizer)
+            if len(state["rng"]) == context.size:
+                set_rng_states(state["rng"][context.rank])
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ValueError(
+                f"{path} is whole but holds something that this run never wrote ({type(error).__name__}: {reason}): "
+                "put best.pth in its place, or remove it to start over."
+            ) from error
+        self._miss_best(path.with_name("best.pth"))
         where = context.gather((self.epoch, self.step))
         if len(set(where)) > 1:
             raise ValueError(
                 f"{path} is not the same on all machines, it has done (epochs, steps) {sorted(set(where))}: put one "
                 "file where all see it."
             )
-        if len(state["rng"]) == context.size:
-            set_rng_states(state["rng"][context.rank])
-        else:
+        if len(state["rng"]) != context.size:
             logger.warning(
                 f"{path} was written by {len(state['rng'])} processes, and {context.size} resume: the result is as "
                 "good, but not bit for bit that of a run that never stopped."
@@ -174,6 +185,37 @@ class TrainState:
         self.epoch, self.step = state["epoch"], state["step"]
         metrics = state["metrics"]
         self.history, self.best, self.loss_sums = metrics["history"], metrics["best"], metrics["loss_sums"]
+
+    def _miss_best(self, best: Path) -> None:
+        """Where best.pth was removed, the best of the epochs to come is kept in its place."""
+        if self.best is not None and not best.is_file():
+            logger.warning(
+                f"{best} is gone, the weights of epoch {self.best['epoch']}: the best of the epochs to come take its "
+                "place."
+            )
+            self.best = None
+
+
+def _check_counters(state: dict[str, Any], epochs: int) -> None:
+    """Raises ValueError where the counters of a checkpoint contradict each other or the run."""
+    epoch, step, metrics = state["epoch"], state["step"], state["metrics"]
+    rows = [row["epoch"] for row in metrics["history"]]
+    if type(epoch) is not int or type(step) is not int or not 0 <= epoch <= epochs or step < 0:
+        raise ValueError(f"epoch {epoch!r} and step {step!r} of a run of {epochs} epochs")
+    if rows != list(range(1, epoch + 1)):
+        raise ValueError(f"rows of the epochs {rows} after {epoch} epochs")
+    if metrics["best"] is not None and metrics["best"]["epoch"] not in rows:
+        raise ValueError(f"a best epoch {metrics['best']['epoch']} after {epoch} epochs")
+    if not all(isinstance(value, float) for value in metrics["loss_sums"].values()):
+        raise ValueError("sums of losses that are no numbers")
+
+
+def _check_slots(optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError where an optimizer keeps something of another shape than the parameter that it is for."""
+    for parameter, slots in optimizer.state.items():
+        for name, value in slots.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{name} {list(value.shape)} of a parameter {list(parameter.shape)}")
 
 
 def _are_finite(network: nn.Module) -> bool:

@@ -76,6 +76,21 @@ class Run:
         """Writes a checkpoint; every process must call it, and learns whether it could be written."""
         return self.state.save(path, self.context, {**self.identity, **self.task.measured})
 
+    def save_or_tell(self, path: Path) -> None:
+        """Writes a checkpoint within an epoch; says what a stop costs where it could not be written."""
+        if not self.save(path) and self.context.is_main:
+            logger.error(
+                f"epoch {self.state.epoch + 1} after step {self.state.step} is not saved: a run that resumes goes back "
+                "to the checkpoint before it."
+            )
+
+    @property
+    def last_weights(self) -> str:
+        """Where the last weights lie that were written, as a sentence."""
+        if not self.folder.latest.is_file():
+            return "No checkpoint was written yet."
+        return f"The last weights that were written, all finite, are in {self.folder.latest}."
+
     def evaluation_is_due(self) -> bool:
         """Whether the present epoch ends with an evaluation: every so many, and the last."""
         done = self.state.epoch + 1

@@ -12,11 +12,11 @@ from torch import nn
 
 from public.datasets.batches import DataError
 from public.evaluation.plots import draw_curves
-from public.optim.step import added, check_finite, exchanging_gradients, means, start_reading
+from public.optim.step import NonFiniteLossError, added, check_finite, exchanging_gradients, means, start_reading
 from public.recipes.run import Run
 from public.runtime.interruption import Stopped
 from public.runtime.progress import Progress, clock
-from public.runtime.run_folder import going_on_when_disk_is_full
+from public.runtime.run_folder import going_on_without_plot
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ def train_epochs(run: Run) -> int:
     except Stopped as stop:
         logger.info(f"{stop} in epoch {state.epoch + 1} after step {state.step}; the same command resumes.")
         return stop.exit_code
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(f"{error} {run.last_weights}") from error
     except DataError:
         if run.context.size == 1:  # with others, they would wait in vain for this process to save
             run.save(folder.latest)
@@ -70,7 +72,7 @@ def train_epoch(run: Run) -> dict[str, float]:
             run.folder.write_scalars("step", losses | {"lr": lr}, run.global_step)
         decision = run.interruption.poll()
         if decision.save or decision.stop_signal:
-            run.save(run.folder.latest)
+            run.save_or_tell(run.folder.latest)
         run.interruption.stop_if_asked(decision)
     progress.close()
     losses = state.mean_losses()
@@ -130,7 +132,7 @@ def finish_epoch(run: Run, row: dict[str, Any]) -> bool:
     folder.write_rows(state.history)
     folder.write_scalars("epoch", {k: v for k, v in row.items() if k != "epoch"}, run.global_step)
     if run.context.is_main:
-        with going_on_when_disk_is_full("curves.png"):
+        with going_on_without_plot("curves.png"):
             draw_curves(folder.path / "curves.png", state.history, run.panels, title=run.config.name)
     # best.pth first: a kill between the two repeats the epoch's evaluation and writes best.pth again.
     if is_best and not run.save(folder.best):

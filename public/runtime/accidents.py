@@ -75,8 +75,8 @@ def _worker(text: str, config: RunConfig, num_processes: int) -> str:
     how = f"was killed ({found[1]})" if found else "ended"
     return (
         f"a process that reads data {how}; usually memory, or shared memory (docker run --shm-size=8g), ran out: "
-        f"{FEWER_WORKERS}, now {config.runtime.num_workers}, need less. If the data is packed and it happens again, look for damage "
-        "with `python -m public.datasets.pack FOLDER --check`."
+        f"{FEWER_WORKERS}, now {config.runtime.num_workers}, need less. If the data is packed and it happens again, "
+        "look for damage with `python -m public.datasets.pack FOLDER --check`."
     )
 
 

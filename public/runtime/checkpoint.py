@@ -86,8 +86,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or is not one of our checkpoints.
     """
+    if path.is_symlink() and not path.exists():
+        raise ValueError(
+            f"{path} is a link to {os.readlink(path)}, which is not there: put it back, or remove the link."
+        )
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}.")
+        raise FileNotFoundError(f"no checkpoint at {path}{', which is a folder' if path.is_dir() else ''}.")
     try:
         state = read_torch_file(path)
     except ValueError as error:
@@ -95,7 +99,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as a checkpoint: {error}. If it is a run's latest.pth, remove it to start over, or "
             "put the run's best.pth in its place to resume from there."
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    written = state.get("format") if isinstance(state, dict) else None
+    if isinstance(written, str) and written != FORMAT and re.fullmatch(r"public\.checkpoint/\d+", written):
+        raise ValueError(f"{path} has the format {written!r} of a newer version; this one reads {FORMAT!r}: update it.")
+    if not isinstance(state, dict) or written != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project (format {FORMAT!r}); it may be bare weights.")
     return state
 

@@ -166,6 +166,15 @@ def going_on_when_disk_is_full(what: str) -> Iterator[None]:
             logger.warning(f"could not write {what}: {error}. The run continues without it.")
 
 
+@contextlib.contextmanager
+def going_on_without_plot(what: str) -> Iterator[None]:
+    """Turns whatever a plot ends in, a full disk or numbers that cannot be drawn, into a warning: it ends no run."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning(f"could not draw {what} ({type(error).__name__}: {error}). The run continues without it.")
+
+
 def log_to_console(is_main: bool) -> None:
     """Shows the package's messages on stderr: all of the main process's, warnings of the others."""
     package_logger = logging.getLogger("public")

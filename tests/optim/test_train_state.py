@@ -261,3 +261,85 @@ def test_the_evaluated_network(tmp_path: Path, context: DistributedContext) -> N
     assert checkpoint["schedule"] == {"lr": 0.1}
     state.ema = None
     assert state.evaluated_network is state.network
+
+
+def spoil(part: str, value: Any) -> Any:
+    """A function that puts a value into a checkpoint; part is a path like metrics.history."""
+
+    def spoiled(state: dict[str, Any]) -> None:
+        *keys, last = part.split(".")
+        for key in keys:
+            state = state[key]
+        state[last] = value
+
+    return spoiled
+
+
+SPOILED = {
+    "epoch": spoil("epoch", 99),
+    "epoch_text": spoil("epoch", "1"),
+    "step": spoil("step", -1),
+    "no_rows": spoil("metrics.history", []),
+    "rows": spoil("metrics.history", 7),
+    "best": spoil("metrics.best", {"epoch": 5}),
+    "metrics": spoil("metrics", {}),
+    "losses": spoil("metrics.loss_sums", {"loss": "much"}),
+    "model": spoil("model", {}),
+    "model_more": lambda state: state["model"].update(other=torch.zeros(1)),
+    "model_shape": lambda state: state["model"].update({"0.bias": torch.zeros(7)}),
+    "ema": spoil("ema", None),
+    "optimizer": spoil("optimizer", {}),
+    "groups": spoil("optimizer.param_groups", []),
+    "momentum": lambda state: state["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(7)),
+    "rng": spoil("rng", [{}]),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_whole_checkpoint_with_wrong_insides_is_refused(
+    tmp_path: Path, context: DistributedContext, name: str
+) -> None:
+    """Its checksums are right: one sentence, whatever is wrong."""
+    path, state = tmp_path / "latest.pth", new_state(0, steps=1)
+    state.finish_epoch({"epoch": 1})
+    state.save(path, context, IDENTITY)
+    new_state(0).resume(path, context, IDENTITY)
+    content = load_checkpoint(path)
+    SPOILED[name](content)
+    save_checkpoint(path, content)
+    with pytest.raises(
+        ValueError, match=r"latest\.pth is whole but holds something that this run never wrote"
+    ) as error:
+        new_state(0).resume(path, context, IDENTITY)
+    assert "\n" not in str(error.value)
+
+
+def test_a_link_to_nothing_is_refused(tmp_path: Path, context: DistributedContext) -> None:
+    """A run would start over without a word, and its first checkpoint replace the link."""
+    (tmp_path / "latest.pth").symlink_to(tmp_path / "gone.pth")
+    with pytest.raises(ValueError, match=r"latest\.pth is a link to .*gone\.pth, which is not there"):
+        new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*folder, which is a folder"):
+        new_state(0).resume(tmp_path / "folder", context, IDENTITY)
+
+
+def test_a_best_checkpoint_that_is_gone_is_told(
+    tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else no later epoch would be written unless it beat one that nobody has."""
+    state = new_state(0, steps=1)
+    state.best = {"epoch": 1, "top1": 0.5}
+    state.finish_epoch(state.best)
+    state.save(tmp_path / "latest.pth", context, IDENTITY)
+    again = new_state(0)
+    assert again.resume(tmp_path / "latest.pth", context, IDENTITY)
+    assert again.best is None
+    assert "best.pth is gone, the weights of epoch 1" in caplog.text
+
+
+def test_a_newer_checkpoint_says_so(tmp_path: Path) -> None:
+    """It is no bare weights."""
+    torch.save({"format": "public.checkpoint/2"}, tmp_path / "latest.pth")
+    with pytest.raises(ValueError, match=r"has the format 'public.checkpoint/2' of a newer version"):
+        load_checkpoint(tmp_path / "latest.pth")

@@ -278,3 +278,11 @@ def test_a_restart_before_anything_was_moved_aside_is_as_fresh(tmp_path: Path) -
     folder.open(fresh=True, restarted=True)
     folder.close()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_plot_ends_no_run(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it ends in is a warning."""
+    with run_folder.going_on_without_plot("curves.png"):
+        raise ValueError("zip() argument 2 is longer")
+    words = "could not draw curves.png (ValueError: zip() argument 2 is longer). The run continues without it."
+    assert caplog.messages == [words]
