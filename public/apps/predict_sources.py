@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from public.config.names import first_line
-from public.datasets.decoding import EXTENSIONS, decode_encoded, read_pixels
+from public.datasets.decoding import EXTENSIONS, decode_encoded, is_hidden, is_image_file, read_pixels
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts")
 """Endings of files that are taken for videos, whatever the case of their letters."""
@@ -112,12 +112,12 @@ def find_sources(given: Iterable[str], limits: Limits) -> Sources:
     )
 
 
-def find_images(pattern: str, endings: tuple[str, ...] = EXTENSIONS) -> list[Path]:
+def find_images(pattern: str, *, videos: bool = False) -> list[Path]:
     """The image files that a path, a folder or a glob means, sorted.
 
     Args:
         pattern: a file of any ending, a folder, whose own files are meant, or a glob.
-        endings: of the files that are looked for in folders and by globs.
+        videos: whether videos are looked for in folders and by globs, too.
 
     Raises:
         FileNotFoundError: there are none.
@@ -126,10 +126,10 @@ def find_images(pattern: str, endings: tuple[str, ...] = EXTENSIONS) -> list[Pat
     if path.is_file():
         return [path]
     candidates = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    found = sorted(p for p in candidates if p.suffix.lower() in endings and p.is_file())
+    found = sorted(p for p in candidates if is_image_file(p) or (videos and _is_video_file(p)))
     if not found:
         raise FileNotFoundError(
-            f"no image at {pattern!r}; expected an image file, a folder of them ({', '.join(endings)}), or a glob."
+            f"no image at {pattern!r}; expected an image file, a folder of them ({', '.join(EXTENSIONS)}), or a glob."
         )
     return found
 
@@ -137,6 +137,10 @@ def find_images(pattern: str, endings: tuple[str, ...] = EXTENSIONS) -> list[Pat
 def file_frame(path: Path) -> Frame:
     """An image file."""
     return Frame(str(path), path.stem, partial(read_pixels, path), path=path)
+
+
+def _is_video_file(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS and not is_hidden(path.name) and path.is_file()
 
 
 def _is_address(name: str) -> bool:
@@ -159,7 +163,7 @@ def _names(source: str) -> list[str]:
     """Files, addresses and numbers of webcams."""
     if _is_address(source) or (_is_camera(source) and not Path(source).exists()):
         return [source]
-    found = [str(path) for path in find_images(source, EXTENSIONS + VIDEOS)]
+    found = [str(path) for path in find_images(source, videos=True)]
     return _listed(Path(found[0])) if _ending(found[0]) == LIST else found
 
 

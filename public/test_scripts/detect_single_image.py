@@ -4,16 +4,10 @@
     ./detect_single_image.sh --weights best.pth --images street.jpg --output detected
     python -m public.test_scripts.detect_single_image --weights best.pth --images 'photos/*.jpg'
 
-From Python:
-
-    detect = load_detector("best.pth")
-    found = detect("street.jpg")            # boxes, scores, labels, names
-
-A checkpoint of ours knows its network, canvas and classes. No display is needed.
+It is `public/apps/predict.py` with the options and the file that this command has had from the beginning. A checkpoint
+of ours knows its network, canvas and classes. No display is needed. The exit code is 1 where an image was skipped.
 """
 
-import glob
-import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -23,15 +17,17 @@ from typing import Any, Literal
 
 import tyro
 
+from public.apps.predict import predictions
+from public.apps.predict_model import load
+from public.apps.predict_outputs import Pictures, drawn_files
+from public.apps.predict_results import Detected
+from public.apps.predict_sources import file_frame, find_images
 from public.config.command_line import fail
+from public.config.detection import DetectionConfig
 from public.config.names import first_line
 from public.datasets.batches import DataError
-from public.datasets.decoding import EXTENSIONS, is_image_file, read_pixels
-from public.datasets.drawing import draw_boxes
 from public.datasets.locations import REPOSITORY
 from public.datasets.splits import val_images
-from public.detectors.trained import TrainedDetector, load_detector
-from public.evaluation.pictures import write_image
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import replace_text
 from public.test_scripts.output import make_folder, writing_to
@@ -50,8 +46,8 @@ class DetectOptions:
     """Folder for the drawn images (<name>.jpg) and detections.json; made if missing."""
     experiment: str | None = None
     """The folder of the experiment whose own transforms a checkpoint uses."""
-    score_threshold: float = 0.3
-    """0..1: weaker detections are neither drawn nor written."""
+    score_threshold: float | None = None
+    """0..1: weaker detections are neither drawn nor written; None: what the checkpoint states, else 0.3."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
@@ -62,15 +58,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Reads a command line, detects and writes; None takes the program's arguments."""
     options = tyro.cli(DetectOptions, args=list(sys.argv[1:] if argv is None else argv))
     try:
-        run(options)
+        _, skipped = detect(options)
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
         fail(str(error))
+    if skipped:
+        raise SystemExit(1)
 
 
 def run(options: DetectOptions) -> list[dict[str, Any]]:
-    """Draws every image and writes detections.json; gives what is in that file.
+    """As `detect`; gives what is in detections.json."""
+    return detect(options)[0]
+
+
+def detect(options: DetectOptions) -> tuple[list[dict[str, Any]], int]:
+    """Draws every image and writes detections.json; gives what is in that file, and how many images were skipped.
 
     Raises:
         FileNotFoundError: there are no weights or no images.
@@ -78,79 +81,52 @@ def run(options: DetectOptions) -> list[dict[str, Any]]:
             results cannot be written.
     """
     weights = newest_checkpoint() if options.weights is None else Path(options.weights)
-    detect = load_detector(weights, device=options.device, precision=options.precision, experiment=options.experiment)
+    _check_detector(weights, options.experiment)
+    predictor = load(
+        weights,
+        experiment=options.experiment,
+        device=options.device,
+        precision=options.precision,
+        score_threshold=options.score_threshold,
+    )
     paths = images_of_run(weights, options.experiment) if options.images is None else find_images(options.images)
     folder = Path(options.output)
-    drawn = drawn_files(paths, folder)
+    drawn = {path: target.name for path, target in zip(paths, drawn_files(paths, folder), strict=True)}
     make_folder(folder)
-    rows: list[dict[str, Any]] = []
-    for path, target in zip(paths, drawn, strict=True):
-        try:
-            rows.append(detect_file(detect, path, target, options.score_threshold))
-        except OSError as error:
-            print(f"skipped: {first_line(error)}", file=sys.stderr)
+    pictures, rows, skipped = Pictures(folder, predictor, paths), [], 0
+    for frame, shot, result in predictions(predictor, map(file_frame, paths)):
+        if isinstance(shot, Exception):
+            skipped += 1
+            print(f"skipped: {first_line(shot)}", file=sys.stderr)
+            continue
+        assert frame.path is not None
+        with writing_to(folder):
+            pictures.add(frame, Path(drawn[frame.path]).stem, shot.pixels, result)
+        rows.append(_row(result, drawn[frame.path]))
+        print(f"{frame.source}: {result}")
     if not rows:
         raise ValueError(f"not one of {len(paths)} files could be read as an image; the first is {paths[0]}.")
     with writing_to(folder):
         replace_text(folder / "detections.json", json.dumps(rows, indent=1) + "\n")
     print(f"{len(rows)} drawn images and detections.json are in {folder.resolve()} (weights {weights})")
-    return rows
+    return rows, skipped
 
 
-def detect_file(detect: TrainedDetector, path: Path, target: Path, score_threshold: float) -> dict[str, Any]:
-    """Detects in one file, writes the drawn image, and gives the detections as plain values.
+def _check_detector(weights: Path, experiment: str | None) -> None:
+    """Raises FileNotFoundError or ValueError unless it is the checkpoint of a detector."""
+    config = open_trained(weights, experiment).config
+    if not isinstance(config, DetectionConfig):
+        raise ValueError(f"{weights} is the checkpoint of a {config.network} classifier; expected a detector's.")
 
-    Raises:
-        OSError: the file cannot be read as an image.
-        ValueError: the drawn image cannot be written, or the threshold is no score.
-    """
-    pixels = read_pixels(path)
-    found = detect(pixels, score_threshold)
-    with writing_to(target.parent):
-        write_image(target, draw_boxes(pixels, found.boxes, found.labels, found.scores, detect.class_names))
+
+def _row(result: Detected, drawn: str) -> dict[str, Any]:
+    """An image's detections as plain values, rounded for people."""
     detections = [
-        {"class": name, "score": round(float(score), 4), "box": [round(float(x), 2) for x in box]}
-        for name, score, box in zip(found.names, found.scores, found.boxes, strict=True)
+        {"class": name, "score": round(score, 4), "box": [round(x, 2) for x in box]}
+        for name, score, box in zip(result.names, result.scores.tolist(), result.boxes.tolist(), strict=True)
     ]
-    summary = ", ".join(f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True))
-    print(f"{path}: {summary or 'nothing'}")
-    height, width, _ = pixels.shape
-    return {"image": str(path), "drawn": target.name, "height": height, "width": width, "detections": detections}
-
-
-def drawn_files(images: Sequence[Path], folder: Path) -> list[Path]:
-    """Where each drawn image goes: <name>.jpg in the folder, <name>_2.jpg and so on where several have one name.
-
-    Raises:
-        ValueError: a drawn image would replace one of the images.
-    """
-    names: dict[str, None] = {}  # in their order
-    for path in images:
-        candidates = itertools.chain([path.stem], (f"{path.stem}_{number}" for number in itertools.count(2)))
-        names[next(name for name in candidates if name not in names)] = None
-    targets = [folder / f"{name}.jpg" for name in names]
-    replaced = {path.resolve() for path in images}.intersection(target.resolve() for target in targets)
-    if replaced:
-        raise ValueError(f"output={str(folder)!r} would replace the image {min(replaced)}: give another folder.")
-    return targets
-
-
-def find_images(pattern: str) -> list[Path]:
-    """The image files that a path, a folder or a glob means, sorted.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    path = Path(pattern).expanduser()
-    if path.is_file():
-        return [path]
-    candidates = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    found = sorted(p for p in candidates if is_image_file(p))
-    if not found:
-        raise FileNotFoundError(
-            f"no image at {pattern!r}; expected an image file, a folder of them ({', '.join(EXTENSIONS)}), or a glob."
-        )
-    return found
+    size = {"height": result.height, "width": result.width}
+    return {"image": result.source, "drawn": drawn, **size, "detections": detections}
 
 
 def newest_checkpoint() -> Path:

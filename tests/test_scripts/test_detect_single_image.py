@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from public.apps.predict_model import load
 from public.config.classification import ClassificationConfig
 from public.config.record import to_record
 from public.datasets.voc import VocData
@@ -104,7 +105,8 @@ def test_json_holds_what_the_detector_gives(options: DetectOptions, trained_run:
 def test_the_threshold(options: DetectOptions, trained_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
     """Only what is at least as sure; an image without such is written all the same, and says so."""
     detect = load_detector(trained_run.best)
-    scores = np.sort(np.concatenate([detect(path).scores for path in trained_run.val_images]))[::-1]
+    found = load(trained_run.best, device="cpu", score_threshold=0.0)(trained_run.val_images)
+    scores = np.sort(np.concatenate([one.scores for one in found]))[::-1]
     rows = run(replace(options, score_threshold=float(scores[2])))
     assert sum(len(row["detections"]) for row in rows) == 3
     assert len(detect(trained_run.val_images[0], score_threshold=1.0).boxes) == 0
@@ -116,6 +118,15 @@ def test_the_threshold(options: DetectOptions, trained_run: TrainedRun, capsys: 
     assert plain is not None
     assert image is not None
     assert np.abs(plain.astype(int) - image).mean() < 5  # JPEG's own
+
+
+def test_the_threshold_of_the_checkpoint(options: DetectOptions, trained_run: TrainedRun, tmp_path: Path) -> None:
+    """Where none is asked for."""
+    found = load(trained_run.best, device="cpu", score_threshold=0.0)(trained_run.val_images[0])[0]
+    stated = load_checkpoint(trained_run.best) | {"score_threshold": float(found.scores[1])}
+    assert save_checkpoint(tmp_path / "stated.pth", stated)
+    asked = replace(options, images=str(trained_run.val_images[0]), weights=str(tmp_path / "stated.pth"))
+    assert len(run(replace(asked, score_threshold=None))[0]["detections"]) == 2
 
 
 def test_pixels_of_ones_own(trained_run: TrainedRun) -> None:
@@ -323,6 +334,8 @@ def test_some_unreadable_images(
     assert [line.split(" cannot be read as an image: ")[0] for line in lines] == [
         f"skipped: {folder / name}" for name in ("empty.jpg", "half.png", "text.jpg")
     ]
+    with pytest.raises(SystemExit, match="1"):
+        main(["--weights", str(trained_run.best), "--images", str(folder), "--output", options.output])
     (folder / "good.png").unlink()
     with pytest.raises(ValueError, match=r"not one of 3 files could be read as an image; the first is .*empty\.jpg"):
         run(replace(options, images=str(folder)))
