@@ -281,9 +281,9 @@ def _load_torch(options: PredictorOptions) -> Predictor:
     trained = _opened(options)
     network = _of_weights(options, device, last) if trained is None else _of_checkpoint(trained, options, device, last)
     if isinstance(network, TrainedClassifier):
-        _speed_up(network.image_classifier, network.image_classifier, device, dtype)
+        speed_up(network.image_classifier, network.image_classifier, device, dtype)
         return ClassificationPredictor(network, top_k=options.top_k, batch_size=options.batch_size)
-    _speed_up(network.image_detector, network.image_detector.outputs, device, dtype)
+    speed_up(network.image_detector, network.image_detector.outputs, device, dtype)
     stated = None if trained is None else trained.score_threshold
     threshold = next(one for one in (options.score_threshold, stated, USUAL_THRESHOLD) if one is not None)
     return DetectionPredictor(network, score_threshold=threshold, batch_size=options.batch_size)
@@ -362,8 +362,15 @@ def _classes(given: tuple[str, ...] | None, is_detector: bool) -> tuple[list[str
 
 
 @torch.no_grad()
-def _speed_up(module: nn.Module, run: Callable[[torch.Tensor], Any], device: torch.device, dtype: torch.dtype) -> None:
-    """Folds batch norms, and casts once what autocast would cast for every batch."""
+def speed_up(module: nn.Module, run: Callable[[torch.Tensor], Any], device: torch.device, dtype: torch.dtype) -> None:
+    """Folds batch norms, and casts once what autocast would cast for every batch.
+
+    Args:
+        module: in evaluation mode, on the device.
+        run: uint8 images [B, 3, H, W] through the network, with autocast where it has any.
+        device: of the module.
+        dtype: of autocast.
+    """
     example = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device)
     fold_batch_norms(module, lambda: run(example))
     keep_weights_in(module, dtype, lambda: run(example))
