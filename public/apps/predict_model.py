@@ -28,6 +28,7 @@ from public.config.options import DetectorOptions, NetworkOptions
 from public.datasets.decoding import read_pixels
 from public.detectors.catalog import DETECTOR_KIND, build_from_options
 from public.detectors.trained import TrainedDetector, assemble_detector, checked_pixels, detector_of
+from public.evaluation.report import USUAL_THRESHOLD
 from public.layers.folding import fold_batch_norms, keep_weights_in
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.device import choose_device, choose_precision
@@ -39,8 +40,6 @@ from public.weights.trained import Trained
 
 GPU_BATCH = 8
 """Pictures that go through the network together where nothing else is said."""
-USUAL_THRESHOLD = 0.3
-"""Of scores, where a checkpoint states none of its own."""
 Picture = str | Path | np.ndarray | torch.Tensor
 """A file, uint8 [H, W, 3] red green blue, or uint8 [3, H, W]."""
 
