@@ -9,12 +9,10 @@ width and height in pixels, already continuous. Segmentations are not read.
 
 import json
 import os
-import reprlib
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,22 +20,19 @@ from public.config.checks import require
 from public.config.detection import DetectionData
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.archives import Archive, provide
-from public.datasets.batches import DataError
+from public.datasets.coco_file import CocoEntries, read_entries
 from public.datasets.decoding import images_in
 from public.datasets.format import DetectionFormat, Layout, Published, Results, choose_splits
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, with_sides
 from public.datasets.results import read_coco_results
 from public.datasets.scan import (
-    SIDES,
     Kind,
     Problem,
     RawAnnotations,
-    areas_of,
     class_name_problems,
     clean,
     find_missing,
-    is_file_name,
     with_sizes,
 )
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
@@ -61,78 +56,8 @@ class CocoData(DetectionData):
         )
 
 
-class _Field(NamedTuple):
-    """What an entry must hold under a key."""
-
-    fits: Callable[[Any], bool]
-    expected: str
-    default: Any = ...
-    """Taken where the key is missing; `...`: it must be there."""
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int and -(2**63) <= value < 2**63
-
-
-def _is_file(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and is_file_name(value)
-
-
-def _is_box(value: Any) -> bool:
-    return value in (None, []) or (isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) is float or _is_id(value)  # JSON's whole numbers have no end, but arrays' have
-
-
-_ID = _Field(_is_id, "a whole number of at most 64 bits")
-_ENTRIES: dict[str, dict[str, _Field]] = {
-    "images": {"id": _ID, "file_name": _Field(_is_file, "the name of a file")},
-    "categories": {"id": _ID, "name": _Field(lambda value: isinstance(value, str), "a text")},
-    "annotations": {
-        "image_id": _ID,
-        "category_id": _ID,
-        "bbox": _Field(_is_box, "four numbers: x, y, width, height (whole ones of at most 64 bits)", None),
-        # For evaluation: of the outline.
-        "area": _Field(
-            lambda value: value is None or _is_number(value), "a number (a whole one of at most 64 bits)", None
-        ),
-        "iscrowd": _Field(lambda value: value in (0, 1, None), "0 or 1", None),
-    },
-}
-_LISTED_FLAWS = 20
-"""So many entries with the same flaw are told one by one; more are told together."""
-
 ANNOTATION_FILES = ("annotations/instances_{split}.json", "{split}/_annotations.coco.json")
 """Where the annotations of a split may lie; the first that is there is taken."""
-
-
-class CocoEntries(NamedTuple):
-    """N images, C categories and T annotations of a file, each sound in itself: what a decoder has to give."""
-
-    image_ids: np.ndarray
-    """int64 [N], each once."""
-    files: list[str]
-    """[N]."""
-    sizes: np.ndarray
-    """int64 [N, 2], height and width; 0 where no usable one is stated."""
-    category_ids: list[int]
-    """[C], each once, rising."""
-    class_names: list[str]
-    """[C]."""
-    supercategories: list[str]
-    """[C]."""
-    of_image: np.ndarray
-    """int64 [T], an image's id."""
-    of_category: np.ndarray
-    """int64 [T], a category's id."""
-    boxes: np.ndarray
-    """float64 [T, 4], x y width height; NaN where none is stated."""
-    areas: np.ndarray
-    """float64 [T]; those of the boxes where none are stated."""
-    crowds: np.ndarray
-    """bool [T]."""
 
 
 def read_coco(folder: Path, split: str) -> DetectionAnnotations:
@@ -156,7 +81,11 @@ def scan_coco(folder: Path, split: str) -> RawAnnotations:
     """
     source, problems = annotation_file(folder, split), []
     entries = read_entries(source, problems)
-    return judge_entries(entries, source, images_folder(folder, split, source, entries.files), problems)
+    lies_in = images_folder(folder, split, source, entries.files)
+    if not lies_in.is_dir():  # one problem for all of its images: an evaluation of results goes on without them
+        text = f"it is missing, and must hold the images of {source} (so may {folder / split} and {folder / 'images'})"
+        problems.append(Problem(Kind.MISSING_IMAGE, str(lies_in), f"{text}. {where_to_get().rstrip('.')}"))
+    return judge_entries(entries, source, lies_in, problems)
 
 
 def annotation_file(folder: Path, split: str) -> Path:
@@ -166,22 +95,12 @@ def annotation_file(folder: Path, split: str) -> Path:
 
 
 def images_folder(folder: Path, split: str, source: Path, files: Sequence[str]) -> Path:
-    """Where the images lie: the first folder that holds one of the first of them.
-
-    Raises:
-        DataError: there is none, nor an empty one for this split.
-    """
+    """Where the images lie: the first folder that holds one of the first of them; without any, the split's own."""
     own = [folder / "images" / split, folder / split]
     for path in (*own, folder / "images", source.parent, folder):
-        if any(os.path.isfile(path / file) for file in files[:_LISTED_FLAWS]):
+        if any(os.path.isfile(path / file) for file in files[:20]):
             return path
-    found = next((path for path in own if path.is_dir()), None)
-    if found is None:
-        raise DataError(
-            f"{own[0]} is missing; it must hold the images of {source} (so may {own[1]} and {folder / 'images'}). "
-            f"{where_to_get()}"
-        )
-    return found
+    return next((path for path in own if path.is_dir()), own[0])
 
 
 def judge_entries(entries: CocoEntries, source: Path, folder: Path, problems: list[Problem]) -> RawAnnotations:
@@ -196,7 +115,7 @@ def judge_entries(entries: CocoEntries, source: Path, folder: Path, problems: li
     entries = _without_placeholder(entries, source, problems)
     problems += class_name_problems(source, entries.class_names)
     missing = find_missing(folder, entries.files)
-    for row in np.flatnonzero(missing).tolist():
+    for row in np.flatnonzero(missing & folder.is_dir()).tolist():
         text = f"the file is missing, and {source} lists it"
         problems.append(Problem(Kind.MISSING_IMAGE, str(folder / entries.files[row]), text, image=row))
     rows, has_image = _find(entries.of_image, entries.image_ids)
@@ -263,132 +182,12 @@ def _reference_problems(
     return problems
 
 
-# ---- from the file to sound entries ----------------------------------------------------------------------------------
-
-
-def read_entries(source: Path, problems: list[Problem]) -> CocoEntries:
-    """The sound entries of an annotation file; what is wrong with the others becomes problems.
-
-    Raises:
-        DataError: it is missing, is not of the format, or has no sound image or category.
-    """
-    content = _load(source)
-    images, categories, annotations = (
-        _sound_entries(source, content, name, problems) for name in ("images", "categories", "annotations")
-    )
-    images = _first_of_each_id(source, "images", images, problems)
-    categories = sorted(_first_of_each_id(source, "categories", categories, problems), key=lambda entry: entry["id"])
-    boxes = [entry.get("bbox") or [np.nan] * 4 for entry in annotations]
-    boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)  # [T, 4]
-    areas = [entry.get("area") for entry in annotations]
-    is_stated = np.array([area is not None for area in areas], dtype=bool)
-    stated = np.array([0.0 if area is None else area for area in areas], dtype=np.float64)
-    return CocoEntries(
-        image_ids=np.array([entry["id"] for entry in images], dtype=np.int64),
-        files=[entry["file_name"] for entry in images],
-        sizes=np.array([_size(entry) for entry in images], dtype=np.int64).reshape(-1, 2),
-        category_ids=[entry["id"] for entry in categories],
-        class_names=[entry["name"] for entry in categories],
-        supercategories=[str(entry.get("supercategory")) for entry in categories],
-        of_image=np.array([entry["image_id"] for entry in annotations], dtype=np.int64),
-        of_category=np.array([entry["category_id"] for entry in annotations], dtype=np.int64),
-        boxes=boxes,
-        areas=np.where(is_stated, stated, areas_of(boxes)),
-        crowds=np.array([entry.get("iscrowd") or 0 for entry in annotations], dtype=bool),
-    )
-
-
-def _load(source: Path) -> dict[str, Any]:
-    """The JSON file as a dict that has COCO's three lists."""
-    try:
-        content = json.loads(source.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{source} is missing; expected annotations/instances_<split>.json and images/<split>/, or "
-            f"<split>/_annotations.coco.json. {where_to_get()}"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source} is not JSON, or was cut short: {error}.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{source} holds a {type(content).__name__}, expected an object with the keys {[*_ENTRIES]}.")
-    lacking = [name for name in _ENTRIES if not isinstance(content.get(name), list)]
-    if lacking:
-        raise DataError(f"{source} has no list under {lacking}; expected the keys {[*_ENTRIES]}.")
-    empty = [name for name in ("images", "categories") if not content[name]]
-    if empty:
-        raise DataError(f"{source} has an empty list of {empty[0]}; it must hold at least one image and one category.")
-    return content
-
-
-def _sound_entries(source: Path, content: dict[str, Any], name: str, problems: list[Problem]) -> list[dict[str, Any]]:
-    """The entries of a list that hold what they must; the flaws of the others become problems.
-
-    Raises:
-        DataError: none of the images or of the categories does.
-    """
-    sound: list[dict[str, Any]] = []
-    flawed: dict[str, list[tuple[int, str]]] = defaultdict(list)  # by the key that is wrong
-    for row, entry in enumerate(content[name]):
-        flaw = _flaw(entry, _ENTRIES[name])
-        if flaw is None:
-            sound.append(entry)
-        else:
-            flawed[flaw[0]].append((row, flaw[1]))
-    for flaws in flawed.values():
-        texts = [f"{name}[{row}] {text}" for row, text in flaws]
-        if not sound and name != "annotations":
-            raise DataError(f"{source}: not one of its {len(content[name])} {name} can be read: {texts[0]}, and so on.")
-        if len(texts) > _LISTED_FLAWS:
-            text = f"{texts[0]}, and {len(texts) - 1} more of the {len(content[name])} {name} have the same flaw"
-            problems.append(Problem(Kind.UNREADABLE_ANNOTATION, str(source), text, len(texts)))
-        else:
-            problems += [Problem(Kind.UNREADABLE_ANNOTATION, str(source), text) for text in texts]
-    return sound
-
-
-def _flaw(entry: Any, fields: dict[str, _Field]) -> tuple[str, str] | None:
-    """Which key of an entry is wrong, and what is wrong with it; None for nothing."""
-    if not isinstance(entry, dict):
-        return "", f"is a {type(entry).__name__}, expected an object with the keys {[*fields]}"
-    for key, field in fields.items():
-        value = entry.get(key, field.default)
-        if value is ...:
-            return key, f"lacks the key {key!r}"
-        if not field.fits(value):
-            return key, f"has {key} = {reprlib.repr(value)}, expected {field.expected}"
-    return None
-
-
-def _size(image: dict[str, Any]) -> tuple[int, int]:
-    """Height and width; 0 and 0 unless both are usable. 96.0 is: JSON has one kind of number."""
-    height, width = (_side(image.get(side)) for side in ("height", "width"))
-    return (height, width) if height and width else (0, 0)
-
-
-def _side(value: Any) -> int:
-    is_whole = type(value) is int or (type(value) is float and value.is_integer())
-    return int(value) if is_whole and int(value) in SIDES else 0
-
-
-def _first_of_each_id(
-    source: Path, name: str, entries: list[dict[str, Any]], problems: list[Problem]
-) -> list[dict[str, Any]]:
-    """The entries without those whose id was there before; each of these becomes a problem."""
-    by_id: dict[int, dict[str, Any]] = {}
-    for entry in entries:
-        if by_id.setdefault(entry["id"], entry) is not entry:
-            text = f"the id {entry['id']} is more than once in {name}, expected each once"
-            problems.append(Problem(Kind.REPEATED, str(source), text))
-    return list(by_id.values())
-
-
 def _find(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The place of each value in `among`, int64 [T], and whether it is there at all, bool [T]."""
     order = np.argsort(among)
-    places = order[np.searchsorted(among, values, sorter=order).clip(max=len(among) - 1)]
-    return places, among[places] == values
+    ordered = among[order]
+    places = np.searchsorted(ordered, values).clip(max=len(among) - 1)
+    return order[places], ordered[places] == values
 
 
 # ---- files of results ------------------------------------------------------------------------------------------------

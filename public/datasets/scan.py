@@ -169,8 +169,9 @@ def clip_boxes(raw: RawAnnotations) -> tuple[np.ndarray, BoxFlaws]:
     """The boxes cut at their image's borders, float32 [T, 4], and what is wrong with them."""
     with np.errstate(over="ignore"):  # 1e39 is no float32: infinite, and found so below
         boxes = raw.boxes.astype(np.float32)
-    limits = raw.sizes[raw.object_images][:, [1, 0, 1, 0]].astype(np.float32)  # [T, 4]
+    limits = np.tile(raw.sizes[:, ::-1], 2).astype(np.float32)  # [N, 4]
     limits[limits == 0] = np.inf
+    limits = limits[raw.object_images]  # [T, 4]
     clipped = np.clip(boxes, 0, limits)
     has_area = np.isfinite(boxes).all(axis=1) & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     is_inside = has_area & np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
@@ -196,7 +197,7 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
     for problem in raw.problems:
         counts[problem.kind] += problem.times
     kept = np.flatnonzero(~(flaws.no_area | flaws.outside))
-    kept = kept[np.argsort(raw.object_images[kept], kind="stable")]
+    kept = kept[_stable_order(raw.object_images[kept])]
     num_objects = np.bincount(raw.object_images[kept], minlength=len(raw.files))  # [N]
     return DetectionAnnotations(
         folder=raw.folder,
@@ -214,6 +215,11 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
         skipped=_treated(counts, "skipped"),
         filled=_treated(counts, "filled"),
     )
+
+
+def _stable_order(numbers: np.ndarray) -> np.ndarray:
+    """As `np.argsort(numbers, kind="stable")`, of 0 or more and below 2^32: by halves numpy has a faster sort for."""
+    return np.lexsort(((numbers & 0xFFFF).astype(np.uint16), (numbers >> 16).astype(np.uint16)))
 
 
 def _treated(counts: Counter[Kind], treatment: str) -> dict[str, int]:

@@ -214,7 +214,7 @@ def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"^{tmp_path}/images/train2017/b\.jpg: the file is missing, and .* lists it"):
         read_coco(tmp_path, "train2017")
     os.rename(tmp_path / "images/train2017", tmp_path / "images/elsewhere")
-    with pytest.raises(DataError, match=r"images/train2017 is missing; it must hold the images of .*DATA_ROOT"):
+    with pytest.raises(DataError, match=r"images/train2017: it is missing, and must hold the images of .*DATA_ROOT"):
         read_coco(tmp_path, "train2017")
 
 
