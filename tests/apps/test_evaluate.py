@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from public.apps.evaluate import main
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.coco import write_coco_json
+from public.datasets.batches import DataError
+from public.datasets.coco import read_coco, write_coco_json
 from public.datasets.locations import REPOSITORY
 from public.datasets.predictions import Predictions
 from public.datasets.voc import read_voc, write_voc_files
@@ -93,6 +95,17 @@ def test_the_images_need_not_be_there(pets: DetectionAnnotations, tmp_path: Path
     for path in tmp_path.rglob("*.jpg"):
         path.unlink()
     assert evaluate(tmp_path, "--results", *tmp_path.glob("comp4_*.txt"), *VOC_ARGS)["metrics"]["mAP50"] > 0.1
+
+
+def test_nor_need_their_folder(tmp_path: Path) -> None:
+    """An annotation file of COCO's alone, which training refuses."""
+    truth, results = make_case(0)
+    source, file = write_case(tmp_path, truth, results)
+    shutil.rmtree(tmp_path / "images")
+    found = evaluate(tmp_path, "--results", file, "--data.val-splits", "val")["metrics"]
+    assert found["AP"] == reference(source, file).stats[0]
+    with pytest.raises(DataError, match=r"images/val: it is missing, and must hold the images of "):
+        read_coco(tmp_path, "val")
 
 
 def test_the_files_say_which_data_is_usual(pets: DetectionAnnotations, tmp_path: Path) -> None:
