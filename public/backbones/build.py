@@ -23,7 +23,7 @@ def build_network(name: str, num_classes: int = 1000, **options: Any) -> Backbon
     """Builds a classification network with new weights.
 
     Args:
-        name: one of `list_backbones()`.
+        name: one of `list_backbones()`, or `timm:<name>`.
         num_classes: the number of logits.
         options: the settings of `options_of(name)`; None leaves one at the network's own.
 
@@ -39,7 +39,7 @@ def build_from_options(name: str, num_classes: int, options: NetworkOptions) -> 
     """Builds a classification network with new weights.
 
     Args:
-        name: one of `list_backbones()`.
+        name: one of `list_backbones()`, or `timm:<name>`.
         num_classes: the number of logits.
         options: an `options_of(name)`, or what every network lets one set.
 
@@ -65,6 +65,7 @@ def build_from_options(name: str, num_classes: int, options: NetworkOptions) -> 
 
 def set_dropout(network: Backbone, rate: float) -> None:
     """Puts dropout before the classifier of a network that has no layer for it."""
+    assert isinstance(network.classifier_prefix, str)
     classifier = network.get_submodule(network.classifier_prefix.removesuffix("."))
     classifier.register_forward_pre_hook(partial(_drop_features, rate))
 

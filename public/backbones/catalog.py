@@ -5,10 +5,13 @@
 
     python -m public.backbones.catalog                        # prints all of them as a table
 
+`timm:<name>` is any network of timm, see `timm_network.py`; it stands in no list here.
+
 A family is imported when one of its networks is built, and torch not before that: the list costs nothing.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, get_args
@@ -105,6 +108,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     "public.backbones.ghostnet": ("ghostnet_100", "ghostnet_130"),
     "public.backbones.proxylessnas": ("proxylessnas_gpu", "proxylessnas_cpu", "proxylessnas_mobile"),
 }
+_TIMM = "timm:"
 _FAMILY_OF = {name: module for module, names in _FAMILIES.items() for name in names}
 
 
@@ -124,7 +128,7 @@ def options_of(name: str) -> type[NetworkOptions]:
     )
 
 
-NETWORK_KIND = Kind("network", "network_options", list_backbones(), options_of)
+NETWORK_KIND = Kind("network", "network_options", list_backbones(), options_of, _TIMM)
 """A config's network by its name, and what can be set on it."""
 
 
@@ -132,7 +136,7 @@ def build_backbone(name: str, num_classes: int = 1000, **options: Any) -> "Backb
     """Builds a classification network with new weights.
 
     Args:
-        name: one of `list_backbones()`.
+        name: one of `list_backbones()`, or `timm:<name>`.
         num_classes: the number of logits.
         options: what the network's family lets one set, see its `...Options`; `build.py` has what all have.
 
@@ -153,7 +157,7 @@ def build_features(name: str, levels: Sequence[str], **options: Any) -> "Feature
     """Builds a network for its feature maps only, with new weights.
 
     Args:
-        name: one of `list_backbones()`.
+        name: one of `list_backbones()`, or `timm:<name>`.
         levels: names such as `c3`, the map with stride 2**3; see `public/backbones/features.py`.
         options: as for `build_backbone`.
 
@@ -177,12 +181,16 @@ def check_options(name: str, options: Iterable[str], allowed: Sequence[str]) -> 
 
 
 def check_backbone_name(name: str) -> None:
-    """Raises ValueError, naming the nearest, unless there is such a network; builds and imports nothing."""
-    if name not in _FAMILY_OF:
+    """Raises ValueError, naming the nearest, unless there is such a network; builds none, and imports timm at most."""
+    if name.startswith(_TIMM):
+        import_module("public.backbones.timm_maps").check_timm_name(name.removeprefix(_TIMM))
+    elif name not in _FAMILY_OF:
         raise ValueError(f"there is no backbone {name!r}; {nearest_names(name, _FAMILY_OF)}.")
 
 
 def _builder(name: str) -> "Callable[..., Backbone]":
+    if name.startswith(_TIMM):
+        return partial(import_module("public.backbones.timm_network").timm_network, name.removeprefix(_TIMM))
     check_backbone_name(name)
     return getattr(import_module(_FAMILY_OF[name]), name)
 

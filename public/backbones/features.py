@@ -11,7 +11,7 @@ counting and states its real strides.)
 """
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -32,8 +32,9 @@ class Level(NamedTuple):
 class Backbone(nn.Module):
     """A classification network: images [B, 3, H, W] -> logits [B, num_classes]."""
 
-    classifier_prefix: ClassVar[str]
-    """What the keys of the last linear layer begin with: the part that depends on the number of classes."""
+    classifier_prefix: str | tuple[str, ...]
+    """What the keys of the last linear layer begin with: the part that depends on the number of classes. Some of timm's
+    networks have several."""
     levels: dict[str, Level]
     """The levels by name, shallow to deep. Set by the constructor of the family."""
 
@@ -48,6 +49,9 @@ class Backbone(nn.Module):
         """From the deepest level [B, C, h, w] to logits [B, num_classes]. Each family has its own."""
         raise NotImplementedError
 
+    def check_size(self, size: int) -> None:
+        """Raises ValueError unless the network takes images of so many pixels in height and width: ours take any."""
+
     def to_features(self, levels: Sequence[str]) -> "Features":
         """Gives up this network for its feature maps: the modules are moved over, not copied.
 
@@ -57,12 +61,14 @@ class Backbone(nn.Module):
         Raises:
             ValueError: no level, or one that this network does not have, is asked for.
         """
-        asked = [levels] if isinstance(levels, str) else list(levels)
-        unknown = [level for level in asked if level not in self.levels]
-        if unknown or not asked:
-            kind, offered = type(self).__name__, ", ".join(self.levels)
-            raise ValueError(f"levels={levels!r} asked of {kind}; give one or more of its levels: {offered}.")
-        return Features(self, asked)
+        return Features(self, self.checked_levels(levels, type(self).__name__))
+
+    def checked_levels(self, levels: Sequence[str], kind: str) -> list[str]:
+        """The names as a list; raises ValueError where one is no level of the network, which is called `kind` then."""
+        asked, own = [levels] if isinstance(levels, str) else list(levels), self.levels
+        if not asked or any(level not in own for level in asked):
+            raise ValueError(f"levels={levels!r} asked of {kind}; give one or more of its levels: {', '.join(own)}.")
+        return asked
 
 
 class Features(nn.Module):
@@ -92,7 +98,7 @@ class Features(nn.Module):
         for level in self.levels.values():
             for path in level.modules:
                 _place(self, path, network.get_submodule(path))
-        self.unused_prefixes = _prefixes_not_in(network.state_dict().keys(), self.state_dict().keys())
+        self.unused_prefixes = prefixes_not_in(network.state_dict().keys(), self.state_dict().keys())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] -> {level: [B, channels[level], ceil(H/strides[level]), ceil(W/strides[level])]}."""
@@ -114,6 +120,9 @@ class Features(nn.Module):
                 f"frozen_stages={num_levels} must lie within 0..{len(self.levels)}, the backbone's levels "
                 f"({', '.join(self.levels)})."
             )
+        self._freeze_levels(num_levels)
+
+    def _freeze_levels(self, num_levels: int) -> None:
         for level in list(self.levels.values())[:num_levels]:
             for path in level.modules:
                 stage = self.get_submodule(path)
@@ -138,7 +147,7 @@ def _place(owner: nn.Module, path: str, module: nn.Module) -> None:
     owner.add_module(name, module)
 
 
-def _prefixes_not_in(keys: Iterable[str], kept: Iterable[str]) -> tuple[str, ...]:
+def prefixes_not_in(keys: Iterable[str], kept: Iterable[str]) -> tuple[str, ...]:
     """The shortest prefixes that cover the keys which are not kept, and none of those which are."""
     taken = {prefix for key in kept for prefix in _prefixes(key)}
     free = ([prefix for prefix in _prefixes(key) if prefix not in taken] for key in keys)

@@ -68,7 +68,7 @@ class ClassificationConfig(RunConfig):
     """One row of a results table: a network, a data set and the recipe that joins them."""
 
     network: str
-    """A name from `public.backbones.catalog.list_backbones()`."""
+    """A name from `public.backbones.catalog.list_backbones()`, or timm:<name>."""
     start_size: int | None = None
     """Progressive image size: height and width to which training images are shrunk in the first epochs; it grows in
     steps of 32, each for as many epochs, to data.input_size in the last. None: that all along."""

@@ -100,7 +100,7 @@ def _as_kinds(row: Config, kinds: Sequence[Kind], args: Sequence[str]) -> Config
     for kind in kinds:
         section, stated = getattr(row, kind.section), _stated(row, kind)
         name = given(kind.option, args) or stated
-        if name not in kind.names:
+        if not kind.has(name):
             raise ValueError(f"--{kind.option} {name}: there is no such one; {nearest_names(name, kind.names)}.")
         type_ = kind.type_of(name)
         if type(section) is not type_:

@@ -61,6 +61,12 @@ class Kind(NamedTuple):
     """Of all kinds."""
     type_of: Callable[[str], type[Options]]
     """The options of a kind."""
+    prefix: str | None = None
+    """What the names of another library's kinds begin with, which are not listed."""
+
+    def has(self, name: str) -> bool:
+        """Whether it is the name of a kind, as far as they are listed."""
+        return name in self.names or (self.prefix is not None and name.startswith(self.prefix))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,7 @@ class DetectorOptions(Options):
     """What every detector lets one set; `public/detectors/<kind>/options.py` has the rest."""
 
     backbone: str = "resnet50"
-    """A name from `public.backbones.catalog.list_backbones()`, with the levels that the detector needs."""
+    """A name from `public.backbones.catalog.list_backbones()` or timm:<name>, which has the levels that are needed."""
     frozen_stages: int = 0
     """Levels of the backbone, from the stem on, whose weights do not train: 0 none, 1 the stem, 2 also c2, ..."""
     frozen_batch_norm: bool = False

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
+from public.layers.batch_norm import only_normalizes
+
 
 class _Uses(TorchFunctionMode):
     """Counts how often the outputs of convolutions go into an operation that gives tensors.
@@ -77,9 +79,8 @@ def _pairs(module: nn.Module, run: Callable[[], Any]) -> dict[tuple[Any, Any], l
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             handles.append(layer.register_forward_hook(uses.made))
-        elif (
-            isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None
-        ):  # without them it takes the batch's own
+        # without statistics it takes the batch's own
+        elif isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None and only_normalizes(layer):
             inputs[layer] = []
             handles.append(layer.register_forward_pre_hook(lambda norm, args: inputs[norm].append(uses.key(args[0]))))
     try:

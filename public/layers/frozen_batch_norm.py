@@ -4,6 +4,7 @@ A detector sees too few images at once for good batch statistics, so published d
 classification run. torchvision.ops.FrozenBatchNorm2d does the same in two passes over the map; this is one.
 """
 
+from functools import cache
 from typing import Self
 
 import torch
@@ -20,10 +21,20 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 def freeze_batch_norm(module: nn.Module) -> None:
     """Turns every batch norm within `module` into a frozen one, in place, with its weights and statistics."""
-    for layer in module.modules():
+    for layer in list(module.modules()):
         if isinstance(layer, nn.BatchNorm2d):
-            layer.__class__ = FrozenBatchNorm2d  # the same state and arithmetic, another behavior of train()
+            layer.__class__ = _frozen(type(layer))  # the same state and arithmetic, another behavior of train()
             layer.eval().requires_grad_(False)
+
+
+@cache
+def _frozen(kind: type[nn.BatchNorm2d]) -> type[nn.BatchNorm2d]:
+    """The frozen class of a kind of batch norm: timm's have their activation inside, which must stay."""
+    if issubclass(kind, FrozenBatchNorm2d):
+        return kind
+    return (
+        FrozenBatchNorm2d if kind is nn.BatchNorm2d else type(f"Frozen{kind.__name__}", (FrozenBatchNorm2d, kind), {})
+    )
 
 
 def set_batch_norm_eps(module: nn.Module, eps: float) -> None:

@@ -8,6 +8,8 @@ pass over training batches after the training.
 import torch
 from torch import Tensor, nn
 
+from public.layers.batch_norm import only_normalizes
+
 
 class SwitchNorm2d(nn.Module):
     """(x - mean) / sqrt(variance + eps) * weight + bias, with statistics mixed from three kinds of norm.
@@ -90,6 +92,11 @@ def replace_batch_norms(network: nn.Module) -> None:
     ]
     if not places:
         raise ValueError(f"norm='switch': {type(network).__name__} has no batch norm that could be a switchable one.")
+    more = {type(norm).__name__ for _, _, norm in places if not only_normalizes(norm)}
+    if more:
+        raise ValueError(
+            f"norm='switch': {', '.join(sorted(more))} does more than a batch norm, and cannot be replaced."
+        )
     for parent, child, norm in places:
         switch = SwitchNorm2d(norm.num_features, norm.eps, 0.1 if norm.momentum is None else norm.momentum)
         switch.weight, switch.bias = norm.weight, norm.bias

@@ -24,6 +24,7 @@ from public.recipes.preparation import preparation
 from public.recipes.task import Evaluated, Panels, Task
 from public.runtime.distributed import DistributedContext
 from public.weights.loading import load_weights
+from public.weights.published import note_on_input
 
 
 class ClassificationTask(Task):
@@ -45,7 +46,10 @@ class ClassificationTask(Task):
     @classmethod
     def build_network(cls, config: ClassificationConfig, num_classes: int) -> nn.Module:
         """The network, images [B, 3, H, W] -> logits [B, num_classes], with new weights."""
-        return build_from_options(config.network, num_classes, config.network_options)
+        network = build_from_options(config.network, num_classes, config.network_options)
+        for size in sorted({config.train_size(epoch) for epoch in range(config.epochs)}):
+            network.check_size(size)
+        return network
 
     @classmethod
     def load_initial_weights(cls, network: nn.Module, config: ClassificationConfig) -> list[str]:
@@ -54,7 +58,10 @@ class ClassificationTask(Task):
             return []
         allowed = getattr(network, "classifier_prefix", ())  # a network of the experiment's own may have none
         report = load_weights(network, config.initial_weights, allow_missing=allowed, allow_mismatched=allowed)
-        return [f"initial weights {config.initial_weights}: {report}"]
+        return [
+            f"initial weights {config.initial_weights}: {report}",
+            *note_on_input(config.initial_weights, config.data),
+        ]
 
     @classmethod
     def inference(cls, network: nn.Module, config: ClassificationConfig, dtype: torch.dtype) -> ImageClassifier:

@@ -27,6 +27,7 @@ from public.recipes.task import Evaluated, Panels, Task
 from public.runtime.distributed import DistributedContext
 from public.runtime.parallel import num_replicas
 from public.weights.loading import load_weights
+from public.weights.published import note_on_input
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class DetectionTask(Task):
         if config.backbone_weights is not None:
             report = load_weights(network.body, config.backbone_weights, allow_unexpected=network.body.unused_prefixes)
             reports.append(f"backbone weights {config.backbone_weights}: {report}")
+            reports += note_on_input(config.backbone_weights, config.data)
         return reports
 
     @classmethod

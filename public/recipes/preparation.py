@@ -52,10 +52,10 @@ def _drop_blocks(config: ClassificationConfig, network: Backbone) -> list[tuple[
     if config.drop_block is None:
         return []
     size = 7 if config.drop_block_size is None else config.drop_block_size
-    levels = list(network.levels.values())[-2:]
+    levels, rates = list(network.levels.values())[-2:], (config.drop_block / 4, config.drop_block)
     found = [
         (layer, rate)
-        for level, rate in zip(levels, (config.drop_block / 4, config.drop_block), strict=True)
+        for level, rate in zip(levels, rates[-len(levels) :], strict=True)
         for path in level.modules
         for layer in add_drop_block(network.get_submodule(path), size)
     ]

@@ -1,5 +1,7 @@
 """What is put around a training module so that it runs on the devices of a run."""
 
+from importlib import import_module
+
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -29,6 +31,14 @@ def num_replicas(parallel: str, context: DistributedContext) -> int:
     return max(1, torch.cuda.device_count()) if uses_it else 1
 
 
+def _synchronize_batch_norms(module: nn.Module) -> None:
+    """torch's conversion, in place; timm's where it has norms of its own, whose activations torch's would lose."""
+    convert = nn.SyncBatchNorm.convert_sync_batchnorm
+    if any(type(layer).__module__.startswith("timm.") for layer in module.modules()):
+        convert = import_module("timm.layers").convert_sync_batchnorm
+    convert(module)
+
+
 def wrap(
     module: nn.Module,
     context: DistributedContext,
@@ -52,7 +62,7 @@ def wrap(
         What the training loop calls.
     """
     if sync_batch_norm and context.size > 1:
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        _synchronize_batch_norms(module)
     module.to(context.device)
     if channels_last:
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

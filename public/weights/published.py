@@ -8,12 +8,12 @@ timm:resnet18.a1_in1k                    others by tag
 
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torchvision import models
 
+from public.config.data import DataOptions
 from public.config.names import first_line, nearest_names
 
 
@@ -25,6 +25,51 @@ def fetch_published(library: str, model: str) -> dict[str, Any]:
         FileNotFoundError: the download failed, or what came was not the published file.
     """
     return {"torchvision": _from_torchvision, "timm": _from_timm}[library](model)
+
+
+class PublishedInput(NamedTuple):
+    """The images that published weights were trained and evaluated on."""
+
+    size: tuple[int, int]
+    """Height and width, pixels."""
+    mean: tuple[float, ...]
+    """Of pixels scaled to 0..1, red green blue."""
+    std: tuple[float, ...]
+
+
+def published_input(source: Any) -> PublishedInput | None:
+    """What the images of `torchvision:<model>[.<weights>]` or `timm:<model>` were like, as these libraries state it.
+
+    None for a source of another kind, and where the library does not say it (torchvision's detectors).
+    """
+    library, _, model = str(source).partition(":")
+    if library == "timm":
+        config = import_timm(str(source)).get_pretrained_cfg(model)
+        return PublishedInput(tuple(config.input_size[1:]), tuple(config.mean), tuple(config.std))
+    if library == "torchvision":
+        name, _, tag = model.partition(".")
+        images = models.get_model_weights(name)[tag or "DEFAULT"].transforms()
+        if hasattr(images, "crop_size"):
+            return PublishedInput((images.crop_size[0],) * 2, tuple(images.mean), tuple(images.std))
+    return None
+
+
+def note_on_input(source: Any, data: DataOptions) -> list[str]:
+    """A line on the images of published weights beside those of a run; no line for other sources of weights.
+
+    A network does not change what is done to a run's images: the line says what to give where the two differ.
+    """
+    theirs = published_input(source)
+    if theirs is None:
+        return []
+    line = f"{source} was made for images of {theirs.size[0]}x{theirs.size[1]}, mean {theirs.mean}, std {theirs.std}; "
+    if theirs.mean == data.mean and theirs.std == data.std:
+        return [line + f"this run has the same mean and std, and data.input_size={data.input_size}"]
+    mean, std = (" ".join(map(str, values)) for values in (theirs.mean, theirs.std))
+    return [
+        line + f"this run has data.input_size={data.input_size}, data.mean={data.mean}, data.std={data.std}: to follow "
+        f"the weights, give --data.mean {mean} --data.std {std}"
+    ]
 
 
 def _from_torchvision(model: str) -> dict[str, Any]:
@@ -46,7 +91,7 @@ def _from_torchvision(model: str) -> dict[str, Any]:
 
 
 def _from_timm(model: str) -> dict[str, Any]:
-    timm = _import_timm(model)
+    timm = import_timm(f"timm:{model}", " Without it, give the path of a file.")
     if not timm.is_model(model):
         raise ValueError(f"timm has no model {model!r}; {nearest_names(model, timm.list_models())}.")
     tags = timm.list_pretrained(f"{model.partition('.')[0]}.*")
@@ -62,11 +107,19 @@ def _from_timm(model: str) -> dict[str, Any]:
         ) from error
 
 
-def _import_timm(model: str) -> ModuleType:
-    """timm is optional: it is here for its weights only, and a file can be given instead."""
+def import_timm(what: str, otherwise: str = "") -> Any:
+    """The package timm, which is optional.
+
+    Args:
+        what: needs it, for the message.
+        otherwise: what one could do without it, for the message.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     try:
         return import_module("timm")
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"timm:{model} needs the package timm (pip install timm); without it, give the path of a file."
+            f"{what} needs the package timm: pip install timm, or pip install -e .[timm].{otherwise}"
         ) from error
