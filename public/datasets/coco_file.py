@@ -160,7 +160,8 @@ def _strict_entries(source: Path) -> CocoEntries | None:
     """Those of a file in which everything is as it shall be; None where something is not."""
     try:
         entries = _decode(_read(source))
-    except (msgspec.MsgspecError, RecursionError, OverflowError):  # the last: whole numbers of more than 64 bits
+    # Whole numbers of more than 64 bits, and texts that are no UTF-8, are not errors of its own.
+    except (msgspec.MsgspecError, RecursionError, OverflowError, UnicodeDecodeError):
         return None
     return entries if entries is not None and _is_in_order(entries) else None
 
@@ -180,7 +181,7 @@ def _decode(content: bytes) -> CocoEntries | None:
     while cut := _BETWEEN.search(content, position + _PIECE):
         try:
             columns.append(_columns(decode(b"".join((b"[", view[position : cut.start(1)], b"]")))))
-        except msgspec.MsgspecError:  # behind the last annotation, most likely
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # behind the last annotation, most likely
             break
         position = cut.end(1)
     mark = msgspec.json.encode(_MARK) + (b"" if _END.match(content, position) else b",")

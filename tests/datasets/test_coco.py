@@ -368,3 +368,11 @@ def test_many_classes_take_linear_time(tmp_path: Path) -> None:
     categories = [{"id": n, "name": f"class {n}"} for n in range(200_000)]
     found = read(tmp_path, coco_content([(7, 3, 1, 1, 2, 2)], categories=categories))
     assert (len(found.class_names), found.labels.tolist()) == (200_000, [3])
+
+
+def test_a_text_that_is_no_utf_8(tmp_path: Path) -> None:
+    """One sentence, whichever decoder met it first."""
+    path = write_coco(tmp_path, coco_content([(7, 3, 1, 1, 2, 2)]))
+    path.write_bytes(path.read_bytes().replace(b"a.jpg", b"a\xa8.jpg"))
+    with pytest.raises(DataError, match=r"is not JSON, or was cut short: 'utf-8' codec can't decode byte 0xa8"):
+        read_coco(tmp_path, "train2017")
