@@ -314,13 +314,13 @@ def test_two_processes_train_as_one(row: DetectionConfig, tiny_data: Path, tmp_p
     image of a batch, which one process alone has. The weights differ by rounding; that the
     evaluation of the same detections is the same to the last bit is tested in tests/evaluation/.
     """
-    histories = []
+    config = replace(row, data=replace(row.data, folder=str(tiny_data)))
+    one_process = train(config, tmp_path / "one")["metrics"]["history"]
     losses = [f"train_{name}" for name in ("loss", *build_from_options(1, row.detector).loss_names)]
-    for name, (script, *args) in (("one", ["train.py"]), ("two", LAUNCHES["self"])):
-        run_program("tiny_detection.py", tmp_path / name, tiny_data, [script, row.name, *args, "--name", "run"])
-        checkpoint = load_checkpoint(tmp_path / name / "runs" / "run" / "checkpoints" / "latest.pth")
-        histories.append(checkpoint["metrics"]["history"])
-    for one, two in zip(*histories, strict=True):
+    script, *args = LAUNCHES["self"]
+    run_program("tiny_detection.py", tmp_path / "two", tiny_data, [script, row.name, *args, "--name", "run"])
+    checkpoint = load_checkpoint(tmp_path / "two" / "runs" / "run" / "checkpoints" / "latest.pth")
+    for one, two in zip(one_process, checkpoint["metrics"]["history"], strict=True):
         for key in losses:
             assert two[key] == pytest.approx(one[key], rel=1e-4)
         assert two["AP50"] == pytest.approx(one["AP50"], abs=0.02)
