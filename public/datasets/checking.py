@@ -196,7 +196,8 @@ class ClassifiedImages:
 
     def _size(self, content: bytes) -> tuple[int, int]:
         if self.decoder == "opencv":
-            return tuple(decode_opencv(content).shape[1:])
+            _, height, width = decode_opencv(content).shape
+            return height, width
         width, height = decode_pil(content).size
         return height, width
 

@@ -23,7 +23,7 @@ def assert_same(some: CocoEntries, others: CocoEntries) -> None:
     """To the last bit, types included."""
     for name, one, other in zip(CocoEntries._fields, some, others, strict=True):
         assert type(one) is type(other), name
-        if isinstance(one, np.ndarray):
+        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
             assert (one.dtype, one.shape) == (other.dtype, other.shape), name
             np.testing.assert_array_equal(one, other, err_msg=name)
         else:

@@ -164,7 +164,9 @@ def test_a_non_finite_loss_keeps_the_last_checkpoint(config: ClassificationConfi
     wild = replace(
         config, optimizer=replace(config.optimizer, lr=1e30), schedule=replace(config.schedule, warmup_epochs=0)
     )
-    with pytest.raises(FloatingPointError, match=r"not finite at step \d+ .*cross_entropy=(nan|inf).*No checkpoint was written yet"):
+    with pytest.raises(
+        FloatingPointError, match=r"not finite at step \d+ .*cross_entropy=(nan|inf).*No checkpoint was written yet"
+    ):
         tiny_experiment.train(wild, tmp_path / "run")
 
 
