@@ -122,8 +122,8 @@ def test_the_page_of_classes_and_of_nothing() -> None:
     whole = [facts_of("train", [b"a"] * 3, [0, 1, 1]), facts_of("val", [b"b"] * 2, [1, 1], ("cat", "fox"))]
     page = statistics_page("x", [SplitReport(facts.name, "", [], facts) for facts in whole])
     assert len(pictures_of(page)) == 4
-    assert "<tr><td>cat</td><td>2</td><td>0</td></tr>" in page
-    assert "<tr><td>fox</td><td>0</td><td>2</td></tr>" in page
+    assert '<tr><td class="words">cat</td><td>2</td><td>0</td></tr>' in page
+    assert '<tr><td class="words">fox</td><td>0</td><td>2</td></tr>' in page
     assert "Nothing is wrong." in page
     page = statistics_page("x", [SplitReport("train", "cannot be read", [Problem(Kind.UNUSABLE_SPLIT, "p", "q")])])
     assert pictures_of(page) == []
