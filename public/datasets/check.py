@@ -41,7 +41,7 @@ from public.datasets.formats import resolved
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems, clip_boxes, num_usable
-from public.datasets.splits import PURPOSES, scan_split, splits_for
+from public.datasets.splits import PURPOSES, is_divided, scan_split, splits_for
 from public.datasets.statistics import problems_of_all
 from public.datasets.statistics_page import statistics_page
 from public.runtime.run_folder import replace_text
@@ -146,9 +146,10 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
         yield unusable(str(folder), error)
         return
     config = replace(config, data=data)
-    is_one = (data.train_splits, data.train_list) == (data.val_splits, data.val_list)
+    is_one = (data.train_splits, data.train_list) == (data.val_splits, data.val_list) and not is_divided(data)
     for purpose in PURPOSES[: 1 if is_one else 2]:
-        title = f"{folder} {' + '.join(splits_for(data, purpose))}"
+        name = purpose if data.train_splits == data.val_splits else " + ".join(splits_for(data, purpose))
+        title = f"{folder} {name}"
         try:
             raw = scan_split(data, purpose, expected)
         except DataError as error:

@@ -1,6 +1,7 @@
 """The loaders of a detection config, and what is checked between the files and the first batch."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from public.datasets.detection_loaders import (
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import clean
-from public.datasets.splits import scan_split
+from public.datasets.splits import is_divided, scan_split
 from public.runtime.distributed import DistributedContext
 from public.transforms.detection import DetectionTransform
 
@@ -92,7 +93,20 @@ def build_train_data(config: DetectionConfig, context: DistributedContext) -> De
     )
     local_batch_size = config.local_batch_size(context.size)
     val = _eval_loader(val_annotations, val_transforms, local_batch_size, config.runtime.num_workers, context)
-    return DetectionTrainData(train, val, annotations, val_annotations)
+    return DetectionTrainData(train, val, annotations, val_annotations, _settled(data, val_annotations, context))
+
+
+def _settled(data: DetectionData, val: DetectionAnnotations, context: DistributedContext) -> DetectionData | None:
+    """The options with the validation images, where these are a part of the only split; it is logged."""
+    if not is_divided(data):
+        return None
+    if context.is_main:
+        logger.info(
+            f"{val.source} has no validation split: {val.num_images} of its images become one, by a hash of their "
+            "names; the run keeps the list in its config.json"
+        )
+    names = data.val_images or tuple(os.fsdecode(file) for file in val.files.tolist())
+    return replace(data, val_images=names)
 
 
 def build_eval_data(

@@ -16,6 +16,7 @@ from public.config.detection import DetectionData
 from public.config.names import nearest_names
 from public.config.record import class_summary
 from public.datasets.batches import DataError
+from public.datasets.division import validation_rows
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import Kind, Problem, RawAnnotations, with_sizes
@@ -38,6 +39,8 @@ def scan_split(data: DetectionData, purpose: Purpose, class_names: Sequence[str]
     """
     raw = format_of(data).scan(dataset_folder(data.folder), splits_for(data, purpose), data)
     names = list_for(data, purpose)
+    if names is None and is_divided(data):
+        names = _part(data, purpose, raw)
     if names is not None:
         raw = select_images(raw, names)
     raw = with_sizes(raw)
@@ -73,6 +76,25 @@ def list_for(data: DetectionData, purpose: Purpose) -> list[str] | None:
     return names
 
 
+def is_divided(data: DetectionData) -> bool:
+    """Whether one split gives training and validation images, by a hash of their names."""
+    is_one = (data.train_splits, data.train_list, data.val_list) == (data.val_splits, None, None)
+    return is_one and data.val_fraction is not None
+
+
+def _part(data: DetectionData, purpose: Purpose, raw: RawAnnotations) -> list[str]:
+    """The images of a divided split that are meant: those that a run keeps, or else those with the lowest hashes."""
+    assert data.val_fraction is not None
+    if len(raw.files) < 2:
+        raise DataError(f"{raw.source} holds {len(raw.files)} image, and data.val_fraction divides two or more.")
+    kept = data.val_images
+    if kept is None:
+        is_val = validation_rows(raw.files, data.val_fraction)
+        kept = [file for file, chosen in zip(raw.files, is_val.tolist(), strict=True) if chosen]
+    chosen = set(kept)
+    return list(kept) if purpose == "val" else [file for file in raw.files if file not in chosen]
+
+
 def val_images(data: DetectionData) -> list[Path]:
     """The image files of the validation splits, sorted, without a look at what is on them.
 
@@ -80,6 +102,8 @@ def val_images(data: DetectionData) -> list[Path]:
         FileNotFoundError, DataError: there are none.
     """
     found, names = format_of(data).images(dataset_folder(data.folder), data), list_for(data, "val")
+    if names is None and is_divided(data):
+        names = data.val_images
     if names is None:
         return found
     listed = {os.path.normpath(name) for name in names}

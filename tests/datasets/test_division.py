@@ -10,16 +10,23 @@ from PIL import Image
 
 from public.config.calls import SIZE, Call
 from public.config.classification import ClassificationConfig
+from public.config.detection import DetectionConfig
 from public.config.record import config_of
 from public.datasets.batches import DataError
 from public.datasets.check import check
 from public.datasets.cifar100 import Cifar100Data
 from public.datasets.classification import build_eval_data, build_train_data
+from public.datasets.detection import build_eval_data as build_detection_eval_data
+from public.datasets.detection import build_train_data as build_detection_data
 from public.datasets.division import validation_rows
 from public.datasets.imagenet import ImageFolderData
+from public.datasets.splits import val_images
+from public.datasets.voc import VocData
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import DistributedContext
 from public.transforms.image import RandomResizedCrop
+from tests.datasets.test_detection import config_of as config_of_detection
+from tests.datasets.written import voc_object, write_voc
 from tests.recipes import tiny_experiment
 
 NAMES = [f"img_{number:03d}.jpg" for number in range(200)]
@@ -144,3 +151,43 @@ def test_a_run_keeps_its_validation_images(
         tiny_experiment.train(row, path)
     assert tiny_experiment.train(row, path, fresh=True) == 0
     assert len(config_of(load_checkpoint(path / "checkpoints" / "latest.pth")).data.val_images) == 8
+
+
+# ---- images with boxes -----------------------------------------------------------------------------------------------
+
+
+def raccoons_on(folder: Path) -> DetectionConfig:
+    """A row on one split of twenty images in VOC's format, a raccoon on each."""
+    write_voc(folder, {f"r{number}": voc_object("raccoon", 1, 1, number + 2, 9) for number in range(20)}, "Own/all")
+    return config_of_detection(VocData, folder, ["Own/all"], ["Own/all"], classes=("raccoon",), val_fraction=0.15)
+
+
+def test_the_only_split_is_divided(
+    tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """3 of 20 images; the rest is trained on. The settled options give the same to whatever evaluates, draws or checks,
+    also when there are more images."""
+    row = raccoons_on(tmp_path)
+    data = build_detection_data(row, context)
+    assert isinstance(data.settled, VocData)
+    val, train = (set(one.files.tolist()) for one in (data.val_annotations, data.annotations))
+    assert (len(val), len(train), len(val | train)) == (3, 17, 20)
+    assert {name.encode() for name in data.settled.val_images or ()} == val
+    assert "has no validation split: 3 of its images become one" in caplog.text
+    assert [report.content.partition(",")[0] for report in check(row)] == ["17 images", "3 images"]
+    names = [f"r{number}" for number in range(20)] + ["s1", "s2", "s3"]
+    write_voc(tmp_path, {name: voc_object("raccoon", 1, 1, 5, 9) for name in names}, "Own/all")
+    later = build_detection_data(replace(row, data=data.settled), context)
+    assert set(later.val_annotations.files.tolist()) == val
+    assert (later.num_images, later.settled) == (20, data.settled)
+    alone = build_detection_eval_data(data.settled, batch_size=2, num_workers=0, context=context)
+    assert set(alone.annotations.files.tolist()) == val
+    assert {str(path.relative_to(tmp_path)).encode() for path in val_images(data.settled)} == val
+
+
+def test_one_image_cannot_be_divided(tmp_path: Path, context: DistributedContext) -> None:
+    """Said in one sentence."""
+    write_voc(tmp_path, {"r": voc_object("raccoon", 1, 1, 5, 9)}, "Own/all")
+    row = config_of_detection(VocData, tmp_path, ["Own/all"], ["Own/all"], classes=("raccoon",), val_fraction=0.15)
+    with pytest.raises(DataError, match=r"holds 1 image, and data\.val_fraction divides two or more"):
+        build_detection_data(row, context)
