@@ -345,7 +345,7 @@ def test_test_sh_evaluates_its_own_folder(folder: str) -> None:
     assert lines[0] == "#!/usr/bin/env bash"
     (command,) = [line for line in lines if line and not line.startswith("#")]
     (dataset,) = {row.data.kind for row in load_rows(folder).values()}
-    module = f"public.test_scripts.test_on_{dataset}"
+    module = f"public.test_scripts.test_on_{dataset if dataset != 'auto' else 'coco'}"  # by whose rules it is judged
     assert command == f'exec "${{PYTHON:-python}}" -m {module} "$(dirname "$0")" "$@"'
     assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
 

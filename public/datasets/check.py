@@ -1,12 +1,14 @@
 """Reads a config's whole data set, every image of it, and lists what is wrong instead of stopping at the first problem.
 
     python -m public.datasets.check <experiment> [row] [--data.folder ...] [any other setting]
+    python -m public.datasets.check --data.folder ~/raccoons [any other setting of the data]
 
-<experiment> is an experiment's folder or its config.py. Errors are what training refuses; warnings are what it leaves
-out, clips or keeps. Beside the list a page of statistics is written, one HTML file with pictures: objects of each
-class, sizes and shapes of boxes and images, some images with their boxes; --page FILE says where (else
-runs/check/<row>.html of the experiment). All cores read images; --runtime.num-workers takes another number of
-processes. Exit code: 1 after an error, 2 for a wrong command line, else 0.
+<experiment> is an experiment's folder or its config.py; without one the format of the folder is recognized. Errors are
+what training refuses; warnings are what it leaves out, clips or keeps. Beside the list a page of statistics is written,
+one HTML file with pictures: objects of each class, sizes and shapes of boxes and images, some images with their boxes;
+--page FILE says where (else runs/check/<row>.html of the experiment, or check_<folder>.html here). All cores read
+images; --runtime.num-workers takes another number of processes. Exit code: 1 after an error, 2 for a wrong command
+line, else 0.
 """
 
 import argparse
@@ -40,6 +42,7 @@ from public.datasets.decoding import decode_annotated_bytes
 from public.datasets.formats import resolved
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
+from public.datasets.own_folder import rows_on_folder
 from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems, clip_boxes, num_usable
 from public.datasets.splits import PURPOSES, is_divided, scan_split, splits_for
 from public.datasets.statistics import problems_of_all
@@ -55,17 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if args else 2
-    if args[0].startswith("-"):
-        fail(f"the first argument must be an experiment's folder or its config.py, got {args[0]!r}.")
+    experiment = None if args[0].startswith("-") else Path(args.pop(0)).resolve()
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--page", type=Path)
-    own, settings = parser.parse_known_args(args[1:])
-    config = _parsed(Path(args[0]), settings)
-    experiment = Path(args[0]).resolve()
-    runs = (experiment.parent if experiment.suffix == ".py" else experiment) / "runs"
+    own, settings = parser.parse_known_args(args)
+    config = _parsed(experiment, settings)
+    if experiment is None:
+        page = Path(f"check_{config.name}.html")
+    else:
+        page = (experiment.parent if experiment.suffix == ".py" else experiment) / "runs/check" / f"{config.name}.html"
     reports = list(_printed(check_all(config)))
-    page = own.page or runs / "check" / f"{config.name}.html"
-    _write_page(page, f"{dataset_folder(config.data.folder)}", reports)
+    _write_page(own.page or page, f"{dataset_folder(config.data.folder)}", reports)
     counts: Counter[Kind] = Counter()
     for problem in (problem for report in reports for problem in report.problems):
         counts[problem.kind] += problem.times
@@ -75,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(kind not in TREATMENT for kind in counts))
 
 
-def _parsed(experiment: Path, args: Sequence[str]) -> Config:
+def _parsed(experiment: Path | None, args: Sequence[str]) -> Config:
     """The row that a command line means, with a process for each core unless it gives another number."""
-    configs = load_configs(experiment)
+    configs, args = rows_on_folder(args) if experiment is None else (load_configs(experiment), args)
     of_detection = isinstance(next(iter(configs.values())), DetectionConfig)
     kinds = (formats.DATA_KIND if of_detection else image_formats.DATA_KIND,)
     config, fresh = parse_config(configs, args, kinds, prog="python -m public.datasets.check <experiment>")

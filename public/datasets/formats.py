@@ -83,14 +83,15 @@ def resolved(data: DetectionData) -> DetectionData:
         return data
     row, (title, splits, settings) = recognize(dataset_folder(data.folder))
     train, val = data.train_splits or splits.train, data.val_splits or splits.val
-    if not val:
+    if not val and data.val_fraction is None:
         raise DataError(
-            f"{data.folder} holds no validation split: state one (--data.val-splits), or divide the images by "
-            "--data.train-list and --data.val-list."
+            f"{data.folder} holds no validation split: state one (--data.val-splits), or divide the images, by a hash of "
+            "their names (--data.val-fraction 0.15) or by lists (--data.train-list and --data.val-list)."
         )
-    logger.info(f"{data.folder} is in {title} format: trained on {', '.join(train)}, evaluated on {', '.join(val)}")
+    evaluated = ", ".join(val) or f"{data.val_fraction:.0%} of them"
+    logger.info(f"{data.folder} is in {title} format: trained on {', '.join(train)}, evaluated on {evaluated}")
     own = carried_over(data, row.options) | settings
-    return row.options(**own | {"train_splits": train, "val_splits": val, "metrics": data.rules})
+    return row.options(**own | {"train_splits": train, "val_splits": val or train, "metrics": data.rules})
 
 
 def _options_of(name: str) -> type[DetectionData]:

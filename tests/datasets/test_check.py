@@ -387,7 +387,7 @@ def test_what_all_splits_show(coco: Path, tmp_path: Path, capsys: pytest.Capture
 WRONG_COMMANDS = {
     "no folder": (["nowhere"], r"nowhere is not an experiment folder: it has no config\.py"),
     "no file": (["nowhere.py"], r"there is no .*nowhere\.py"),
-    "an option first": (["--epochs", "1"], r"the first argument must be an experiment's folder or its config\.py"),
+    "an option first": (["--epochs", "1"], r"give an experiment's folder or its config\.py first, or --data\.folder"),
     "an unknown row": (["EXPERIMENT", "rwo"], r"this experiment has no row 'rwo'; the nearest: row"),
     "fresh": (["EXPERIMENT", "--fresh"], r"--fresh has no effect on a check of the data"),
 }
@@ -415,3 +415,50 @@ def test_a_config_without_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         load_configs(tmp_path)
     assert "config.py is not the config of an experiment: it does not define CONFIGS" in capsys.readouterr().err
+
+
+def test_a_folder_alone(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Recognized, typed as it is seen from here; the page lies here too. Settings of the data may follow."""
+    assert coco.is_dir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["--data.folder", "data"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines[:2]] == [
+        f"{tmp_path}/data {split}" for split in ("train2017", "val2017")
+    ]
+    assert lines[2:] == ["statistics: check_data.html", "nothing is wrong"]
+    assert (tmp_path / "check_data.html").read_text() == f"{tmp_path}/data: 2 reports"
+    assert main(["--data.classes", "dog", "--data.folder=data", "--page", "page.html"]) == 0
+    assert "1 classes (dog)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("split", ["train", "."])
+def test_a_folder_of_classes_alone(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    """With train/ and val/, or divided: 6 birds and 5 cats, of which 1 and 1 are validation images."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["--data.folder", str(image_folder / split)]) == 0
+    counts = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()[:2]]
+    expected = (9, 2) if split == "train" else (11, 7)
+    assert counts == [f"{count} images, 2 classes (bird, cat)" for count in expected]
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("nowhere", r"error: there is no folder .*nowhere"),
+        (".", r"is in none of the formats coco, .* for each class\."),
+    ],
+)
+def test_a_folder_that_is_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str, message: str
+) -> None:
+    """Exit code 2 and one sentence."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["--data.folder", folder])
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)

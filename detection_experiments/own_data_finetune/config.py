@@ -1,0 +1,93 @@
+"""Data of your own with boxes, from 50 to 50,000 images, in whatever format they are: FCOS from COCO's weights.
+
+    cd detection_experiments/own_data_finetune
+    python train.py --data.folder ~/raccoons
+    python train.py --data.folder ~/raccoons --initial-weights other.pth
+
+The format is recognized and said: COCO (the 2017 layout, the official archives', Roboflow's, one folder of images),
+Pascal VOC (with or without ImageSets) or YOLO (data.yaml). Without a validation split, 15 % of the images become one,
+by a hash of their names: the same on every machine, and the run keeps the list (--data.val-fraction). The classes are
+the data's; --data.classes cat dog trains on some of them. `python -m public.datasets.check` with this folder and the
+same --data.folder looks at every image first and draws a page of statistics. Judged by COCO's rules.
+
+    row             starts from                           python train.py <row>
+    resnet50        torchvision's FCOS of COCO            the default, for a GPU
+    mobilenet_v2    torchvision's ImageNet weights        on a CPU too: smaller, and takes more epochs
+
+The class layer starts new, and the log says so. torchvision fetches its weights. --backbone-weights None goes with
+--initial-weights in the second row. Rare classes: --data.balance 0.3. A larger --batch-size takes the learning rate
+along. --data.input-size is the shorter side of the images, and should leave the smallest objects 10 pixels.
+
+WHAT
+"""
+
+from dataclasses import replace
+
+from public.config.calls import SIZE, Call, Scaled
+from public.config.detection import DetectionConfig
+from public.config.run import RuntimeConfig
+from public.datasets.formats import AutoData
+from public.detectors.fcos.options import FCOSOptions
+from public.optim.options import AdamWOptions, CosineOptions
+from public.transforms.detection import (
+    PhotometricJitter,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomTranslate,
+    ShortSideResize,
+)
+
+RESNET = DetectionConfig(
+    name="resnet50",
+    initial_weights="torchvision:fcos_resnet50_fpn.COCO_V1",
+    new_class_head=True,
+    epochs=30,
+    batch_size=8,
+    clip_grad_norm=10.0,
+    best_metric="AP",
+    detector=FCOSOptions.torchvision(backbone="resnet50", frozen_stages=2, frozen_batch_norm=True),
+    data=AutoData(
+        folder="own_data",
+        val_fraction=0.15,
+        metrics="coco",
+        input_size=640,
+        train_transforms=(
+            Call(RandomHorizontalFlip),
+            Call(PhotometricJitter),
+            Call(ShortSideResize, short=SIZE, long_cap=Scaled(1066, of=640)),
+        ),
+        val_transforms=(Call(ShortSideResize, short=SIZE, long_cap=Scaled(1066, of=640)),),
+    ),
+    optimizer=AdamWOptions(lr=1e-4, weight_decay=0.05, decay_norm_and_bias=False),
+    schedule=CosineOptions(warmup_epochs=1),
+    runtime=RuntimeConfig(num_workers=4, log_every=10),
+)
+
+CONFIGS = {
+    "resnet50": RESNET,
+    "mobilenet_v2": replace(
+        RESNET,
+        name="mobilenet_v2",
+        initial_weights=None,
+        new_class_head=False,
+        backbone_weights="torchvision:mobilenet_v2",
+        epochs=40,
+        ema_decay=0.99,
+        evaluate_every=5,
+        detector=FCOSOptions(backbone="mobilenet_v2", levels=("p3", "p4", "p5"), channels=128),
+        data=replace(
+            RESNET.data,
+            input_size=320,
+            train_transforms=(
+                Call(RandomHorizontalFlip),
+                Call(RandomCrop),
+                Call(RandomTranslate),
+                Call(PhotometricJitter),
+                Call(ShortSideResize, short=SIZE, long_cap=Scaled(427, of=320)),
+            ),
+            val_transforms=(Call(ShortSideResize, short=SIZE, long_cap=Scaled(427, of=320)),),
+        ),
+        optimizer=AdamWOptions(lr=1e-3, weight_decay=0.01, decay_norm_and_bias=False),
+        schedule=CosineOptions(warmup_epochs=2),
+    ),
+}

@@ -1,0 +1,8 @@
+"""Data of your own: settings in config.py, the training loop in public/recipes/detection.py."""
+
+from config import CONFIGS
+
+from public.recipes.detection import main
+
+if __name__ == "__main__":
+    main(CONFIGS, __file__)
