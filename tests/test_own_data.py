@@ -15,7 +15,7 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.formats import resolved
 from public.datasets.predictions import Predictions
 from public.datasets.scan import clean
-from public.datasets.splits import Purpose, scan_split
+from public.datasets.splits import PURPOSES, Purpose, scan_split
 from public.evaluation.detection import evaluator_of
 from public.recipes import train_loop
 from public.recipes.detection import DetectionTask, train
@@ -149,7 +149,7 @@ def moved_truth(annotations: DetectionAnnotations) -> Predictions:
     labels = np.concatenate([labels for *_, labels in found])
     return Predictions(
         np.concatenate([np.full(len(boxes), image) for image, boxes, _ in found]),
-        np.float32(boxes + rng.normal(0, 6, boxes.shape).round()),
+        (boxes + rng.normal(0, 6, boxes.shape).round()).astype(np.float32),
         rng.random(len(boxes), dtype=np.float32),
         np.where(rng.random(len(boxes)) < 0.1, 0, labels),
     )
@@ -160,13 +160,13 @@ def test_blood_cells_as_given_as_yolo_and_as_coco(real_data: Path, tmp_path: Pat
     given = real_data / "bccd" / "VOCdevkit"
     names = ["RBC", "WBC", "Platelets"]
     metrics = []
-    for purpose, num_boxes in (("train", 2804), ("val", 1137)):
+    for purpose in PURPOSES:
         expected = read(given, purpose, names)
-        assert expected.num_boxes == num_boxes
+        assert expected.num_boxes == {"train": 2804, "val": 1137}[purpose]
         as_yolo(expected, tmp_path / "yolo", purpose)
         as_roboflow(expected, tmp_path / "roboflow", purpose)
     for folder in (given, tmp_path / "yolo", tmp_path / "roboflow"):
-        for purpose in ("train", "val"):
+        for purpose in PURPOSES:
             found = read(folder, purpose, names)
             for ours, theirs in zip(sorted_by_name(found), sorted_by_name(read(given, purpose, names)), strict=True):
                 assert (ours[0], ours[2]) == (theirs[0], theirs[2])

@@ -170,7 +170,7 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
         if purpose == "train":
             problems += amount_problems(config, title, len(raw.files), num_usable(raw))
         content = f"{len(raw.files)} images, {len(raw.boxes)} boxes ({raw.ignored.sum()} of them ignored)"
-        facts = _facts(" + ".join(splits_for(data, purpose)), raw, found)
+        facts = _facts(name, raw, found)
         yield SplitReport(title, f"{content}, {class_summary(raw.class_names)}", problems, facts)
 
 

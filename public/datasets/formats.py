@@ -85,8 +85,8 @@ def resolved(data: DetectionData) -> DetectionData:
     train, val = data.train_splits or splits.train, data.val_splits or splits.val
     if not val and data.val_fraction is None:
         raise DataError(
-            f"{data.folder} holds no validation split: state one (--data.val-splits), or divide the images, by a hash of "
-            "their names (--data.val-fraction 0.15) or by lists (--data.train-list and --data.val-list)."
+            f"{data.folder} holds no validation split: state one (--data.val-splits), or divide the images by a hash "
+            "of their names (--data.val-fraction 0.15) or by lists (--data.train-list, --data.val-list)."
         )
     evaluated = ", ".join(val) or f"{data.val_fraction:.0%} of them"
     logger.info(f"{data.folder} is in {title} format: trained on {', '.join(train)}, evaluated on {evaluated}")
