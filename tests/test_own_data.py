@@ -171,7 +171,7 @@ def test_blood_cells_as_given_as_yolo_and_as_coco(real_data: Path, tmp_path: Pat
             for ours, theirs in zip(sorted_by_name(found), sorted_by_name(read(given, purpose, names)), strict=True):
                 assert (ours[0], ours[2]) == (theirs[0], theirs[2])
                 np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-4)
-        truth = moved_truth(read(given, "val", names))
+        truth, found = moved_truth(read(given, "val", names)), read(folder, "val", names)
         metrics.append(
             evaluator_of("coco")(found).evaluate(truth._replace(image_ids=moved_truth(found).image_ids)).metrics
         )
