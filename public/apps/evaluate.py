@@ -6,7 +6,7 @@
 
 .json: COCO's results format; .txt: that of VOC's devkit, a file for each class. The data set may be of any format and
 is that of an experiment's row, or what the command line says of it; its images need not be there. Numbers are by COCO's
-rules or VOC's, as `--data.metrics` says, by default those of the data set's format.
+rules or VOC's, as `--data.metrics` says, by default those of the data set's format (`--data.dataset auto`: as found).
 """
 
 import json
@@ -24,7 +24,7 @@ from public.config.experiment import load_configs
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.format import DetectionFormat
-from public.datasets.formats import DATA_KIND, FORMATS
+from public.datasets.formats import DATA_KIND, FORMATS, resolved
 from public.datasets.scan import Kind, clean
 from public.datasets.splits import scan_split
 from public.evaluation.detection import evaluator_of, format_table
@@ -92,10 +92,11 @@ def run(options: EvaluateOptions) -> DetectionResult:
     paths = [Path(name) for name in options.results]
     results = _format_of(paths).results
     assert results is not None
-    rules = evaluator_of(options.data.rules)
+    data = resolved(options.data)
+    rules = evaluator_of(data.rules)
     if options.output is not None:
         make_folder(Path(options.output))
-    annotations = read_annotations(options.data)
+    annotations = read_annotations(data)
     written = results.read(paths, annotations)
     evaluator = rules(annotations)
     result = evaluator.evaluate_written(written)

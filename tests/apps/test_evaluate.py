@@ -102,8 +102,9 @@ def test_nor_need_their_folder(tmp_path: Path) -> None:
     truth, results = make_case(0)
     source, file = write_case(tmp_path, truth, results)
     shutil.rmtree(tmp_path / "images")
-    found = evaluate(tmp_path, "--results", file, "--data.val-splits", "val")["metrics"]
-    assert found["AP"] == reference(source, file).stats[0]
+    for asked in ((), ("--data.dataset", "auto")):
+        found = evaluate(tmp_path, "--results", file, "--data.val-splits", "val", *asked)["metrics"]
+        assert found["AP"] == reference(source, file).stats[0]
     with pytest.raises(DataError, match=r"images/val: it is missing, and must hold the images of "):
         read_coco(tmp_path, "val")
 
