@@ -129,8 +129,6 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
             f"{base}: {split} must hold one 'fine_labels' entry per image, and meta "
             "the list of names 'fine_label_names'."
         )
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{base}: meta's 'fine_label_names' must be a list of names, and is {str(names)[:80]}.")
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")
     pixels = torch.from_numpy(images.reshape(-1, 3, 32, 32).copy())
