@@ -1,25 +1,55 @@
-"""Non-maximum suppression, hard and soft, of groups of boxes: of each class in each image, say. All groups at once."""
+"""Non-maximum suppression, hard and soft, of the boxes of each class in each image of a batch. All at once."""
 
 import torch
 from torch import Tensor
 from torchvision import ops
 
 from public.detectors.options import SoftNMS
-from public.detectors.postprocess import rank_in_group
 from public.geometry.boxes import pairwise_iou
+from public.geometry.fixed_shapes import shapes_are_fixed
+from public.geometry.labels import PADDING
 
 SOFT_NMS_FLOOR = 0.001
 """A score that soft suppression leaves below this is no detection any more."""
 
-_CPU_PIECE, _GPU_PIECE = 2**9, 2**14
+_CPU_PIECE, _GPU_PIECE = 2**9, 2**16
 """Boxes that are compared with one another: the work of one call of `ops.nms` grows with the square."""
 
 
-def nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression within each group, for pieces of a few groups at a time.
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Non-maximum suppression within each class of each image.
 
-    The groups of a piece are moved so far apart that their boxes cannot overlap; in float64, because the far ones
-    would lose some of a pixel in float32.
+    The one step of decoding whose result has a number of rows that depends on values: here it ends in a mask. On a GPU
+    it is one call of `ops.nms` for the batch, which is what the host waits for.
+
+    Args:
+        boxes: float32 [B, N, 4], x1 y1 x2 y2.
+        scores: float32 [B, N].
+        labels: int64 [B, N], PADDING where there is no box.
+        iou_threshold: a box that overlaps a better one of its class by more than this goes; of equally good ones the
+            first stays.
+
+    Returns:
+        bool [B, N], which stay.
+    """
+    there, num_rows = (labels != PADDING).flatten(), labels.shape[1]
+    images = torch.arange(len(labels), device=labels.device)[:, None]
+    groups = (images * (labels.max() + 2) + labels + 1).flatten()  # [B * N]; what is no box is in a group of its own
+    boxes, scores, stays = boxes.flatten(0, 1), scores.flatten(), torch.zeros_like(there)
+    if shapes_are_fixed(boxes.device):
+        boxes, scores = _apart(boxes, groups), scores.double()
+        size = max(1, _GPU_PIECE // num_rows) * num_rows  # whole images
+        for first in range(0, len(stays), size):
+            part = slice(first, first + size)
+            stays.index_fill_(0, first + ops.nms(boxes[part], scores[part], iou_threshold), True)
+        return (stays & there).view_as(labels)
+    places = torch.nonzero(there).squeeze(1)
+    kept = nms(boxes[places], scores[places], groups[places], iou_threshold)
+    return stays.index_fill_(0, places[kept], True).view_as(labels)
+
+
+def nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+    """Non-maximum suppression within each group, for pieces of a few groups at a time, as a CPU does it.
 
     Args:
         boxes: float32 [n, 4], x1 y1 x2 y2.
@@ -28,65 +58,65 @@ def nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> 
         iou_threshold: a box that overlaps a better one of its group by more than this goes.
 
     Returns:
-        int64 [m], indices of those that stay, by falling score.
+        int64 [m], indices of those that stay.
     """
     if len(boxes) == 0:
         return torch.empty(0, dtype=torch.int64, device=boxes.device)
     by_group = torch.argsort(groups, stable=True)  # [n]
     _, number, counts = torch.unique_consecutive(groups[by_group], return_inverse=True, return_counts=True)
-    boxes, ordered = boxes[by_group].double(), scores[by_group].double()
-    boxes += (number * (boxes.max() - boxes.min() + 1))[:, None]
-    limit = _CPU_PIECE if boxes.device.type == "cpu" else _GPU_PIECE
-    sizes = torch.bincount(counts.cumsum(0) // limit, weights=counts).long().tolist()  # whole groups
-    pieces = zip(boxes.split(sizes), ordered.split(sizes), by_group.split(sizes), strict=True)
-    kept = torch.cat([indices[ops.nms(x, s, iou_threshold)] for x, s, indices in pieces])
-    return kept[scores[kept].argsort(descending=True, stable=True)]
+    boxes, scores = _apart(boxes[by_group], number), scores[by_group].double()
+    sizes = torch.bincount(counts.cumsum(0) // _CPU_PIECE, weights=counts).long().tolist()  # whole groups
+    pieces = zip(boxes.split(sizes), scores.split(sizes), by_group.split(sizes), strict=True)
+    return torch.cat([indices[ops.nms(x, s, iou_threshold)] for x, s, indices in pieces])
+
+
+def _apart(boxes: Tensor, groups: Tensor) -> Tensor:
+    """The boxes of each group so far from the others that they cannot overlap; in float64, because the far ones would
+    lose some of a pixel in float32."""
+    boxes = boxes.double()
+    return boxes + (groups * (boxes.max() - boxes.min() + 1))[:, None]
 
 
 def soft_nms(
     boxes: Tensor,
     scores: Tensor,
-    groups: Tensor,
+    labels: Tensor,
     *,
     method: SoftNMS,
     iou_threshold: float,
     sigma: float,
     limit: int,
-) -> tuple[Tensor, Tensor]:
-    """Soft non-maximum suppression within each group: a box keeps the less of its score the more it overlaps others.
+) -> Tensor:
+    """Soft non-maximum suppression within each class of each image: a box keeps the less of its score the more it
+    overlaps others.
 
     Paper: Bodla et al. 2017, https://arxiv.org/abs/1704.04503. Again and again the best box that is left is taken, and
-    the scores of the others are multiplied by 1 - IoU where the IoU with it is above the threshold ("linear"), or by
-    exp(-IoU^2 / sigma) ("gaussian"). All groups take their turn at once.
+    the scores of the others of its class are multiplied by 1 - IoU where the IoU with it is above the threshold
+    ("linear"), or by exp(-IoU^2 / sigma) ("gaussian"). All images take their turn at once.
 
     Args:
-        boxes: float32 [n, 4], x1 y1 x2 y2, of some area.
-        scores: float32 [n], above 0.
-        groups: int64 [n].
+        boxes: float32 [B, N, 4], x1 y1 x2 y2, of some area.
+        scores: float32 [B, N], above 0.
+        labels: int64 [B, N], PADDING where there is no box.
         method: see above.
         iou_threshold: of "linear".
         sigma: of "gaussian".
-        limit: how many of each group stay.
+        limit: how many of each image are taken.
 
     Returns:
-        int64 [m], indices of those that stay, and their new scores, float32 [m], falling.
+        float32 [B, N], the new scores, 0 of those that were not taken.
     """
-    if len(boxes) == 0:
-        return torch.empty(0, dtype=torch.int64, device=boxes.device), scores
-    rows, columns = torch.unique(groups, return_inverse=True)[1], rank_in_group(groups)  # [n] each
-    size = (int(rows.max()) + 1, int(columns.max()) + 1)  # G, K
-    left, rivals = scores.new_zeros(size), boxes.new_zeros(*size, 4)
-    left[rows, columns], rivals[rows, columns] = scores, boxes
+    left = torch.where(labels != PADDING, scores, 0)  # [B, N]
     kept = torch.zeros_like(left)
-    for _ in range(min(limit, size[1])):
-        best, place = left.max(dim=1, keepdim=True)  # [G, 1]
+    for _ in range(min(limit, left.shape[1])):
+        best, place = left.max(dim=1, keepdim=True)  # [B, 1]
+        if not shapes_are_fixed(left.device) and not (best >= SOFT_NMS_FLOOR).any():
+            break
         kept.scatter_(1, place, torch.where(best >= SOFT_NMS_FLOOR, best, kept.gather(1, place)))
-        taken = rivals.gather(1, place[..., None].expand(-1, -1, 4))  # [G, 1, 4]
-        overlaps = pairwise_iou(taken, rivals).squeeze(1).nan_to_num()  # [G, K], not a number in the filling
+        taken = boxes.gather(1, place[..., None].expand(-1, -1, 4))  # [B, 1, 4]
+        overlaps = pairwise_iou(taken, boxes).squeeze(1).nan_to_num()  # [B, N], not a number in the filling
         linear = torch.where(overlaps > iou_threshold, 1 - overlaps, 1)
-        left *= linear if method == "linear" else torch.exp(-overlaps.square() / sigma)
+        losses = linear if method == "linear" else torch.exp(-overlaps.square() / sigma)
+        left = left * torch.where(labels == labels.gather(1, place), losses, 1)
         left.scatter_(1, place, 0)
-    new_scores = kept[rows, columns]  # [n]
-    order = new_scores.argsort(descending=True, stable=True)
-    order = order[new_scores[order] > 0]
-    return order, new_scores[order]
+    return kept

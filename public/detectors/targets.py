@@ -50,4 +50,4 @@ def flat_ignored(batch: DetectionBatch) -> FlatBoxes:
 def _flat(batch: DetectionBatch, chosen: Tensor) -> FlatBoxes:
     rows = Chosen(chosen)
     images = torch.arange(len(batch.labels), device=batch.labels.device)
-    return FlatBoxes(rows.of(batch.boxes, filling=0).float(), rows.of(batch.labels), rows.of_images(images))
+    return FlatBoxes(rows.only(rows.of(batch.boxes)).float(), rows.of(batch.labels), rows.of_images(images))

@@ -33,8 +33,8 @@ def fixed_shapes() -> Iterator[None]:
 class Chosen:
     """Those entries of tensors [B, N, ...] that a mask chooses, as one flat list [n, ...].
 
-    Where shapes are fixed the list has all B * N entries; then `of` can put something harmless in the place of those
-    that were not chosen, and `only` takes out what has come of them.
+    Where shapes are fixed the list has all B * N entries, and `only` takes out what has come of those that were not
+    chosen: before a sum, and before they could lead to an infinite gradient.
 
     Args:
         mask: bool [B, N].
@@ -45,12 +45,10 @@ class Chosen:
         self._shape = tuple(mask.shape)
         self._places = None if shapes_are_fixed(mask.device) else torch.nonzero(self.mask).squeeze(1)  # [n]
 
-    def of(self, values: Tensor, filling: Tensor | float | None = None) -> Tensor:
-        """The entries of [B, N, ...], [n, ...]; `filling`, which broadcasts to that, in place of those not chosen."""
+    def of(self, values: Tensor) -> Tensor:
+        """The entries of [B, N, ...]: [n, ...]."""
         values = values.flatten(0, 1)
-        if self._places is not None:
-            return values[self._places]
-        return values if filling is None else torch.where(self._mask_like(values), values, filling)
+        return values if self._places is None else values[self._places]
 
     def of_columns(self, values: Tensor) -> Tensor:
         """What all images have in common, [N, ...], at each entry: [n, ...]."""

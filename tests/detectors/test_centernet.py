@@ -1,6 +1,7 @@
 """CenterNet against hand-worked numbers and against targets and decoding in plain loops."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from public.detectors.centernet.network import CenterNet, CenterNetOutputs, bili
 from public.detectors.centernet.options import CenterNetOptions
 from public.detectors.detector import Detections
 from public.detectors.targets import flat_objects
+from public.geometry.fixed_shapes import fixed_shapes
 from public.geometry.labels import IGNORED, PADDING
 from public.layers.deform_conv import DeformConv
 from public.weights.loading import load_weights
@@ -362,8 +364,13 @@ def peaks(rows: list[list[float]]) -> list[tuple[int, int]]:
     """Where one class on one image has its peaks, everything on the image."""
     heatmap = torch.tensor(rows)[None, None].bfloat16()
     size = torch.tensor([[4 * len(rows), 4 * len(rows[0])]])
-    _, _, y, x = find_peaks(heatmap, 4, ImageSizes(size, size), 0.5)
-    return list(zip(y.tolist(), x.tolist(), strict=True))
+    found = []
+    for context in (nullcontext(), fixed_shapes()):
+        with context:
+            _, labels, cells = find_peaks(heatmap, 4, ImageSizes(size, size), CenterNetOptions(score_threshold=0.5))
+        found.append([divmod(cell, heatmap.shape[3]) for cell in cells[labels != PADDING].tolist()])
+    assert found[0] == found[1]
+    return found[0]
 
 
 def test_of_equal_neighbors_one_is_the_peak() -> None:

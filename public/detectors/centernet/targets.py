@@ -135,7 +135,7 @@ def _squares(centers: Centers, radii: Tensor, shape: tuple[int, int, int, int]) 
     sigmas = (2 * radii + 1).float() / 6
     values = torch.exp(-(down * down + right * right) / (2 * sigmas * sigmas)[owners])
     cells = centers.cells(num_classes, (height, width))[owners] + down * width + right
-    return on_map.of(cells[None], filling=0), on_map.of(values[None], filling=0)
+    return on_map.only(on_map.of(cells[None])), on_map.only(on_map.of(values[None]))
 
 
 def _cells(radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import ClassVar, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from public.backbones.features import Features
@@ -34,10 +35,13 @@ from public.detectors.faster_rcnn.regions import (
     Stage,
     are_objects,
     match_regions,
+    regions_of,
 )
 from public.detectors.faster_rcnn.sampling import balanced_sample, draws
+from public.detectors.postprocess import rows_at
 from public.detectors.pyramid import PyramidBackbone
 from public.detectors.targets import not_compiled
+from public.geometry.fixed_shapes import Chosen
 from public.geometry.labels import PADDING
 
 POSITIVE_FRACTION = 0.25
@@ -67,7 +71,7 @@ class FasterRCNNTargets(NamedTuple):
     boxes: Tensor
     """float32 [B, N, 4]: the boxes of the objects that the anchors with a class learn; 0 for the others."""
     object_boxes: Tensor
-    """float32 [B, M, 4]: those of the batch."""
+    """float32 [B, M, 4]: those of the batch; M is at least 1."""
     object_labels: Tensor
     """int64 [B, M]: those of the batch."""
     content_sizes: Tensor
@@ -133,7 +137,10 @@ class FasterRCNN(Detector):
     def targets(self, batch: DetectionBatch) -> FasterRCNNTargets:
         """What each anchor learns, and what is needed to say it of each region."""
         labels, boxes = self.rpn.targets(batch)
-        return FasterRCNNTargets(labels, boxes, batch.boxes.float(), batch.labels, batch.content_sizes, batch.seeds)
+        missing = 0 if batch.labels.shape[1] else 1  # a region's best object is asked for even where there is none
+        object_boxes = F.pad(batch.boxes.float(), (0, 0, 0, missing))
+        object_labels = F.pad(batch.labels, (0, missing), value=PADDING)
+        return FasterRCNNTargets(labels, boxes, object_boxes, object_labels, batch.content_sizes, batch.seeds)
 
     def counts(self, targets: FasterRCNNTargets) -> Tensor:
         """float32 [B, 1]: 1 for each image."""
@@ -155,12 +162,13 @@ class FasterRCNN(Detector):
         of_anchors = AnchorTargets(targets.labels, targets.boxes)
         sums = list(self.rpn.losses(outputs.objectness, outputs.box_deltas, anchors, of_anchors, targets.seeds))
         boxes, exist = self._sample(outputs, targets)  # [B, R, 4], [B, R]
-        regions = Regions(boxes[exist], torch.nonzero(exist)[:, 0])  # n of them
-        weights = (1 / exist.sum(1).clamp(min=1))[regions.images]  # [n]
+        chosen = Chosen(exist)  # n of them
+        regions = regions_of(boxes, chosen)
+        weights = chosen.of_images(1 / exist.sum(1).clamp(min=1))  # [n]
         for head, own, logits, deltas in self._in_turn(outputs.maps, regions, targets.content_sizes):
-            boxes = torch.zeros_like(boxes).masked_scatter_(exist[..., None], own.boxes)
+            boxes = chosen.back(own.boxes)  # [B, R, 4]
             learned = match_regions(boxes, exist, targets.object_boxes, targets.object_labels, head.stage.iou)
-            learned = RegionTargets(learned.labels[exist], learned.boxes[exist])
+            learned = RegionTargets(chosen.of(learned.labels), chosen.of(learned.boxes))
             sums += head.losses(logits, deltas, own, learned, weights)
         return {name: value / normalizer[0] for name, value in zip(self.loss_names, sums, strict=True)}
 
@@ -172,11 +180,11 @@ class FasterRCNN(Detector):
         """
         _, objectness, box_deltas, canvas_size = outputs
         proposals = self.rpn.propose(objectness, box_deltas, canvas_size, sizes.content, training=False)
-        images, rows = torch.nonzero(proposals.anchors != PADDING, as_tuple=True)  # [n] each
-        said = list(self._in_turn(outputs.maps, Regions(proposals.boxes[images, rows], images), sizes.content))
+        exist = proposals.anchors != PADDING  # [B, R]
+        said = list(self._in_turn(outputs.maps, regions_of(proposals.boxes, Chosen(exist)), sizes.content))
         mean = torch.stack([logits.softmax(dim=1) for _, _, logits, _ in said]).mean(dim=0)  # [n, 1 + num_classes]
         last, regions, _, deltas = said[-1]
-        return decode(mean, deltas, regions, last.stage.box_weights, sizes, self.options)
+        return decode(mean, deltas, regions, exist, last.stage.box_weights, sizes, self.options)
 
     def _in_turn(
         self, maps: Sequence[Tensor], regions: Regions, content_sizes: Tensor
@@ -217,4 +225,4 @@ class FasterRCNN(Detector):
             size=self.options.roi_samples,
             positive_fraction=POSITIVE_FRACTION,
         )
-        return boxes.gather(1, places[..., None].expand(-1, -1, 4)), taken
+        return rows_at(boxes, places), taken

@@ -18,11 +18,13 @@ from public.detectors.anchor_matching import AnchorTargets, match
 from public.detectors.faster_rcnn.options import TwoStageOptions
 from public.detectors.faster_rcnn.sampling import balanced_sample, draws
 from public.detectors.levels import join_anchors
-from public.detectors.postprocess import clip_to_content, pack
-from public.detectors.suppression import nms
+from public.detectors.postprocess import best_places, clip_to_content, rows_at
+from public.detectors.suppression import suppress
 from public.detectors.targets import flat_ignored, flat_objects
 from public.geometry.anchors import RATIOS, pyramid_anchors
 from public.geometry.boxes import BoxWeights, decode_boxes, encode_boxes
+from public.geometry.fixed_shapes import Chosen
+from public.geometry.labels import PADDING
 from public.layers.initialization import small_normal_
 from public.losses.box import smooth_l1_loss
 
@@ -124,18 +126,21 @@ class RegionProposals(nn.Module):
         places, taken = balanced_sample(
             targets.labels, order, size=self.options.rpn_samples, positive_fraction=POSITIVE_FRACTION
         )
-        images, columns = torch.nonzero(taken, as_tuple=True)
-        places = places[images, columns]  # [n]
-        weights = (1 / taken.sum(1).clamp(min=1))[images]  # [n]
-        is_object = targets.labels[images, places] >= 0
-        logits = join_anchors([x[..., None] for x in objectness])[images, places, 0].float()  # [n]
-        object_losses = F.binary_cross_entropy_with_logits(logits, is_object.float(), reduction="none")
+        weights, images = 1 / taken.sum(1).clamp(min=1), torch.arange(len(taken), device=taken.device)  # [B] each
+        are_objects = taken & (targets.labels.gather(1, places) >= 0)  # [B, S]
+        samples, positives = Chosen(taken), Chosen(are_objects)  # n and P of them
+        at_samples = samples.of_images(images), samples.of(places)  # [n] each
+        logits = join_anchors([x[..., None] for x in objectness])[(*at_samples, 0)].float()  # [n]
+        object_losses = F.binary_cross_entropy_with_logits(logits, samples.of(are_objects).float(), reduction="none")
+        object_losses = samples.only(object_losses * samples.of_images(weights))
 
-        images, places, of_objects = images[is_object], places[is_object], weights[is_object]  # [P] each
-        target_deltas = encode_boxes(targets.boxes[images, places], anchors[places], _NO_WEIGHTS)  # [P, 4]
-        chosen = join_anchors(deltas)[images, places].float()  # [P, 4]
+        at_positives = positives.of_images(images), positives.of(places)  # [P] each
+        own_anchors = anchors[at_positives[1]]  # [P, 4]
+        boxes = positives.of(rows_at(targets.boxes, places))  # [P, 4]
+        target_deltas = positives.only(encode_boxes(boxes, own_anchors, _NO_WEIGHTS))
+        chosen = join_anchors(deltas)[at_positives].float()  # [P, 4]
         box_losses = smooth_l1_loss(chosen, target_deltas, beta=self.options.smooth_l1_beta)
-        return (object_losses * weights).sum(), (box_losses * of_objects).sum()
+        return object_losses.sum(), positives.only(box_losses * positives.of_images(weights)).sum()
 
     @torch.no_grad()
     def propose(
@@ -158,22 +163,20 @@ class RegionProposals(nn.Module):
         """
         options = self.options
         top_k, limit = (x[0 if training else 1] for x in (options.num_candidates, options.num_proposals))
-        batch_size, found, first = len(objectness[0]), [], 0
+        found, first = [], 0
         for level, logits in enumerate(objectness):
             flat = logits.flatten(1).float()  # [B, H * W * A]
             best = flat.topk(min(top_k, flat.shape[1]))  # [B, k]
-            images = torch.arange(batch_size, device=flat.device)[:, None].expand_as(best.indices)
-            groups = images * len(objectness) + level
-            found.append([x.flatten() for x in (best.values, best.indices + first, images, groups)])
+            found.append((best.values, best.indices + first, torch.full_like(best.indices, level)))
             first += flat.shape[1]
-        scores, places, images, groups = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
+        scores, places, levels = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))  # [B, n] each
 
-        chosen = join_anchors(deltas)[images, places].float()  # [n, 4]
+        chosen = rows_at(join_anchors(deltas), places).float()  # [B, n, 4]
         boxes = decode_boxes(chosen, self.anchors(canvas_size, chosen.device)[places], _NO_WEIGHTS)
-        boxes = clip_to_content(boxes, images, content_sizes)
-        kept = torch.nonzero((boxes[:, 2:] - boxes[:, :2] >= _SMALLEST_SIDE).all(dim=1)).flatten()
-        kept = kept[nms(boxes[kept], scores[kept], groups[kept], NMS_IOU)]
-        packed = pack(
-            boxes[kept], scores[kept], places[kept], images[kept], batch_size=batch_size, max_detections=limit
-        )
-        return Proposals(packed.boxes, packed.labels)
+        boxes = clip_to_content(boxes, content_sizes[:, None])
+        are_boxes = (boxes[..., 2:] - boxes[..., :2] >= _SMALLEST_SIDE).all(dim=2)
+        stays = suppress(boxes, scores, torch.where(are_boxes, levels, PADDING), NMS_IOU)
+        best = best_places(torch.where(stays, scores, -torch.inf), limit)  # [B, R]
+        stays = stays.gather(1, best)
+        boxes = torch.where(stays[..., None], rows_at(boxes, best), 0)
+        return Proposals(boxes, torch.where(stays, places.gather(1, best), PADDING))

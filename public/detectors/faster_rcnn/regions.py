@@ -17,10 +17,13 @@ from public.detectors.anchor_matching import IGNORED_COVERAGE
 from public.detectors.faster_rcnn.options import TwoStageOptions
 from public.detectors.postprocess import clip_to_content
 from public.geometry.boxes import BoxWeights, areas, decode_boxes, encode_boxes, pairwise_coverage, pairwise_iou
+from public.geometry.fixed_shapes import Chosen, shapes_are_fixed
 from public.geometry.labels import BACKGROUND, IGNORED
 from public.losses.box import smooth_l1_loss
 from public.runtime.device import autocast
 
+_OFF_THE_MAP = -1e6
+"""Where a region has all its corners that a level has no part in, pixels."""
 _CANONICAL_SIZE, _CANONICAL_LEVEL = 224, 4
 """A region of 224 x 224 pixels belongs to P4, as an ImageNet picture does to C4 in a detector without a pyramid."""
 
@@ -43,6 +46,12 @@ class Regions(NamedTuple):
     """float32 [n, 4], x1 y1 x2 y2 in pixels of the canvas."""
     images: Tensor
     """int64 [n], their images in the batch."""
+
+
+def regions_of(boxes: Tensor, chosen: Chosen) -> Regions:
+    """Those of [B, R, 4] that are chosen."""
+    images = torch.arange(len(boxes), device=boxes.device)
+    return Regions(chosen.of(boxes), chosen.of_images(images))
 
 
 class RegionTargets(NamedTuple):
@@ -92,27 +101,46 @@ class RegionHead(nn.Module):
             float32 logits [n, 1 + num_classes], background first, and box deltas [n, 1 + num_classes or 1, 4].
         """
         levels = region_levels(regions.boxes, min(self.levels), max(self.levels))  # [n]
+        if shapes_are_fixed(levels.device):
+            return self._said(self._cut_out(maps, regions, levels), maps[0].dtype)
         order = _reading_order(levels, regions)
+        pooled = self._cut_out_in_order(maps, Regions(regions.boxes[order], regions.images[order]), levels)
+        # Only behind the layers back into the order of the regions: what was cut out is far larger.
         back = order.argsort()
-        pooled = self._cut_out(maps, Regions(regions.boxes[order], regions.images[order]), levels)  # [n, C, S, S]
-        with autocast(pooled.device, maps[0].dtype):
+        logits, deltas = self._said(pooled, maps[0].dtype)
+        return logits[back], deltas[back]
+
+    def _said(self, pooled: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What was cut out [n, C, size, size] -> float32 logits and deltas, computed in a precision."""
+        with autocast(pooled.device, dtype):
             x = pooled.flatten(1)
             for layer in self.box_head.values():
                 x = F.relu(layer(x))
             logits, deltas = (layer(x) for layer in self.box_predictor.values())
-        # Only here back into the order of the regions: what was cut out is far larger.
-        return logits.float()[back], deltas.float()[back].unflatten(1, (-1, 4))
+        return logits.float(), deltas.float().unflatten(1, (-1, 4))
 
-    def _cut_out(self, maps: Sequence[Tensor], regions: Regions, levels: Tensor) -> Tensor:
+    def _cut_out_in_order(self, maps: Sequence[Tensor], regions: Regions, levels: Tensor) -> Tensor:
         """What lies in the regions, which are ordered by level: float32 [n, C, size, size]."""
-        size, sampling_ratio, aligned = self.options.pool_size, self.options.sampling_ratio, self.options.aligned
         boxes = torch.cat([regions.images[:, None].float(), regions.boxes], dim=1)  # [n, 5]
         counts = torch.bincount(levels, minlength=len(self.levels)).tolist()
-        cut = [
-            roi_align(x.float(), of_level, size, 1 / stride, sampling_ratio, aligned)
-            for x, of_level, stride in zip(maps, boxes.split(counts), self.levels.values(), strict=False)
-        ]
-        return torch.cat(cut)
+        return torch.cat([self._roi_align(maps, number, part) for number, part in enumerate(boxes.split(counts))])
+
+    def _cut_out(self, maps: Sequence[Tensor], regions: Regions, levels: Tensor) -> Tensor:
+        """The same in any order, in shapes that depend on no value: each level cuts out all, with those of the others
+        far off its map, where nothing is read and everything is 0."""
+        cut = []
+        for number in range(len(self.levels)):
+            boxes = torch.where((levels == number)[:, None], regions.boxes, _OFF_THE_MAP)
+            boxes = torch.cat([regions.images[:, None].float(), boxes], dim=1)  # [n, 5]
+            cut.append(self._roi_align(maps, number, boxes))
+        return torch.stack(cut).sum(dim=0)
+
+    def _roi_align(self, maps: Sequence[Tensor], number: int, boxes: Tensor) -> Tensor:
+        """What a level has for boxes [n, 5], each with its image before it: float32 [n, C, size, size]."""
+        stride, options = list(self.levels.values())[number], self.options
+        return roi_align(
+            maps[number].float(), boxes, options.pool_size, 1 / stride, options.sampling_ratio, options.aligned
+        )
 
     def losses(
         self, logits: Tensor, deltas: Tensor, regions: Regions, targets: RegionTargets, weights: Tensor
@@ -131,11 +159,14 @@ class RegionHead(nn.Module):
         """
         labels = targets.labels + 1  # [n], background is 0
         class_losses = F.cross_entropy(logits, labels, ignore_index=IGNORED + 1, reduction="none")  # [n]
-        positives = torch.nonzero(labels > 0).flatten()  # [P]
-        chosen = deltas[positives, labels[positives] if deltas.shape[1] > 1 else 0]  # [P, 4]
-        target_deltas = encode_boxes(targets.boxes[positives], regions.boxes[positives], self.stage.box_weights)
+        positives = Chosen((labels > 0)[None])  # P of them
+        numbers = positives.of_columns(torch.arange(len(labels), device=labels.device))  # [P]
+        chosen = deltas[numbers, labels[numbers].clamp(min=0) if deltas.shape[1] > 1 else 0]  # [P, 4]
+        boxes = positives.of(targets.boxes[None])
+        target_deltas = positives.only(encode_boxes(boxes, regions.boxes[numbers], self.stage.box_weights))
         box_losses = smooth_l1_loss(chosen, target_deltas, beta=self.options.smooth_l1_beta)  # [P]
-        sums = (class_losses * weights).sum(), (box_losses * weights[positives]).sum()
+        box_losses = positives.only(box_losses * weights[numbers])
+        sums = (class_losses * weights).sum(), box_losses.sum()
         return self.stage.loss_weight * sums[0], self.stage.loss_weight * sums[1]
 
     @torch.no_grad()
@@ -143,7 +174,7 @@ class RegionHead(nn.Module):
         """The regions that class-agnostic deltas [n, 1, 4] lead to, cut at the edges of the image."""
         # Of a network that has diverged a delta may be no number, and its region is none; the loss will tell.
         boxes = decode_boxes(deltas[:, 0], regions.boxes, self.stage.box_weights).nan_to_num()
-        return regions._replace(boxes=clip_to_content(boxes, regions.images, content_sizes))
+        return regions._replace(boxes=clip_to_content(boxes, content_sizes[regions.images]))
 
 
 def _reading_order(levels: Tensor, regions: Regions) -> Tensor:

@@ -53,13 +53,15 @@ def balanced_sample(labels: Tensor, order: Tensor, *, size: int, positive_fracti
         positive_fraction: see above, 0 to 1.
 
     Returns:
-        int64 [B, S] places in N, and bool [B, S], whether there is such a one; S may be more than `size`.
+        int64 [B, S] places in N, positives first, and bool [B, S], whether there is such a one; S is at most `size`.
     """
     positives, is_positive = _first(labels >= 0, order, int(size * positive_fraction))
     background, is_background = _first(labels == BACKGROUND, order, size)
     left = size - is_positive.sum(1, keepdim=True)  # [B, 1]
     is_background &= torch.arange(is_background.shape[1], device=labels.device) < left
-    return torch.cat([positives, background], dim=1), torch.cat([is_positive, is_background], dim=1)
+    places, taken = torch.cat([positives, background], dim=1), torch.cat([is_positive, is_background], dim=1)
+    order = torch.argsort(taken, dim=1, descending=True, stable=True)[:, :size]  # what was taken comes first
+    return places.gather(1, order), taken.gather(1, order)
 
 
 def _first(chosen: Tensor, order: Tensor, count: int) -> tuple[Tensor, Tensor]:

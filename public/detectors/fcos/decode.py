@@ -1,11 +1,9 @@
 """From FCOS's raw outputs to detections.
 
-The score of a (point, class) pair is sqrt(class probability x centerness). At a point the best class has the best
-score, so the best k pairs lie at the best k points by best class: only their logits are looked at one by one.
+Every (point, class) pair is a candidate, with the score sqrt(class probability x centerness).
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,18 +12,10 @@ from public.datasets.batches import ImageSizes
 from public.detectors.detector import Detections
 from public.detectors.fcos.options import FCOSOptions
 from public.detectors.levels import join_points
-from public.detectors.postprocess import best_of_group, clip_to_content, pack, to_original
-from public.detectors.suppression import nms
+from public.detectors.postprocess import Pairs, best_pairs, clip_to_content, pack, rows_at
+from public.detectors.suppression import suppress
+from public.geometry.labels import PADDING
 from public.geometry.points import PointGrid
-
-
-class _Candidates(NamedTuple):
-    """(point, class) pairs of a level or of all levels, all [n]."""
-
-    images: Tensor
-    points: Tensor  # in the grid
-    classes: Tensor
-    scores: Tensor
 
 
 def boxes_around(points: Tensor, sides: Tensor) -> Tensor:
@@ -57,40 +47,24 @@ def decode(
     for logits in class_logits:
         num_points = logits.shape[2] * logits.shape[3]
         of_level = _candidates(logits, centerness[:, first : first + num_points], options)
-        found.append(of_level._replace(points=of_level.points + first))
+        found.append(of_level._replace(places=of_level.places + first))
         first += num_points
-    images, points, classes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
-    boxes = boxes_around(grid.centers[points], to_sides(joined[images, points, :4].float(), grid.levels[points]))
-    boxes = clip_to_content(boxes, images, sizes.content)
-    kept = nms(boxes, scores, images * class_logits[0].shape[1] + classes, options.iou_threshold)
-    return pack(
-        to_original(boxes[kept], images[kept], sizes),
-        scores[kept],
-        classes[kept],
-        images[kept],
-        batch_size=len(joined),
-        max_detections=options.max_detections,
-    )
+    scores, points, labels = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))  # [B, n] each
+    sides = to_sides(rows_at(joined, points)[..., :4].float(), grid.levels[points])  # [B, n, 4]
+    boxes = clip_to_content(boxes_around(grid.centers[points], sides), sizes.content[:, None])
+    stays = suppress(boxes, scores, labels, options.iou_threshold)
+    return pack(boxes, scores, torch.where(stays, labels, PADDING), sizes, options.max_detections)
 
 
-def _candidates(logits: Tensor, centerness: Tensor, options: FCOSOptions) -> _Candidates:
-    """The best pairs of one level in each image: logits [B, C, H, W], centerness [B, H * W]."""
-    threshold, top_k = options.score_threshold, options.top_k
-    best = _scores(logits.amax(dim=1).flatten(1), centerness)  # [B, H * W]
-    images, points = torch.nonzero(best > threshold, as_tuple=True)
-    chosen = best_of_group(best[images, points], images, top_k)
-    images, points = images[chosen], points[chosen]  # [m]
+def _candidates(logits: Tensor, centerness: Tensor, options: FCOSOptions) -> Pairs:
+    """The best pairs of one level: logits [B, C, H, W], centerness [B, H * W]."""
     width = logits.shape[3]
-    at_points = logits[images, :, points // width, points % width]  # [m, C]
-    scores = _scores(at_points, centerness[images, points][:, None])  # [m, C]
-    # k points have k pairs at least as good as the last of them, so no pair below it is among the best k.
-    enough = torch.bincount(images, minlength=len(logits)) == top_k  # [B]
-    last = best.new_full((len(logits),), torch.inf).scatter_reduce(0, images, best[images, points], "amin")  # [B]
-    limits = torch.where(enough, last, threshold)[images]  # [m]
-    pairs, classes = torch.nonzero((scores > threshold) & (scores >= limits[:, None]), as_tuple=True)
-    chosen = best_of_group(scores[pairs, classes], images[pairs], top_k)
-    pairs, classes = pairs[chosen], classes[chosen]  # [n]
-    return _Candidates(images[pairs], points[pairs], classes, scores[pairs, classes])
+
+    def scores_at(images: Tensor, points: Tensor) -> Tensor:
+        return _scores(logits[images, :, points // width, points % width], centerness[images, points][..., None])
+
+    best = _scores(logits.amax(dim=1).flatten(1), centerness)  # [B, H * W]
+    return best_pairs(best, scores_at, options.score_threshold, options.top_k, logits.shape[1])
 
 
 def _scores(logits: Tensor, centerness: Tensor) -> Tensor:

@@ -218,11 +218,10 @@ class FCOS(Detector):
         grid = self._grid(outputs.canvas_size, joined.device)
         positives = Chosen(targets.labels >= 0)  # N of them
         centers, levels = positives.of_columns(grid.centers), positives.of_columns(grid.levels)  # [N, 2], [N]
-        # In place of no object a box with the point in its middle.
-        boxes = positives.of(targets.boxes, filling=boxes_around(centers, torch.ones_like(centers).repeat(1, 2)))
+        boxes = positives.of(targets.boxes)  # [N, 4]
         chosen = positives.of(joined).float()  # [N, 5]
         found = boxes_around(centers, self._sides(grid, chosen[:, :4], levels))  # [N, 4]
-        target_centerness = centerness(side_distances(centers, boxes))  # [N]
+        target_centerness = positives.only(centerness(side_distances(centers, boxes)))  # [N]
         losses = giou_loss(found, boxes)  # [N]
         box_losses = losses * target_centerness if self.options.centerness_weighted else losses
         center_losses = F.binary_cross_entropy_with_logits(chosen[:, 4], target_centerness, reduction="none")

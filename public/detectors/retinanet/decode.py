@@ -1,11 +1,7 @@
-"""From RetinaNet's raw outputs to detections.
+"""From RetinaNet's raw outputs to detections. Every (anchor, class) pair is a candidate."""
 
-Every (anchor, class) pair is a candidate. At an anchor the best class has the best score, so the best k pairs lie at
-the best k anchors by best class: after one pass over all logits, only those anchors are looked at class by class.
-"""
-
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,19 +9,11 @@ from torch import Tensor
 from public.datasets.batches import ImageSizes
 from public.detectors.detector import Detections
 from public.detectors.levels import join_anchors
-from public.detectors.postprocess import best_of_group, clip_to_content, pack, to_original
+from public.detectors.postprocess import Pairs, best_pairs, clip_to_content, pack, rows_at
 from public.detectors.retinanet.options import RetinaNetOptions
-from public.detectors.suppression import nms
+from public.detectors.suppression import suppress
 from public.geometry.boxes import decode_boxes
-
-
-class _Candidates(NamedTuple):
-    """(anchor, class) pairs of a level or of all levels, all [n]."""
-
-    images: Tensor
-    anchors: Tensor  # in the level, or in all
-    classes: Tensor
-    logits: Tensor
+from public.geometry.labels import PADDING
 
 
 def decode(
@@ -44,38 +32,29 @@ def decode(
         sizes: of the images.
         options: of the detector.
     """
-    threshold = torch.logit(torch.tensor(options.score_threshold, dtype=torch.float64)).item()  # -inf for 0
     found, first = [], 0
     for logits in class_logits:
-        of_level = _candidates(logits, threshold, options.top_k)
-        found.append(of_level._replace(anchors=of_level.anchors + first))
+        of_level = _candidates(logits, options)
+        found.append(of_level._replace(places=of_level.places + first))
         first += logits.shape[1:4].numel()
-    images, places, classes, logits = (torch.cat(parts) for parts in zip(*found, strict=True))  # [n] each
-    deltas = join_anchors(box_deltas)[images, places].float()  # [n, 4]
+    logits, places, labels = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))  # [B, n] each
+    deltas = rows_at(join_anchors(box_deltas), places).float()  # [B, n, 4]
     boxes = decode_boxes(deltas, anchors[places], options.box_weights)
-    boxes = clip_to_content(boxes, images, sizes.content)
+    boxes = clip_to_content(boxes, sizes.content[:, None])
     scores = logits.sigmoid()
-    kept = nms(boxes, scores, images * class_logits[0].shape[-1] + classes, options.iou_threshold)
-    return pack(
-        to_original(boxes[kept], images[kept], sizes),
-        scores[kept],
-        classes[kept],
-        images[kept],
-        batch_size=len(class_logits[0]),
-        max_detections=options.max_detections,
-    )
+    stays = suppress(boxes, scores, labels, options.iou_threshold)
+    return pack(boxes, scores, torch.where(stays, labels, PADDING), sizes, options.max_detections)
 
 
-def _candidates(logits: Tensor, threshold: float, top_k: int) -> _Candidates:
-    """The best pairs of one level in each image whose logits [B, H, W, A, C] are above the threshold."""
+def _candidates(logits: Tensor, options: RetinaNetOptions) -> Pairs:
+    """The best pairs of one level [B, H, W, A, C], whose scores are logits."""
+    threshold = options.score_threshold
+    threshold = math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
+    _, _, width, num_shapes, num_classes = logits.shape
+
+    def scores_at(images: Tensor, anchors: Tensor) -> Tensor:
+        cells, shapes = anchors // num_shapes, anchors % num_shapes
+        return logits[images, cells // width, cells % width, shapes].float()
+
     best = logits.amax(dim=-1).flatten(1).float()  # [B, H * W * A]
-    images, anchors = torch.nonzero(best > threshold, as_tuple=True)
-    chosen = best_of_group(best[images, anchors], images, top_k)
-    images, anchors = images[chosen], anchors[chosen]  # [m]
-    _, _, width, num_shapes, _ = logits.shape
-    cells, shapes = anchors // num_shapes, anchors % num_shapes
-    of_anchors = logits[images, cells // width, cells % width, shapes].float()  # [m, C]
-    rows, classes = torch.nonzero(of_anchors > threshold, as_tuple=True)
-    chosen = best_of_group(of_anchors[rows, classes], images[rows], top_k)
-    rows, classes = rows[chosen], classes[chosen]  # [n]
-    return _Candidates(images[rows], anchors[rows], classes, of_anchors[rows, classes])
+    return best_pairs(best, scores_at, threshold, options.top_k, num_classes)

@@ -212,10 +212,10 @@ class RetinaNet(Detector):
         weights = self.options.box_weights
         deltas = positives.of(join_anchors(outputs.box_deltas)).float()  # [P, 4]
         anchors = positives.of_columns(self.anchors(outputs.canvas_size, deltas.device))  # [P, 4]
-        boxes = positives.of(targets.boxes, filling=anchors)  # [P, 4]
+        boxes = positives.of(targets.boxes)  # [P, 4]
         if self.options.box_loss == "giou":
             return giou_loss(decode_boxes(deltas, anchors, weights), boxes)
-        target_deltas = encode_boxes(boxes, anchors, weights)  # [P, 4]
+        target_deltas = positives.only(encode_boxes(boxes, anchors, weights))  # [P, 4]
         if self.options.box_loss == "l1":
             return l1_loss(deltas, target_deltas)
         return smooth_l1_loss(deltas, target_deltas, beta=SMOOTH_L1_BETA) / 4
