@@ -1,7 +1,7 @@
 """Training an object detector: what differs from other tasks. The start is `start.py`, the loop `train_loop.py`."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class DetectionTask(Task):
     kinds = (DETECTOR_KIND, DATA_KIND, OPTIMIZER_KIND, SCHEDULE_KIND)
     config: DetectionConfig
     model: ImageDetector
+    _canvas: tuple[int, int] | None = None  # of the present step, in all processes
 
     @classmethod
     def resolve(cls, config: DetectionConfig) -> DetectionConfig:
@@ -98,6 +99,12 @@ class DetectionTask(Task):
         self._context, self._data = context, data
         self._evaluator = evaluator_of(self.config.data.rules)(data.val_annotations)
 
+    def agreed(self, batches: Iterable[DetectionBatch]) -> Iterator[DetectionBatch]:
+        """The batches, each once the processes agreed on its canvas, which they do during the step before."""
+        for batch, canvas in on_agreed_canvases(batches, self._context):
+            self._canvas = canvas
+            yield batch
+
     @torch.no_grad()
     def prepare(self, parts: list[DetectionBatch], step: int) -> list[Sequence[Any]]:
         """The images of each part on canvases of one size, its targets, and the normalizer [B, K] of the global batch.
@@ -106,7 +113,8 @@ class DetectionTask(Task):
         nn.DataParallel: dividing each by total / number of parts makes that average the sum over the batch / total.
         The normalizer has a row for each image, all equal, because nn.DataParallel cuts along B.
         """
-        parts = on_one_canvas(parts, self._context)
+        if self._canvas is not None:
+            parts = [part._replace(images=on_larger_canvas(part.images, self._canvas)) for part in parts]
         targets = [self.detector.targets(part) for part in parts]
         own = torch.stack([self.detector.counts(one).sum(dim=0) for one in targets]).sum(dim=0)  # [K]
         total = self._context.sum(own).clamp(min=1)
@@ -168,16 +176,28 @@ def thresholds_of(points: OperatingPoints, class_names: list[str]) -> dict[str, 
     return {} if points.best is None else {"score_threshold": points.best.threshold, "class_thresholds": own}
 
 
-def on_one_canvas(parts: list[DetectionBatch], context: DistributedContext) -> list[DetectionBatch]:
-    """The parts of a process's batch with the images extended to the largest canvas of all processes.
+def on_agreed_canvases(
+    batches: Iterable[DetectionBatch], context: DistributedContext
+) -> Iterator[tuple[DetectionBatch, tuple[int, int]]]:
+    """Batches with the height and width of the largest canvas that any process has in the step.
 
-    An image's outputs, and what is drawn for its anchors, then depend on its global batch and not on who has it.
+    An image's outputs, and what is drawn for its anchors, then depend on its global batch and not on who has it. Each
+    batch is read one step ahead, so that no process waits for another's answer.
     """
     if context.size == 1:
-        return parts
-    sides = context.gather(tuple(parts[0].images.shape[-2:]))  # the parts of a process share a canvas
-    canvas = (max(height for height, _ in sides), max(width for _, width in sides))
-    return [part._replace(images=on_larger_canvas(part.images, canvas)) for part in parts]
+        yield from ((batch, tuple(batch.images.shape[-2:])) for batch in batches)
+        return
+
+    def asked(batch: DetectionBatch) -> tuple[DetectionBatch, Tensor, Any]:
+        canvas = torch.tensor(batch.images.shape[-2:])
+        return batch, canvas, context.start_max(canvas)
+
+    answers = map(asked, batches)
+    following = next(answers, None)
+    while following is not None:
+        (batch, canvas, work), following = following, next(answers, None)
+        work.wait()
+        yield batch, tuple(canvas.tolist())
 
 
 def main(

@@ -66,7 +66,7 @@ class Run:
     def batches(self) -> Iterable[Any]:
         """This process's batches of the present epoch, from the present step on."""
         left = self.state.step < self.steps_per_epoch
-        return self.data.train.epoch(self.state.epoch, self.state.step) if left else ()
+        return self.task.agreed(self.data.train.epoch(self.state.epoch, self.state.step)) if left else ()
 
     def parts(self, batch: Any) -> list[Any]:
         """A batch on the device, cut for the accumulation steps."""

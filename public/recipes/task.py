@@ -143,6 +143,10 @@ class Task(nn.Module):
 
     # ---- a step ----------------------------------------------------------------------------------------------------
 
+    def agreed(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """This process's batches of an epoch, as they are; for what processes have to agree on before a step."""
+        return batches
+
     def prepare(self, parts: list[Any], step: int) -> list[Sequence[Any]]:
         """The arguments of `forward` for each part of a process's batch; every process calls it once a step.
 

@@ -52,6 +52,10 @@ class DistributedContext:
             dist.all_reduce(values, group=self.control if values.device.type == "cpu" else None)
         return values
 
+    def start_max(self, values: torch.Tensor) -> Any:
+        """Starts putting the largest of all processes into `values`, on the CPU; they are there after its `wait()`."""
+        return dist.all_reduce(values, dist.ReduceOp.MAX, group=self.control, async_op=True)
+
     def gather(self, value: Any) -> list[Any]:
         """Every process's `value`, in the order of ranks, on every process."""
         if self.size == 1:

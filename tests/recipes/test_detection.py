@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import pytest
@@ -268,23 +268,45 @@ def test_a_run_goes_on_without_the_weights_that_it_started_from(
 
 
 def test_processes_share_the_largest_canvas() -> None:
-    """Of 4 x 6 here and 5 x 3 there: 5 x 6, the mean color where nothing is."""
-    images = torch.zeros(2, 3, 4, 6, dtype=torch.uint8)
+    """Of 4 x 6, 4 x 4 here and 5 x 3, 2 x 2 there: 5 x 6 and 4 x 4. Each is asked for a batch before it is needed."""
+    said: list[str] = []
+
+    class Answer(NamedTuple):
+        canvas: torch.Tensor
+        other: tuple[int, int]
+
+        def wait(self) -> None:
+            said.append("waits")
+            self.canvas.copy_(torch.maximum(self.canvas, torch.tensor(self.other)))
 
     class Two(DistributedContext):
-        """The other process's answer."""
+        """The other process's answers."""
 
-        def gather(self, value: Any) -> list[Any]:
-            return [value, (5, 3)]
+        def start_max(self, values: torch.Tensor) -> Any:
+            said.append("asks")
+            return Answer(values, (5, 3) if values.tolist() == [4, 6] else (2, 2))
 
-    batch = batch_of_shapes()._replace(images=images)
-    (found,) = recipe.on_one_canvas([batch], Two(rank=0, size=2, device=torch.device("cpu")))
-    extended = found.images
-    assert found.labels is batch.labels
-    assert extended.shape == (2, 3, 5, 6)
-    assert not extended[:, :, :4].any()
-    assert extended[1, :, 4, 5].tolist() == list(FILL)
-    assert recipe.on_one_canvas([batch], ONE_PROCESS)[0].images is images
+    batches = [batch_of_shapes()._replace(images=torch.zeros(2, 3, *size)) for size in ((4, 6), (4, 4), (4, 4))]
+    two = Two(rank=0, size=2, device=torch.device("cpu"))
+    found = list(recipe.on_agreed_canvases(iter(batches), two))
+    assert [canvas for _, canvas in found] == [(5, 6), (4, 4), (4, 4)]
+    assert all(batch is given for (batch, _), given in zip(found, batches, strict=True))
+    assert said == ["asks", "asks", "waits", "asks", "waits", "waits"]
+    assert [canvas for _, canvas in recipe.on_agreed_canvases(batches, ONE_PROCESS)] == [(4, 6), (4, 4), (4, 4)]
+    assert list(recipe.on_agreed_canvases([], two)) == []
+
+
+def test_images_are_extended_to_the_agreed_canvas() -> None:
+    """Right and below, with the mean color."""
+    task, batch = task_of(build_detector("fcos", num_classes=3, backbone="mobilenet_v2")), batch_of_shapes()
+    task._context = ONE_PROCESS
+    height, width = batch.images.shape[-2:]
+    task._canvas = (height + 1, width + 2)
+    ((images, targets, _),) = task.prepare([batch], 0)
+    assert images.shape[-2:] == task._canvas
+    assert torch.equal(images[..., :height, :width], batch.images)
+    assert images[1, :, height, 0].tolist() == images[0, :, 0, width + 1].tolist() == list(FILL)
+    assert targets.labels.shape == task.detector.targets(batch._replace(images=images)).labels.shape
 
 
 def test_a_non_finite_loss_names_its_parts(config: DetectionConfig, tmp_path: Path) -> None:

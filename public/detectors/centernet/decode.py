@@ -67,7 +67,8 @@ def _best_peaks(
     """See `find_peaks`: the best cells, peaks or not, of which those that are none only fill up."""
     num_cells = heatmap.shape[2] * heatmap.shape[3]
     maps = _on_images(heatmap, stride, sizes.content[:, None])  # [B, C, H, W]
-    scores = torch.where(_is_peak(maps) & (maps > threshold), maps.float().sigmoid(), -torch.inf).flatten(1)
+    are_peaks = _is_peak(maps) & (maps > threshold) & ~heatmap.amax(dim=(2, 3), keepdim=True).isnan()
+    scores = torch.where(are_peaks, maps.float().sigmoid(), -torch.inf).flatten(1)
     best = best_places(scores, limit)  # [B, n]
     scores = scores.gather(1, best)
     return scores, torch.where(scores >= 0, best // num_cells, PADDING), best % num_cells
