@@ -50,6 +50,9 @@ def decode(
         sizes: of the images.
         options: of the detector.
     """
+    if len(regions.boxes) == 0:  # on a CPU, where none may exist: one that is nothing, for what fills up to point at
+        probabilities, deltas = (x.new_zeros(1, *x.shape[1:]) for x in (probabilities, deltas))
+        regions = Regions(*(x.new_zeros(1, *x.shape[1:]) for x in regions))
     if shapes_are_fixed(exist.device):
         scores, rows, labels = _best_candidates(probabilities[:, 1:], exist, options.score_threshold)
     else:
