@@ -185,7 +185,7 @@ def on_agreed_canvases(
     batch is read one step ahead, so that no process waits for another's answer.
     """
     if context.size == 1:
-        yield from ((batch, tuple(batch.images.shape[-2:])) for batch in batches)
+        yield from ((batch, (batch.images.shape[-2], batch.images.shape[-1])) for batch in batches)
         return
 
     def asked(batch: DetectionBatch) -> tuple[DetectionBatch, Tensor, Any]:
@@ -197,7 +197,8 @@ def on_agreed_canvases(
     while following is not None:
         (batch, canvas, work), following = following, next(answers, None)
         work.wait()
-        yield batch, tuple(canvas.tolist())
+        height, width = canvas.tolist()
+        yield batch, (height, width)
 
 
 def main(
