@@ -47,7 +47,11 @@ class DataOptions(Options):
     std: tuple[float, float, float] = IMAGENET_STD
     """Divided by on the device."""
 
+    max_pixels: int = MAX_PIXELS
+    """A picture of more pixels is refused before it is decoded: one of 1 MB can take gigabytes."""
+
     def __post_init__(self) -> None:
+        require(self.max_pixels >= 1, f"data.max_pixels={self.max_pixels} must be 1 or more.")
         require(all(s > 0 for s in self.std), f"data.std={self.std} must be above 0.")
         require_side("data.input_size", self.input_size)
         share = self.val_fraction

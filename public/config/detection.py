@@ -1,7 +1,7 @@
 """The config of an object detection run: everything that `public/recipes/detection.py` needs to know."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from public.config.checks import require
 from public.config.data import DataOptions
@@ -38,6 +38,9 @@ class DetectionData(DataOptions):
     group_by_aspect: int | None = None
     """Training batches hold images of similar shape, so that little of a canvas is padding: with k, images of 2k + 2
     groups of width / height, k for each doubling between 1/2 and 2 (0: upright or not). None: whatever comes."""
+    orientation: Literal["annotated", "upright", "stored"] = "annotated"
+    """How a photo is shown that its EXIF orientation turns: upright, or as its pixels are stored; annotated: in the way
+    that has the annotated size, upright where both have."""
     balance: float | None = None
     """Images of rare classes come more often (repeat factors, LVIS's formula): the share of the images below which a
     class is rare, of LVIS 0.001, of a small data set rather 0.1 to 0.5. None: each image once an epoch."""

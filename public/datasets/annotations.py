@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from public.datasets.decoding import AS_ANNOTATED, Reading
 from public.geometry.labels import IGNORED
 
 
@@ -57,6 +58,8 @@ class DetectionAnnotations:
     truth: WrittenObjects | None = None
     """The objects in COCO's own terms, where a file states them so: COCO's rules take the truth from there, not rounded
     to float32. None: they take it from these arrays."""
+    reading: Reading = AS_ANNOTATED
+    """How the pictures are read."""
 
     @property
     def num_images(self) -> int:

@@ -38,7 +38,7 @@ from public.datasets.checking import (
     read_images,
     unusable,
 )
-from public.datasets.decoding import decode_annotated_bytes
+from public.datasets.decoding import Reading, decode_annotated_bytes
 from public.datasets.formats import resolved
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
@@ -159,7 +159,8 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
             yield unusable(title, error)
             continue
         expected = expected or raw.class_names
-        found = read_images(title, _AnnotatedImages(raw), config.runtime.num_workers)
+        reading = Reading(config.data.orientation, config.data.max_pixels)
+        found = read_images(title, _AnnotatedImages(raw, reading), config.runtime.num_workers)
         known = {problem.path for problem in raw.problems if problem.kind == Kind.UNREADABLE_IMAGE}
         problems = [
             *raw.problems,
@@ -191,7 +192,8 @@ def _facts(name: str, raw: RawAnnotations, found: list[FoundImage]) -> SplitFact
 class _AnnotatedImages:
     """Images of a detection data set, decoded as training decodes them and compared with their annotations."""
 
-    def __init__(self, raw: RawAnnotations) -> None:
+    def __init__(self, raw: RawAnnotations, reading: Reading) -> None:
+        self.reading = reading
         # Arrays, which worker processes share.
         self.folder, self.sizes, self.missing = raw.folder, raw.sizes, raw.missing
         self.files = np.array([os.fsencode(file) for file in raw.files])
@@ -207,7 +209,7 @@ class _AnnotatedImages:
         height, width = self.sizes[index].tolist()
 
         def judge(content: bytes) -> tuple[int, int] | Problem:
-            found = decode_annotated_bytes(content, (height, width)).shape[:2]
+            found = decode_annotated_bytes(content, (height, width), self.reading).shape[:2]
             if found == (height, width) or not height:
                 return found
             text = f"it is {found[1]} x {found[0]} pixels, and its annotation says {width} x {height}"

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from public.config.names import first_line
 from public.config.record import class_summary
 from public.config.run import RunConfig
 from public.datasets.batches import DataError, steps_per_epoch
-from public.datasets.decoding import DECODING_ERRORS, decode_opencv, decode_pil
+from public.datasets.decoding import DECODING_ERRORS, UnusablePixels, decode_opencv
 from public.datasets.image_folder import Images, passed_over, unseen_classes
 from public.datasets.scan import Kind, Problem
 from public.runtime.interruption import ignore_signals_in_worker
@@ -124,14 +125,17 @@ def look_at(path: str, read: Callable[[], bytes], judge: Callable[[bytes], tuple
         digest = hashlib.blake2b(content, digest_size=16).digest()
         found = judge(content)
     except DECODING_ERRORS as error:
-        return FoundImage(path, _undecoded(path, content, first_line(error)), digest, (0, 0))
+        return FoundImage(path, _undecoded(path, content, error), digest, (0, 0))
     if isinstance(found, Problem):
         return FoundImage(path, found, digest, (0, 0))
     return FoundImage(path, None, digest, found)
 
 
-def _undecoded(path: str, content: bytes, reason: str) -> Problem:
-    """Tells a file that begins as an image from one that is none."""
+def _undecoded(path: str, content: bytes, error: Exception) -> Problem:
+    """Tells a file that begins as an image from one that is none, and from one that is refused for what it is."""
+    reason = first_line(error)
+    if isinstance(error, UnusablePixels):
+        return Problem(Kind.UNREADABLE_IMAGE, path, reason)
     try:
         with Image.open(io.BytesIO(content)) as opened:
             text = f"a {opened.format} file of {opened.width} x {opened.height} pixels that is cut short or damaged"
@@ -183,8 +187,8 @@ class _AsDataset(Dataset[Any]):
 class ClassifiedImages:
     """Images of a classification data set, decoded as training decodes them."""
 
-    def __init__(self, images: Images, decoder: str) -> None:
-        self.images, self.decoder = images, decoder
+    def __init__(self, images: Images, decode: Callable[[bytes], Any]) -> None:
+        self.images, self.decode = images, decode
 
     def __len__(self) -> int:
         return len(self.images.files)
@@ -195,15 +199,17 @@ class ClassifiedImages:
         return look_at(path, lambda: self.images.read(index), self._size)
 
     def _size(self, content: bytes) -> tuple[int, int]:
-        if self.decoder == "opencv":
-            _, height, width = decode_opencv(content).shape
-            return height, width
-        width, height = decode_pil(content).size
+        height, width = F.get_size(self.decode(content))
         return height, width
 
 
 def report_on_images(
-    config: RunConfig, name: str, title: str, images: Images, expected: list[str], decoder: str = "opencv"
+    config: RunConfig,
+    name: str,
+    title: str,
+    images: Images,
+    expected: list[str],
+    decode: Callable[[bytes], Any] = decode_opencv,
 ) -> SplitReport:
     """The report of a split of a classification data set, each image of which must decode.
 
@@ -213,9 +219,9 @@ def report_on_images(
         title: what the report calls it.
         images: of the split.
         expected: the classes of the training split.
-        decoder: 'opencv' or 'pil', what training decodes with.
+        decode: an image file's content to a tensor or a PIL image, as training does it.
     """
-    found = read_images(title, ClassifiedImages(images, decoder), config.runtime.num_workers)
+    found = read_images(title, ClassifiedImages(images, decode), config.runtime.num_workers)
     problems = [
         *class_problems(config, title, images.class_names, expected),
         *passed_over(images),

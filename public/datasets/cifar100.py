@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 import pickle
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torchvision.datasets.utils import download_and_extract_archive
+from torchvision.datasets.utils import download_url
 
 from public.config.calls import build_all
 from public.config.checks import require
 from public.config.classification import ClassificationConfig, ClassificationData
 from public.config.record import class_summary
+from public.datasets.archives import unpack
 from public.datasets.balance import EpochOrder, balanced
 from public.datasets.batches import (
     ClassificationBatch,
@@ -142,8 +144,9 @@ def download_archive(folder: Path, url: str = ARCHIVE_URL, md5: str = ARCHIVE_MD
         DataError: it could not be fetched, or is not the published one.
     """
     try:
-        download_and_extract_archive(url, str(folder), md5=md5)
-    except (OSError, RuntimeError) as error:
+        download_url(url, folder, md5=md5)
+        unpack(folder / url.rpartition("/")[2], folder)
+    except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
         raise DataError(
             f"CIFAR-100 could not be fetched from {url}: {error}. Fetch it by hand and unpack it in {folder}."
         ) from error

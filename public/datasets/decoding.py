@@ -33,6 +33,10 @@ DECODING_ERRORS = (OSError, SyntaxError, ValueError, cv2.error, Image.Decompress
 """What reading and decoding an image can raise."""
 
 
+class UnusablePixels(OSError):
+    """An image is whole, and refused for what it holds."""
+
+
 class UnreadableImage(NamedTuple):
     """Takes the place of a sample whose file cannot be used; the loader turns it into one clear error."""
 
@@ -191,7 +195,8 @@ def _header(encoded: bytes, max_pixels: int) -> Any:
     """PIL's image, of which nothing is decoded yet; None where PIL does not know the kind of file.
 
     Raises:
-        OSError: the file is empty, or the picture has too many pixels, or pixels that are no colors.
+        OSError: the file is empty.
+        UnusablePixels: the picture has too many pixels, or such as are no colors.
     """
     if not encoded:  # of nothing OpenCV says which of its assertions fails, and PIL the address of the buffer
         raise OSError("the file is empty")
@@ -202,13 +207,13 @@ def _header(encoded: bytes, max_pixels: int) -> Any:
         return None
     width, height = header.size
     if width * height > max_pixels:
-        raise OSError(
+        raise UnusablePixels(
             f"it has {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} that are read "
             "(data.max_pixels)"
         )
     if header.mode == "F" or (header.format == "TIFF" and header.mode == "I"):
         kind = "floating-point" if header.mode == "F" else "signed or 32-bit whole"
-        raise OSError(
+        raise UnusablePixels(
             f"its pixels are {kind} numbers, of which nothing says what is black and what is white; expected 8 bits a "
             "color, or 16 from 0 to 65535"
         )
@@ -259,24 +264,36 @@ def _turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
 # ---- pictures with annotations ---------------------------------------------------------------------------------------
 
 
-def decode_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
+class Reading(NamedTuple):
+    """How the pictures of a detection data set are read; see the settings of these names."""
+
+    orientation: str = "annotated"
+    max_pixels: int = MAX_PIXELS
+
+
+AS_ANNOTATED = Reading()
+"""Without a setting."""
+
+
+def decode_annotated(path: Path, size: tuple[int, int], reading: Reading = AS_ANNOTATED) -> np.ndarray:
     """`decode_annotated_bytes` of a file; an OSError where there is none."""
-    return decode_annotated_bytes(path.read_bytes(), size)
+    return decode_annotated_bytes(path.read_bytes(), size, reading)
 
 
-def decode_annotated_bytes(encoded: bytes, size: tuple[int, int]) -> np.ndarray:
+def decode_annotated_bytes(encoded: bytes, size: tuple[int, int], reading: Reading = AS_ANNOTATED) -> np.ndarray:
     """uint8 [H, W, 3] red green blue, of the annotated height and width wherever the file can be read so.
 
-    Some tools annotate a photo upright, as its EXIF orientation says, others as its pixels are stored: the annotated
-    size tells which (upright where both have it, as detectron2 and ultralytics read all images). A picture of neither
-    size is given upright; it is for the caller to refuse it.
+    Some tools annotate a photo upright, as its EXIF orientation says, others as its pixels are stored: unless the
+    orientation is given, the annotated size tells which (upright where both have it, as detectron2 and ultralytics read
+    all images). A picture of neither size is given upright; it is for the caller to refuse it.
 
     Raises:
-        OSError: it is empty or no whole image.
-        cv2.error: it has more pixels than OpenCV reads.
+        OSError: it is empty or no whole image, or has too many pixels.
+        cv2.error: see `decode_encoded`.
     """
-    image = decode_encoded(encoded)
-    if image.shape[1::-1] == size and image.shape[:2] != size:
-        stored = decode_encoded(encoded, upright=False)
+    orientation, max_pixels = reading
+    image = decode_encoded(encoded, upright=orientation != "stored", max_pixels=max_pixels)
+    if orientation == "annotated" and image.shape[1::-1] == size and image.shape[:2] != size:
+        stored = decode_encoded(encoded, upright=False, max_pixels=max_pixels)
         return stored if stored.shape[:2] == size else image
     return image

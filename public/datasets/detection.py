@@ -12,6 +12,7 @@ from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations, describe_treated
 from public.datasets.balance import repeated
 from public.datasets.batches import DataError, DetectionBatch, EvalLoader, TrainLoader
+from public.datasets.decoding import Reading
 from public.datasets.detection_loaders import (
     DetectionDataset,
     DetectionEvalLoader,
@@ -73,10 +74,10 @@ def build_train_data(config: DetectionConfig, context: DistributedContext) -> De
     transforms = _transforms(data, training=True)
     val_transforms = _transforms(data, training=False)  # before the minutes of reading
     _download(data, (*data.train_splits, *data.val_splits), context)
-    annotations = replace(clean(scan_split(data, "train")), truth=None)  # only evaluation asks for it
+    annotations = replace(_read(data, "train"), truth=None)  # only evaluation asks for it
     _check_num_classes(config.num_classes, annotations)
     _check_objects(annotations, "learn")
-    val_annotations = clean(scan_split(data, "val", annotations.class_names))
+    val_annotations = _read(data, "val", annotations.class_names)
     _check_objects(val_annotations, "find")
     _tell_unseen_classes(annotations, "training object", "they will not be learnt", context)
     _tell_unseen_classes(val_annotations, "validation object", "they have no AP", context)
@@ -132,7 +133,7 @@ def build_eval_data(
     """
     transforms = _transforms(data, training=False)
     _download(data, data.val_splits, context)
-    annotations = clean(scan_split(data, "val", class_names))
+    annotations = _read(data, "val", class_names)
     if class_names is not None:
         _tell_unseen_classes(annotations, "object to find", "they have no AP", context)
     return DetectionEvalData(_eval_loader(annotations, transforms, batch_size, num_workers, context), annotations)
@@ -171,6 +172,11 @@ def _download(data: DetectionData, splits: Sequence[str], context: DistributedCo
     if context.is_main:
         published.download(folder, splits)
     context.barrier()
+
+
+def _read(data: DetectionData, split: str, class_names: Sequence[str] | None = None) -> DetectionAnnotations:
+    annotations = clean(scan_split(data, split, class_names))
+    return replace(annotations, reading=Reading(data.orientation, data.max_pixels))
 
 
 def _eval_loader(

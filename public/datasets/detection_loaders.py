@@ -131,7 +131,7 @@ class DetectionDataset(Dataset[Any]):
             "files)"
         )
         try:
-            image = decode_annotated(path, (height, width))
+            image = decode_annotated(path, (height, width), self.annotations.reading)
         except (OSError, ValueError, cv2.error) as error:
             return UnreadableImage(str(path), first_line(error), remedy=remedy)
         if image.shape[:2] != (height, width):

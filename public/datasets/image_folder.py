@@ -6,6 +6,7 @@ images from one file a split.
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -14,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from public.config.data import MAX_PIXELS
 from public.config.names import first_line
 from public.datasets.batches import DataError, labels_by_name
 from public.datasets.decoding import (
@@ -174,11 +176,23 @@ class ImageFolderDataset(Dataset[Any]):
             image ('pil'); the result must be uint8 [3, H', W'] or a PIL image.
         decoder: 'opencv' or 'pil'. They decode to the same pixels; resizing then rounds a little differently.
         seed: of the augmentation.
+        upright: whether photos are turned by their EXIF orientation.
+        max_pixels: a picture of more is refused.
     """
 
-    def __init__(self, images: Images, transforms: Sequence[Callable[..., Any]], *, decoder: str, seed: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        transforms: Sequence[Callable[..., Any]],
+        *,
+        decoder: str,
+        seed: int,
+        upright: bool = True,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.images, self.transforms, self.seed = images, transforms, seed
-        self.decode = {"opencv": decode_opencv, "pil": decode_pil}[decoder]
+        self.options: dict[str, Any] = {"upright": upright, "max_pixels": max_pixels}
+        self.decode = partial({"opencv": decode_opencv, "pil": decode_pil}[decoder], **self.options)
 
     def __len__(self) -> int:
         return len(self.images.files)

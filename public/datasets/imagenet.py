@@ -6,14 +6,14 @@ A split may also lie in one packed file: `packed.find_images` tells. Whatever th
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from public.config.calls import build_all
+from public.config.calls import Call, build_all
 from public.config.classification import ClassificationConfig, ClassificationData
 from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
@@ -30,7 +30,7 @@ from public.datasets.image_folder import (
 )
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
 from public.datasets.locations import dataset_folder
-from public.datasets.packed import SUFFIX, find_images
+from public.datasets.packed import SUFFIX, PackedImages, find_images
 from public.runtime.distributed import DistributedContext
 
 logger = logging.getLogger(__name__)
@@ -50,11 +50,25 @@ class ImageFolderData(ClassificationData):
     kind: ClassVar[str] = "imagenet"
     decoder: Literal["opencv", "pil"] = "opencv"
     """opencv decodes to tensors; pil resizes as the published numbers were, slower."""
+    orientation: Literal["upright", "stored"] = "upright"
+    """Whether photos are turned upright by their EXIF orientation, or shown as their pixels are stored, as they are by
+    torchvision's ImageFolder."""
 
 
-def _samples(data: ImageFolderData, images: Images, *, training: bool, seed: int) -> ImageFolderDataset:
-    transforms = build_all(data.train_transforms if training else data.val_transforms, data.input_size)
-    return ImageFolderDataset(images, transforms, decoder=data.decoder, seed=seed)
+def _samples(data: ImageFolderData, images: Images, transforms: Sequence[Call], *, seed: int = 0) -> ImageFolderDataset:
+    if data.orientation == "stored" and isinstance(images, PackedImages) and images.shrinking is not None:
+        raise DataError(
+            f"data.orientation='stored': {images.folder} was packed with --shorter-side, which turned its photos "
+            "upright; pack the images again without it, or say --data.orientation upright."
+        )
+    return ImageFolderDataset(
+        images,
+        build_all(transforms, data.input_size),
+        decoder=data.decoder,
+        seed=seed,
+        upright=data.orientation == "upright",
+        max_pixels=data.max_pixels,
+    )
 
 
 def _images(data: ImageFolderData, split: str) -> Images:
@@ -119,7 +133,7 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
     if context.is_main:
         _tell_what_lacks(images)
         _tell_what_lacks(val_images)
-    dataset = _samples(data, images, training=True, seed=config.seed)
+    dataset = _samples(data, images, data.train_transforms, seed=config.seed)
     train = ImageFolderTrainLoader(
         dataset,
         batch_size=config.batch_size,
@@ -170,7 +184,7 @@ def _eval_loader(
     data: ImageFolderData, images: Images, batch_size: int, num_workers: int, context: DistributedContext
 ) -> ImageEvalLoader:
     return ImageFolderEvalLoader(
-        _samples(data, images, training=False, seed=0),
+        _samples(data, images, data.val_transforms),
         batch_size=batch_size,
         num_workers=num_workers,
         rank=context.rank,
@@ -194,7 +208,7 @@ def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
         expected = expected or images.class_names
         if {*images.class_names} <= {*expected}:
             images = images.with_classes(expected)
-        yield report_on_images(config, split, title, images, expected, data.decoder)
+        yield report_on_images(config, split, title, images, expected, _samples(data, images, ()).decode)
 
 
 IMAGENET = ImageFormat(options=ImageFolderData, train_data=_train_data, eval_data=_eval_data, check=_check)

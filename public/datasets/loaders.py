@@ -225,5 +225,5 @@ class ImageFolderEvalLoader:
         return checked(self.loader)
 
     def picture(self, index: int) -> np.ndarray:
-        """An image of the whole split, uint8 [H, W, 3] red green blue, upright."""
-        return decode_encoded(self.dataset.images.read(index))
+        """An image of the whole split, uint8 [H, W, 3] red green blue."""
+        return decode_encoded(self.dataset.images.read(index), **self.dataset.options)

@@ -62,7 +62,7 @@ def grid_entries(
     for index in images.tolist():
         path = annotations.folder / os.fsdecode(bytes(annotations.files[index]))
         height, width = annotations.sizes[index].tolist()
-        pixels = decode_annotated(path, (height, width))
+        pixels = decode_annotated(path, (height, width), annotations.reading)
         shown = (image_of == index) & (predictions.scores >= min_score)
         found = predictions.boxes[shown], predictions.scores[shown], predictions.labels[shown]
         entries.append(GridEntry(pixels, *annotations.of(index), *found))

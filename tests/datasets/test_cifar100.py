@@ -104,9 +104,9 @@ def test_a_damaged_pickle(tmp_path: Path, share: float) -> None:
         ({"train": split_of(7) | {"fine_labels": [0] * 6}}, r"one 'fine_labels' entry per image"),
         ({"train": {"data": split_of(7)["data"], "labels": [0] * 7}}, r"one 'fine_labels' entry per image"),
         ({"train": split_of(7) | {"fine_labels": [3] * 7}}, r"fine_labels reach 3, and meta names 3 classes"),
-        ({"meta": {"coarse_label_names": NAMES}}, r"and meta the list of names 'fine_label_names'"),
-        ({"meta": {"fine_label_names": "abc"}}, r"and meta the list of names 'fine_label_names'"),
-        ({"meta": {"fine_label_names": ["a", 1, "c"]}}, r"and meta the list of names 'fine_label_names'"),
+        ({"meta": {"coarse_label_names": NAMES}}, r"meta the list of names 'fine_label_names'"),
+        ({"meta": {"fine_label_names": "abc"}}, r"meta the list of names 'fine_label_names'"),
+        ({"meta": {"fine_label_names": ["a", 1, "c"]}}, r"meta the list of names 'fine_label_names'"),
         ({"train": [1, 2]}, r"train holds a list, expected a dict"),
     ],
 )

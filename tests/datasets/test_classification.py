@@ -4,18 +4,24 @@ import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision.transforms import v2
 
 from public.config.calls import SIZE, Call
 from public.config.classification import ClassificationConfig
 from public.datasets.batches import DataError
+from public.datasets.check import check
 from public.datasets.cifar100 import CifarTrainLoader
 from public.datasets.classification import build_eval_data, build_train_data
+from public.datasets.image_folder import list_images
 from public.datasets.imagenet import ImageFolderData
 from public.datasets.loaders import ImageFolderTrainLoader
+from public.datasets.packed import Shrinking
+from public.datasets.packing import pack_split
 from public.runtime.distributed import DistributedContext
 
 
@@ -174,3 +180,54 @@ def test_balanced_classes(
     for balance in (0.0, 1.5):
         with pytest.raises(ValueError, match=rf"data\.balance={balance} must lie within \(0, 1\]"):
             replace(imagenet.data, balance=balance)
+
+
+def photographed(path: Path) -> None:
+    """A picture of 12 x 10 pixels whose EXIF orientation turns it a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("decoder", ["opencv", "pil"])
+@pytest.mark.parametrize(("orientation", "size"), [("upright", (12, 10)), ("stored", (10, 12))])
+def test_orientation_is_a_setting(
+    imagenet: ClassificationConfig, context: DistributedContext, decoder: Any, orientation: Any, size: tuple[int, int]
+) -> None:
+    """Height and width of a turned photo in the batches of evaluation, in the pictures of reports, and to the check."""
+    photographed(Path(imagenet.data.folder) / "val/bird/0.png")
+    assert isinstance(imagenet.data, ImageFolderData)
+    data = replace(imagenet.data, decoder=decoder, orientation=orientation, max_pixels=120)
+    loader = build_eval_data(data, batch_size=1, num_workers=0, context=context).loader
+    assert tuple(next(iter(loader)).images.shape[2:]) == size
+    assert loader.picture(0).shape[:2] == size
+    assert not [problem for report in check(replace(imagenet, data=data)) for problem in report.problems]
+
+
+def test_the_limit_of_pixels_is_a_setting(imagenet: ClassificationConfig, context: DistributedContext) -> None:
+    """Of 119, where the pictures have 120: refused by name, by training and by the check."""
+    row = replace(imagenet, data=replace(imagenet.data, max_pixels=119))
+    expected = (
+        r"/[0-9].png cannot be decoded: it has 12 x 10 = 120 pixels, more than the 119 that are read \(data.max_pix"
+    )
+    with pytest.raises(DataError, match=expected):
+        list(build_train_data(row, context).train.epoch(0))
+    problems = [problem for report in check(row) for problem in report.problems]
+    assert len(problems) == 18
+    assert problems[0].text.startswith("it has 12 x 10 = 120 pixels, more than the 119")
+    with pytest.raises(ValueError, match=r"data.max_pixels=0 must be 1 or more"):
+        replace(imagenet.data, max_pixels=0)
+
+
+def test_stored_pixels_of_images_that_were_turned(imagenet: ClassificationConfig, context: DistributedContext) -> None:
+    """Shrinking has turned them, and their orientation is gone."""
+    root = Path(imagenet.data.folder)
+    packed = root.with_name("packed")
+    pack_split(list_images(root, "val"), packed / "val.lmdb", Shrinking(8, 90), 0)
+    assert isinstance(imagenet.data, ImageFolderData)
+    data = replace(imagenet.data, folder=str(packed), orientation="stored")
+    with pytest.raises(
+        DataError, match=r"'stored': .*val.lmdb was packed with --shorter-side, which turned its photos"
+    ):
+        build_eval_data(data, batch_size=1, num_workers=0, context=context)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import tyro
+from PIL import Image
 
 from public.config.calls import SIZE, Call, Scaled
 from public.config.detection import DetectionConfig, DetectionData
@@ -182,6 +183,30 @@ def test_rare_classes_come_more_often(
     for balance in (0.0, 1.5):
         with pytest.raises(ValueError, match=rf"data\.balance={balance} must lie within \(0, 1\]"):
             replace(voc.data, balance=balance)
+
+
+def test_how_pictures_are_read(
+    coco: DetectionConfig, context: DistributedContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """data.orientation and data.max_pixels get to the loader: a.jpg of 40 x 30 pixels is stored lying on its side."""
+    path = Path(coco.data.folder) / "images/val2017/a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    for changes, message in (
+        (
+            {"orientation": "stored"},
+            "a.jpg is not the one that its boxes were drawn on: it is 40 pixels high and 30 wide",
+        ),
+        ({"max_pixels": 1199}, "it has 30 x 40 = 1,200 pixels, more than the 1,199 that are read"),
+    ):
+        data = build_eval_data(replace(coco.data, **changes), batch_size=1, num_workers=0, context=context)
+        with pytest.raises(DataError, match=message):
+            list(data.loader)
+    for orientation in ("annotated", "upright"):
+        data = replace(coco.data, orientation=orientation)
+        list(build_eval_data(data, batch_size=1, num_workers=0, context=context).loader)
 
 
 def test_the_validation_split_alone(coco: DetectionConfig, voc: DetectionConfig, context: DistributedContext) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError, DetectionBatch
-from public.datasets.decoding import UnreadableImage, decode_annotated
+from public.datasets.decoding import Reading, UnreadableImage, decode_annotated
 from public.datasets.detection_loaders import (
     CanvasBatchSampler,
     DetectionDataset,
@@ -242,6 +242,16 @@ def test_the_annotated_size_tells_which_way_up(tmp_path: Path, orientation: int)
     assert np.array_equal(decode_annotated(tmp_path / "x.png", (upright.shape[0], upright.shape[1])), upright)
     as_stored = decode_annotated(tmp_path / "x.png", (24, 32))
     assert np.array_equal(as_stored, stored if orientation > 4 else upright)
+
+
+def test_an_orientation_that_is_given(tmp_path: Path) -> None:
+    """Whatever size is annotated; of a half turn, of which the size tells nothing, the pixels as they are stored."""
+    for orientation in (3, 6):
+        stored = write_oriented(tmp_path / "x.png", orientation)
+        for size in ((24, 32), (32, 24)):
+            assert np.array_equal(decode_annotated(tmp_path / "x.png", size, Reading("stored")), stored)
+            upright = decode_annotated(tmp_path / "x.png", size, Reading("upright"))
+            assert np.array_equal(upright, TURNED[orientation](stored))
 
 
 def test_a_square_turn_that_fits_neither_way(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from public.datasets import archives
+from public.datasets.archives import unpack
 from public.datasets.batches import DataError
 from public.datasets.coco import COCO_ARCHIVES, download_coco
 from public.datasets.download import main
@@ -326,6 +327,20 @@ def test_a_full_disk_while_fetching(
         download_coco(tmp_path / "COCO2017", ["val2017"], server.url)
     download_coco(tmp_path / "COCO2017", url=server.url)
     assert files_in(tmp_path / "COCO2017") == COCO_WHOLE
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "link/outside.txt"])
+def test_an_archive_that_reaches_out(tmp_path: Path, name: str) -> None:
+    """Through the parent's name or a link that leads there: refused, and nothing is written outside the folder."""
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for member in (link, tarfile.TarInfo(name))[name.startswith("..") :]:
+            archive.addfile(member)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(tarfile.TarError):
+        unpack(tmp_path / "x.tar", tmp_path / "folder")
+    assert not (tmp_path / "outside.txt").exists()
 
 
 def test_a_full_disk_while_unpacking(
