@@ -17,6 +17,7 @@ import tyro
 
 from benchmarks.compare import alternate, find_data, report
 from public.datasets.checking import ClassifiedImages, read_images
+from public.datasets.decoding import decode_opencv
 from public.datasets.image_folder import list_images
 
 CLAIM = 1.8
@@ -39,7 +40,7 @@ def main(options: Options) -> None:
     """Measures, prints and appends to results.jsonl."""
     cv2.setNumThreads(1)
     folder, data = find_data("imagenet_like/val", "ILSVRC2012/train", options.data)
-    images = ClassifiedImages(list_images(folder.parent, folder.name), "opencv")
+    images = ClassifiedImages(list_images(folder.parent, folder.name), decode_opencv)
 
     def turn(num_workers: int) -> Callable[[], float]:
         def speed() -> float:
