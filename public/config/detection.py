@@ -14,6 +14,7 @@ class DetectionData(DataOptions):
     """Which images and boxes, and what is done to them. Its kinds are the formats of `public/datasets/formats.py`.
 
     The last of the transforms (`public/transforms/detection.py`) makes the canvas; in evaluation it is the only one.
+    Those before it may be torchvision's v2 too (`public/transforms/with_boxes.py`).
     """
 
     default_metrics: ClassVar[str]

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
+from torchvision.transforms import v2
 
 from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations
@@ -23,6 +24,7 @@ from public.datasets.loaders import BatchSampler, EpochBatchSampler, WithSteps, 
 from public.geometry.labels import PADDING
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.detection import FILL, DetectionSample, DetectionTransform
+from public.transforms.with_boxes import with_boxes
 
 _STEPS = 2**63  # in the place of an epoch, which never gets there: the seed of steps is no sample's
 
@@ -41,7 +43,7 @@ class LoadedImage(NamedTuple):
 
 
 def checked_transforms(name: str, transforms: Sequence[Any], *, random: bool = True) -> list[DetectionTransform]:
-    """The transforms of a config, after a check that they make batches of images with boxes.
+    """The transforms of a config, after a check that they make batches of images with boxes; torchvision's v2 adapted.
 
     Args:
         name: of the setting, for the message.
@@ -51,13 +53,15 @@ def checked_transforms(name: str, transforms: Sequence[Any], *, random: bool = T
     Raises:
         DataError: one of another kind, a resize that is missing or not the last, draws where there may be none.
     """
+    transforms = [_adapted(name, transform) for transform in transforms]
     for transform in transforms:
         if not hasattr(transform, "num_draws") or not hasattr(transform, "per_batch"):
             raise DataError(
-                f"{name} holds {transform!r}, which knows no boxes; take those of public/transforms/detection.py."
+                f"{name} holds {transform!r}, which knows no boxes; take those of public/transforms/detection.py "
+                "or torchvision's v2."
             )
         if transform.num_draws and not random:
-            raise DataError(f"{name} holds {transform!r}, which is random; evaluation takes one resize alone.")
+            raise DataError(f"{name} holds {transform!r}, which may draw; evaluation takes one resize alone.")
     makes_canvas = [hasattr(transform, "canvas_multiple") for transform in transforms]
     if makes_canvas != [False] * (len(makes_canvas) - 1) + [True]:
         raise DataError(
@@ -65,6 +69,15 @@ def checked_transforms(name: str, transforms: Sequence[Any], *, random: bool = T
             "batch share."
         )
     return list(transforms)
+
+
+def _adapted(name: str, transform: Any) -> Any:
+    if not isinstance(transform, v2.Transform) or hasattr(transform, "num_draws"):
+        return transform
+    try:
+        return with_boxes(transform)
+    except ValueError as error:
+        raise DataError(f"{name} holds {error}.") from error
 
 
 class DetectionDataset(Dataset[Any]):

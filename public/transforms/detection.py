@@ -350,6 +350,12 @@ def _moved(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, content: tu
     return DetectionSample(image, boxes[has_area], labels[has_area], content)
 
 
+def kept_boxes(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> DetectionSample:
+    """The sample of a picture that fills its image: boxes [N, 4] are clipped to it, those without area left out."""
+    size = (image.shape[0], image.shape[1])
+    return _moved(image, _shifted(boxes, 0, 0, size), labels, size)
+
+
 def _object_bounds(sample: DetectionSample) -> tuple[int, int, int, int] | None:
     """The smallest window x1, y1, x2, y2 in whole pixels around all objects, ignore regions aside; None: no objects."""
     boxes = sample.boxes[sample.labels >= 0]
