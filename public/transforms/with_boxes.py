@@ -2,8 +2,8 @@
 
 The adapter gives one a picture, its boxes and labels, and seeds torch's generator with a draw of the sample's own: the
 same picture comes whatever was drawn before, and from any worker. Labels follow their boxes, also those below 0 (crowds
-and difficult objects, which torchvision's transforms treat as any other). Boxes are clipped to the picture; those that a
-transform empties, as RandomIoUCrop does with what it cuts off, are left out with their labels.
+and difficult objects, which torchvision's transforms treat as any other). Boxes are clipped to the picture; those that
+a transform empties, as RandomIoUCrop does with what it cuts off, are left out with their labels.
 """
 
 import random
@@ -43,9 +43,8 @@ class WithBoxes:
             ValueError: the transform gives something else than one picture of 8 bits with its boxes and labels.
         """
         size = (sample.image.shape[0], sample.image.shape[1])
-        boxes: Any = tv_tensors.BoundingBoxes(
-            torch.from_numpy(sample.boxes.copy()), format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size
-        )
+        of_boxes: dict[str, Any] = {"format": tv_tensors.BoundingBoxFormat.XYXY, "canvas_size": size}
+        boxes: Any = tv_tensors.BoundingBoxes(torch.from_numpy(sample.boxes.copy()), **of_boxes)
         picture = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
         given = {"image": tv_tensors.Image(picture), "boxes": boxes, "labels": torch.from_numpy(sample.labels.copy())}
         with drawing_for(0, 0, int(draws[0] * 2**53)):
