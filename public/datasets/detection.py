@@ -22,7 +22,7 @@ from public.datasets.detection_loaders import (
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import clean
-from public.datasets.splits import is_divided, scan_split
+from public.datasets.splits import Purpose, is_divided, scan_split
 from public.runtime.distributed import DistributedContext
 from public.transforms.detection import DetectionTransform
 
@@ -174,7 +174,7 @@ def _download(data: DetectionData, splits: Sequence[str], context: DistributedCo
     context.barrier()
 
 
-def _read(data: DetectionData, split: str, class_names: Sequence[str] | None = None) -> DetectionAnnotations:
+def _read(data: DetectionData, split: Purpose, class_names: Sequence[str] | None = None) -> DetectionAnnotations:
     annotations = clean(scan_split(data, split, class_names))
     return replace(annotations, reading=Reading(data.orientation, data.max_pixels))
 
