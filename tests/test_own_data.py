@@ -27,7 +27,7 @@ from tests.datasets.test_recognition import LAYOUTS, voc_raccoons, yolo
 
 EXPERIMENT = Path(__file__).parents[1] / "detection_experiments" / "own_data_finetune"
 QUICK = [
-    *("mobilenet_v2", "--backbone-weights", "None", "--ema-decay", "None", "--detector.channels", "32"),
+    *("mobilenet_v2", "--backbone-weights", "None", "--detector.channels", "32"),
     *("--epochs", "1", "--schedule.warmup-epochs", "0", "--batch-size", "2", "--data.input-size", "32"),
     *("--runtime.num-workers", "0", "--runtime.device", "cpu", "--precision", "fp32"),
 ]
