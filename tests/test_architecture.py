@@ -67,6 +67,7 @@ def test_every_init_is_empty() -> None:
         assert (folder / "__init__.py").read_text(encoding="utf-8") == "", folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_imports_point_to_earlier_folders(path: Path) -> None:
     """By full path, to this folder or one before it, and never to an experiment, a test or a benchmark."""
@@ -100,6 +101,7 @@ def test_no_detector_imports_a_siblings_inside() -> None:
                         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_no_import_of_ours_hides_in_a_function(path: Path) -> None:
     """An import in a function is a cycle put off; other packages may be slow enough to wait for."""
@@ -109,6 +111,7 @@ def test_no_import_of_ours_hides_in_a_function(path: Path) -> None:
             assert not hidden, f"{function.name} imports {hidden}"
 
 
+@pytest.mark.slow
 def test_there_is_no_cycle() -> None:
     """Modules can be put in an order in which each imports only what comes before; a cycle would be named."""
     graph = {name: set(imports_of(path)) & set(NAMES) for name, path in zip(NAMES, FILES, strict=True)}
@@ -116,6 +119,7 @@ def test_there_is_no_cycle() -> None:
     assert len(list(TopologicalSorter(graph).static_order())) == len(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_every_module_says_what_it_is(path: Path) -> None:
     """A docstring at the top."""
@@ -148,6 +152,7 @@ def formats_named_in(path: Path) -> list[str]:
     return [f"{node.lineno}: {node.value}" for node in nodes if node.value in FORMATS]
 
 
+@pytest.mark.slow
 def test_nothing_else_asks_which_format_it_is() -> None:
     """What depends on a data set's format stands in its file; everything else asks its row in the table."""
     places = {path.relative_to(PACKAGE).as_posix(): formats_named_in(path) for path in FILES}
@@ -184,6 +189,7 @@ def looks_into_records(source: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_else_looks_into_a_record() -> None:
     """A record becomes a config first, whatever its format: so no other file depends on how it lies."""
     places = {path.relative_to(PACKAGE).as_posix(): looks_into_records(path.read_text("utf-8")) for path in FILES}

@@ -79,6 +79,7 @@ def test_the_folders_exist() -> None:
     assert [name for name in named if not (ROOT / name / "config.py").is_file()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.text)
 def test_a_command(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsed as the program does it, with all of the config's own checks."""

@@ -266,7 +266,7 @@ def test_a_setting(tree: Tree) -> None:
     first = "        require(self.box_weight > 0, "
     check = '        require(0 < self.score_factor <= 1, "detector.score_factor must lie within (0, 1].")\n'
     tree.change(owner, first, f"{check}{first}")
-    tree.change(reader, "        scores[kept],\n", "        options.score_factor * scores[kept],\n")
+    tree.change(reader, "    return pack(boxes, scores, ", "    return pack(boxes, options.score_factor * scores, ")
     tree.assert_only("a setting", kind="fcos")
     tree.put_experiment()
     output = tree.run("""
@@ -337,6 +337,7 @@ main(IMAGENET, [".", "--num-workers", "0", "--device", "cpu"])
     assert re.search(r"top1 .* of 7\)", output)
 
 
+@pytest.mark.slow
 def test_an_experiment(tree: Tree) -> None:
     """Three files, whose rows the command line of its train.py and its test.sh show."""
     folder = "imagenet_experiments/resnet34_sample"

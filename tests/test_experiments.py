@@ -30,11 +30,11 @@ from public.config.options import Kind, NetworkOptions
 from public.config.record import from_record, to_record
 from public.datasets.cifar100 import Cifar100Data
 from public.datasets.detection import canvas_size
+from public.datasets.detection_loaders import checked_transforms
 from public.detectors import catalog as detectors
 from public.detectors.catalog import list_detectors
 from public.recipes.classification import ClassificationTask
 from public.recipes.detection import DetectionTask
-from public.transforms import detection
 from public.transforms.detection import DetectionSample
 from tests.old_runs.make import old_records
 from tests.published_rows import PUBLISHED, Published
@@ -151,6 +151,7 @@ def test_the_card_names_every_row(folder: str) -> None:
         assert sorted(word for word in first_words if word in rows) == sorted(rows)
 
 
+@pytest.mark.slow
 def test_every_published_row_is_one_of_ours() -> None:
     """34 rows of 2020's tables, 28 of ModelZoo's, 4 of its last state, 3 of DetNet's; 66 different rows of ours."""
     counts = Counter(row.predecessor for row in PUBLISHED)
@@ -167,6 +168,7 @@ def test_the_card_states_the_published_number(published: Published) -> None:
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", line), line
 
 
+@pytest.mark.slow
 def test_every_network_has_a_row() -> None:
     """Of the whole catalog; torchvision's three variants of RegNets that the paper has too are skipped."""
     used = {row.network for folder in EXPERIMENTS for row in load_rows(folder).values()}
@@ -184,6 +186,7 @@ def test_a_trick_is_one_setting() -> None:
     assert len({str([v for name, v in change.items() if name != "name"]) for change in changes}) == len(changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_a_row_is_called_what_its_key_says(folder: str, name: str) -> None:
     """The run folder and the command line use the same word; the network is one of the catalog."""
@@ -197,6 +200,7 @@ def test_a_row_is_called_what_its_key_says(folder: str, name: str) -> None:
     assert not Path(row.data.folder).is_absolute()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_weights_of_another_run_are_those_of_a_row(folder: str, name: str) -> None:
     """Where they are a path, training that row in that folder writes them."""
@@ -209,6 +213,7 @@ def test_weights_of_another_run_are_those_of_a_row(folder: str, name: str) -> No
         assert other in load_rows("/".join(experiment))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_a_rows_network_builds(folder: str, name: str) -> None:
     """On the meta device, where weights take neither time nor memory: outputs for its input size."""
@@ -231,6 +236,7 @@ def logits_shape(name: str, num_classes: int, input_size: int, options: NetworkO
         return network(torch.zeros(2, 3, input_size, input_size)).shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_a_row_fits_the_gpus_that_its_card_speaks_of(folder: str, name: str) -> None:
     """The global batch divides over 1, 2, 4 and 8 processes, or over as many of these as have an image each."""
@@ -239,6 +245,7 @@ def test_a_row_fits_the_gpus_that_its_card_speaks_of(folder: str, name: str) -> 
     assert [row.batch_size // row.local_batch_size(n) for n in numbers] == numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_a_row_comes_back_from_its_record(folder: str, name: str) -> None:
     """As it stands and as the command line makes it: equal, however often it was written as JSON."""
@@ -250,6 +257,7 @@ def test_a_row_comes_back_from_its_record(folder: str, name: str) -> None:
         assert to_record(again, experiment) == to_record(config, experiment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_a_row_is_what_its_command_makes(folder: str, name: str) -> None:
     """`python train.py <row>` trains the row; only the kind of its network's options is the parser's to choose."""
@@ -268,6 +276,7 @@ def kinds_of(row: Row) -> Sequence[Kind]:
     return DetectionTask.kinds if isinstance(row, DetectionConfig) else ClassificationTask.kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", OLD)
 def test_a_rows_size_is_what_it_was(key: str) -> None:
     """What was stated beside the data, and checked against it, follows from the transforms now."""
@@ -279,6 +288,7 @@ def test_a_rows_size_is_what_it_was(key: str) -> None:
         assert row.data.input_size == OLD[key]["input_size"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), ROWS)
 def test_transforms_give_the_stated_input_size(folder: str, name: str) -> None:
     """uint8 images of another shape come out as uint8 [3, input_size, input_size]."""
@@ -308,8 +318,7 @@ def check_canvas(row: DetectionConfig) -> None:
         sample = DetectionSample(
             np.zeros((480, 640, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (480, 640)
         )
-        for transform in build_all(calls, row.data.input_size):
-            assert isinstance(transform, vars(detection)[type(transform).__name__])
+        for transform in checked_transforms("data", build_all(calls, row.data.input_size)):
             sample = transform(sample, np.full(transform.num_draws, 0.99))  # of several sizes the last
         assert (sample.image.shape, sample.image.dtype) == ((*canvas_size(row.data), 3), np.uint8)
 

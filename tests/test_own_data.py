@@ -45,6 +45,7 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_loop, "draw_curves", lambda *arguments, **options: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_trains(tmp_path: Path, context: DistributedContext, layout: str) -> None:
     """A step on its two training images, and an evaluation by COCO's rules; the record names the format."""
@@ -65,6 +66,7 @@ def yolo_train_alone(root: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\nnames: [dog, cat]\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [voc_raccoons, yolo_train_alone])
 def test_data_without_a_split_trains_and_is_tested(
     tmp_path: Path, context: DistributedContext, capsys: pytest.CaptureFixture[str], write: Any
@@ -155,6 +157,7 @@ def moved_truth(annotations: DetectionAnnotations) -> Predictions:
     )
 
 
+@pytest.mark.slow
 def test_blood_cells_as_given_as_yolo_and_as_coco(real_data: Path, tmp_path: Path) -> None:
     """Equal boxes (to 1e-4 pixels: YOLO's shares are rounded), equal labels, and equal AP of the same predictions."""
     given = real_data / "bccd" / "VOCdevkit"

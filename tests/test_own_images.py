@@ -44,6 +44,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_one_command_trains_and_another_tests(
     tmp_path: Path, context: DistributedContext, capsys: pytest.CaptureFixture[str], layout: str

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from public.config.command_line import choose_row, fail, given, with_kinds
+from public.config.command_line import choose_row, fail, given, in_present_folder, with_kinds
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.experiment import load_configs
 from public.config.record import class_summary
@@ -34,7 +34,7 @@ from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import replace_text
 from public.test_scripts.detection import of_network
 from public.test_scripts.output import make_folder, writing_to
-from public.test_scripts.request import in_present_folder, parse_options
+from public.test_scripts.request import parse_options
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_voc import VOC
 

@@ -13,6 +13,7 @@ import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
@@ -122,6 +123,16 @@ def given(option: str, args: Sequence[str]) -> str | None:
         return parser.parse_known_args([a for a in args if a not in ("-h", "--help")])[0].value
     except argparse.ArgumentError:
         return None
+
+
+def in_present_folder(data: Any, args: Sequence[str]) -> Any:
+    """The data with a folder that the command line gives, and that lies below the present one, made absolute.
+
+    People type what they see. What a checkpoint or a row states lies below DATA_ROOT, wherever the command is typed.
+    """
+    folder = Path(data.folder).expanduser()
+    is_typed = given("data.folder", args) is not None
+    return replace(data, folder=str(folder.resolve())) if is_typed and folder.is_dir() else data
 
 
 def _is_field(row: RunConfig, kind: Kind) -> bool:

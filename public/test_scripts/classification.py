@@ -16,6 +16,7 @@ import tyro
 
 from public.backbones.classifier import ImageClassifier
 from public.config.classification import ClassificationConfig, ClassificationData
+from public.config.command_line import in_present_folder
 from public.config.options import NetworkOptions
 from public.datasets.batches import ClassificationBatch, EvalLoader
 from public.datasets.classification import build_eval_data
@@ -33,7 +34,6 @@ from public.test_scripts.request import (
     Request,
     check_classes,
     evaluate_distributed,
-    in_present_folder,
     parse_options,
     read_request,
 )

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import tyro
 
 from public.config.checks import require, require_at_least
-from public.config.command_line import given
+from public.config.command_line import given, in_present_folder
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.options import DetectorOptions
 from public.datasets.annotations import DetectionAnnotations
@@ -37,7 +37,6 @@ from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
     evaluate_distributed,
-    in_present_folder,
     named,
     parse_options,
     read_request,

@@ -10,7 +10,7 @@ Without an experiment's folder (test.sh gives its own), --experiment FOLDER name
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import field, make_dataclass, replace
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -225,16 +225,6 @@ def named(config: Any) -> str:
     """The network of a config; of a detector also its backbone."""
     detector = getattr(config, "detector", None)
     return config.network if detector is None else f"{config.network} on {detector.backbone}"
-
-
-def in_present_folder(data: Any, args: Sequence[str]) -> Any:
-    """The data with a folder that the command line gives, and that lies below the present one, made absolute.
-
-    People type what they see. What a checkpoint or a row states lies below DATA_ROOT, wherever the command is typed.
-    """
-    folder = Path(data.folder).expanduser()
-    is_typed = given("data.folder", args) is not None
-    return replace(data, folder=str(folder.resolve())) if is_typed and folder.is_dir() else data
 
 
 def evaluate_distributed(device: str, evaluate: Callable[[DistributedContext], Any]) -> None:

@@ -33,6 +33,7 @@ def evaluate(folder: Path, *args: str | Path) -> dict[str, Any]:
     return json.loads((folder / "out/metrics.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 def test_equal_to_pycocotools(tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     """On generated files, with boxes whose IoU is a threshold in float64; every digit in metrics.json."""
@@ -70,6 +71,7 @@ def predict(annotations: DetectionAnnotations) -> Predictions:
     return Predictions(annotations.image_ids[images], boxes, scores, annotations.labels[objects])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [VocEvaluator, CocoEvaluator])
 def test_our_own_files_give_our_own_numbers(pets: DetectionAnnotations, tmp_path: Path, rules: type[Evaluator]) -> None:
     """JSON to the last bit; the devkit's text, of three decimals, to the four that are printed. By either rules."""
@@ -89,6 +91,7 @@ def test_our_own_files_give_our_own_numbers(pets: DetectionAnnotations, tmp_path
     }
 
 
+@pytest.mark.slow
 def test_the_images_need_not_be_there(pets: DetectionAnnotations, tmp_path: Path) -> None:
     """Nothing but annotations is read."""
     write_voc_files(tmp_path, predict(pets), pets)
@@ -97,6 +100,7 @@ def test_the_images_need_not_be_there(pets: DetectionAnnotations, tmp_path: Path
     assert evaluate(tmp_path, "--results", *tmp_path.glob("comp4_*.txt"), *VOC_ARGS)["metrics"]["mAP50"] > 0.1
 
 
+@pytest.mark.slow
 def test_nor_need_their_folder(tmp_path: Path) -> None:
     """An annotation file of COCO's alone, which training refuses."""
     truth, results = make_case(0)
@@ -109,6 +113,7 @@ def test_nor_need_their_folder(tmp_path: Path) -> None:
         read_coco(tmp_path, "val")
 
 
+@pytest.mark.slow
 def test_the_files_say_which_data_is_usual(pets: DetectionAnnotations, tmp_path: Path) -> None:
     """Text: VOC's layout; an experiment's row brings its own data."""
     write_voc_files(tmp_path, predict(pets), pets)
@@ -164,6 +169,7 @@ def test_bad_json(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str])
     refused(capsys, message, tmp_path, "--results", tmp_path / "results.json", *COCO_ARGS)
 
 
+@pytest.mark.slow
 def test_ids_may_be_written_as_floats(tmp_path: Path) -> None:
     """As arrays of floats leave them, and pycocotools takes them; keys that nobody asks for are passed over."""
     write_coco(tmp_path, coco_content([(7, 3, 1, 2, 3, 4)]))
@@ -214,6 +220,7 @@ def test_bad_texts(pets: DetectionAnnotations, tmp_path: Path, name: str, capsys
     refused(capsys, message, tmp_path, "--results", *paths, *VOC_ARGS)
 
 
+@pytest.mark.slow
 def test_names_that_are_not_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two years of VOC may each have an image of the name; another one can still be told."""
     for year in ("A", "B"):

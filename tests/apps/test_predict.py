@@ -63,6 +63,7 @@ def detected(weights: dict[str, Path], pictures: list[Path], tmp_path_factory: p
     return folder
 
 
+@pytest.mark.slow
 def test_what_is_written_of_a_detector(detected: Path, pictures: list[Path]) -> None:
     """Nothing else, and a picture each."""
     names = {path.stem for path in pictures}
@@ -77,6 +78,7 @@ def test_what_is_written_of_a_detector(detected: Path, pictures: list[Path]) -> 
     assert len(crops) == sum(one["x1"] < width and one["y1"] < height for width, height, one in found) > 50
 
 
+@pytest.mark.slow
 def test_files_hold_what_the_library_gives(detected: Path, weights: dict[str, Path], pictures: list[Path]) -> None:
     """Bit for bit in JSON, CSV and COCO's results; to six decimals of the picture's size in YOLO's."""
     results = load(weights["detection"], device="cpu", score_threshold=0)(pictures)
@@ -117,6 +119,7 @@ def test_crops_are_the_pixels_of_the_boxes(detected: Path, pictures: list[Path])
     assert np.abs(crop.astype(int) - whole[y1:y2, x1:x2]).mean() < 6
 
 
+@pytest.mark.slow
 def test_what_is_written_of_a_classifier(weights: dict[str, Path], pictures: list[Path], tmp_path: Path) -> None:
     """Tables, pictures with the classes on them, and the files themselves in folders of their classes."""
     arguments = ("--weights", weights["classification"], "--source", *pictures, "--output", tmp_path / "out")
@@ -137,6 +140,7 @@ def test_what_is_written_of_a_classifier(weights: dict[str, Path], pictures: lis
         assert change[40:].mean() < 6
 
 
+@pytest.mark.slow
 def test_a_video_among_pictures(weights: dict[str, Path], pictures: list[Path], tmp_path: Path) -> None:
     """One drawn video at its own rate; a row and a label file a frame; pictures beside it."""
     clip = write_video(tmp_path / "clip.avi", 6)
@@ -155,6 +159,7 @@ def test_a_video_among_pictures(weights: dict[str, Path], pictures: list[Path], 
     assert [image["id"] for image in images] == [1, 2, 3, 4], "names that are no numbers"
 
 
+@pytest.mark.slow
 def test_names_of_files(weights: dict[str, Path], pictures: list[Path], tmp_path: Path) -> None:
     """Pictures of one name in two folders do not replace each other; classes are names of folders."""
     (tmp_path / "b").mkdir()
@@ -167,6 +172,7 @@ def test_names_of_files(weights: dict[str, Path], pictures: list[Path], tmp_path
     assert {name: file_name(name) for name in names} == names
 
 
+@pytest.mark.slow
 def test_other_weights(pictures: list[Path], tmp_path: Path) -> None:
     """The network and its settings on the command line."""
     torch.manual_seed(0)
@@ -183,6 +189,7 @@ def test_other_weights(pictures: list[Path], tmp_path: Path) -> None:
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_read(
     weights: dict[str, Path], pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +211,7 @@ def test_pictures_that_cannot_be_read(
     assert re.search(r"error: not one of 2 pictures could be read: .*a\.jpg cannot", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_what_is_refused(
     weights: dict[str, Path], pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,6 +242,7 @@ def test_what_is_refused(
         assert not out.exists()
 
 
+@pytest.mark.slow
 def test_sources_are_not_replaced(
     weights: dict[str, Path], pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +268,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--detector.backbone" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_stopping_keeps_what_is_there(
     weights: dict[str, Path], pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def numbers(result: Result) -> list[bytes]:
 # ---- the same numbers ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_bits_however_it_is_asked(predict: Predictor, pictures: list[Path]) -> None:
     """Alone or with others of any size, as path, text, array or tensor, from OpenCV's order, in a batch."""
     together = predict(pictures)
@@ -79,6 +80,7 @@ def test_the_same_bits_however_it_is_asked(predict: Predictor, pictures: list[Pa
     assert predict([]) == []
 
 
+@pytest.mark.slow
 def test_batches_of_one_canvas_always_full(predict: Predictor, pictures: list[Path]) -> None:
     """As on a GPU: three at once. Those of a canvas go together, what is missing is filled up, the order stays."""
     expected = predict(pictures)
@@ -97,6 +99,7 @@ def test_batches_of_one_canvas_always_full(predict: Predictor, pictures: list[Pa
         assert (one.height, one.width, one.names) == (other.height, other.width, other.names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_detections_as_in_the_evaluation(detector: Path, pictures: list[Path], precision: str) -> None:
     """`load_detector` has the network as test.sh has it: batch norms are layers, memory is NCHW."""
@@ -118,6 +121,7 @@ def test_detections_as_in_the_evaluation(detector: Path, pictures: list[Path], p
         assert (result.boxes.dtype, result.scores.dtype, result.labels.dtype) == (np.float32, np.float32, np.int64)
 
 
+@pytest.mark.slow
 def test_classes_as_in_the_evaluation(classifier: Path, pictures: list[Path]) -> None:
     """All probabilities, and the likeliest classes by name, best first."""
     evaluated = load_classifier(classifier, device="cpu")
@@ -131,6 +135,7 @@ def test_classes_as_in_the_evaluation(classifier: Path, pictures: list[Path]) ->
     assert len(load(classifier, device="cpu")(pictures)[0]) == 3, "no more classes than there are"
 
 
+@pytest.mark.slow
 def test_the_threshold(detector: Path, pictures: list[Path], tmp_path: Path) -> None:
     """What is asked for, else what the checkpoint states, else 0.3; a score equal to it counts."""
     scores = load(detector, device="cpu", score_threshold=0)(pictures[0])[0].scores
@@ -145,6 +150,7 @@ def test_the_threshold(detector: Path, pictures: list[Path], tmp_path: Path) -> 
 # ---- from other weights ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_weights_of_a_classifier(tmp_path: Path, pictures: list[Path]) -> None:
     """The network by its name; classes by names, a file of them, or their number."""
     torch.manual_seed(0)
@@ -165,6 +171,7 @@ def test_weights_of_a_classifier(tmp_path: Path, pictures: list[Path]) -> None:
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.slow
 def test_weights_of_a_detector(tmp_path: Path, pictures: list[Path]) -> None:
     """COCO's classes with its own numbers; settings of the detector; the size of the canvas."""
     options = RetinaNetOptions(backbone="mobilenet_v2", levels=("p4", "p5"), channels=32, num_convs=1)
@@ -180,6 +187,7 @@ def test_weights_of_a_detector(tmp_path: Path, pictures: list[Path]) -> None:
         load(tmp_path / "bare.pth", **where, classes=("cat", "dog"))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded(detector: Path, classifier: Path, tmp_path: Path) -> None:
     """No file, a damaged one, weights that do not say what they fit, and settings that contradict them."""
     torch.save({"weight": torch.zeros(1)}, tmp_path / "bare.pth")
@@ -233,6 +241,7 @@ def test_the_table_of_engines(monkeypatch: pytest.MonkeyPatch, detector: Path) -
 # ---- pictures that are none ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_no_picture(predict: Predictor, tmp_path: Path) -> None:
     """The file is named, the kind of the array or tensor, and what it should be."""
     (tmp_path / "text.jpg").write_text("not an image")
@@ -326,6 +335,7 @@ def test_supervision() -> None:
     assert classified().to_supervision().get_top_k(1)[0].tolist() == [2]
 
 
+@pytest.mark.slow
 def test_category_numbers_come_with_the_checkpoint(detector: Path) -> None:
     """For files of results."""
     predict = load(detector, device="cpu")

@@ -208,7 +208,7 @@ def test_addresses_that_fail(address: str) -> None:
     """Named, with the reason; neither a large file nor a slow server is waited for."""
     expected = {
         "missing.png": "was not fetched: HTTP Error 404: Not Found.",
-        "text.png": "cannot be read as an image: it is truncated, damaged or not an image.",
+        "text.png": "cannot be read as an image: it is truncated, damaged or not an image of 8 or 16 bits a color.",
         "large.png": "was not fetched: it has more than 1 MB (--max-megabytes).",
     }
     for name, message in expected.items():

@@ -39,6 +39,7 @@ def operations_of(network: nn.Module) -> set[str]:
     return recorder.names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FIRST_OF_FAMILY if name not in WITHOUT_ACTIVATION])
 def test_no_activation_of_its_own_is_left(name: str) -> None:
     """A network asked for ELUs carries out no ReLU, ReLU6, swish or leaky ReLU any more."""
@@ -49,6 +50,7 @@ def test_no_activation_of_its_own_is_left(name: str) -> None:
     assert operations.isdisjoint({"leaky_relu_", "hardswish", "hardswish_", "gelu", "clamp_min"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FIRST_OF_FAMILY if name not in WITHOUT_ACTIVATION])
 def test_no_batch_norm_is_left(name: str) -> None:
     """SwitchNorm takes the place of each, and a forward pass in training carries out as many."""
@@ -60,6 +62,7 @@ def test_no_batch_norm_is_left(name: str) -> None:
     assert "var_mean" in operations_of(network)
 
 
+@pytest.mark.slow
 def test_dropout_before_the_classifier_by_hand() -> None:
     """Half of the features are zero and the others doubled; evaluation changes nothing, and no key is new."""
     network = build_network("resnet18", 512, dropout=0.5)
@@ -75,6 +78,7 @@ def test_dropout_before_the_classifier_by_hand() -> None:
     assert torch.equal(classifier.eval()(torch.ones(8, 512)), torch.ones(8, 512))
 
 
+@pytest.mark.slow
 def test_all_options_at_once() -> None:
     """What a config gives, on a network that takes everything: finite gradients for every parameter."""
     options = ResNetOptions(dropout=0.2, drop_path=0.2, zero_init_residual=True, activation="mish", norm="switch")
@@ -83,6 +87,7 @@ def test_all_options_at_once() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_what_a_family_does_not_have_is_refused() -> None:
     """By the catalog, with what there is; and EvoNorm has neither norm nor activation to replace."""
     with pytest.raises(ValueError, match="mobilenet_v2 has no option 'zero_init_residual'; it takes: "):
@@ -95,6 +100,7 @@ def test_what_a_family_does_not_have_is_refused() -> None:
         build_network("evonorm_resnet50", activation="relu6")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST_OF_FAMILY)
 def test_every_family_takes_its_own_options_and_those_of_all(name: str) -> None:
     """The same dropout either way, and none of another family's options."""
@@ -113,6 +119,7 @@ def test_every_family_takes_its_own_options_and_those_of_all(name: str) -> None:
         build_from_options(name, 2, other())
 
 
+@pytest.mark.slow
 def test_what_is_not_given_is_the_networks_own() -> None:
     """Rates of dropout: 0.2 in MobileNetV2; LambdaResNet's blocks start as their shortcuts unless told otherwise."""
     with torch.device("meta"):

@@ -77,11 +77,13 @@ def on_meta(request: pytest.FixtureRequest) -> tuple[Card, Backbone]:
     return CARDS[request.param], _build_on_meta(request.param)
 
 
+@pytest.mark.slow
 def test_parameters_and_macs(on_meta: tuple[Card, Backbone]) -> None:
     card, network = on_meta
     assert count(network, card.input_size) == (card.parameters, card.macs)
 
 
+@pytest.mark.slow
 def test_features_keep_what_leads_to_them(on_meta: tuple[Card, Backbone]) -> None:
     """With the last level but one as the deepest: the rest is skipped, and named by its beginnings."""
     card, network = on_meta
@@ -92,6 +94,7 @@ def test_features_keep_what_leads_to_them(on_meta: tuple[Card, Backbone]) -> Non
     assert {key for key in keys if key.startswith(features.unused_prefixes)} == keys - kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "model"), IN_TORCHVISION.items())
 def test_keys_and_shapes_are_torchvisions(name: str, model: str) -> None:
     with torch.device("meta"):
@@ -100,6 +103,7 @@ def test_keys_and_shapes_are_torchvisions(name: str, model: str) -> None:
     assert {key: tensor.shape for key, tensor in ours.items()} == {key: t.shape for key, t in reference.items()}
 
 
+@pytest.mark.slow
 def test_levels_of_an_odd_canvas(on_meta: tuple[Card, Backbone]) -> None:
     """Names, channels and strides are the card's, and the maps have those shapes."""
     card, network = on_meta
@@ -129,6 +133,7 @@ def network(request: pytest.FixtureRequest) -> Backbone:
     return build_backbone(request.param, num_classes=7)
 
 
+@pytest.mark.slow
 def test_logits(network: Backbone) -> None:
     with torch.inference_mode():
         logits = network.eval()(torch.randn(2, 3, 32, 43))
@@ -137,6 +142,7 @@ def test_logits(network: Backbone) -> None:
     assert logits.isfinite().all()
 
 
+@pytest.mark.slow
 def test_levels_give_gradients_to_all_before(network: Backbone) -> None:
     """From each map to the one before, and so, by what was found for that, to everything that led there."""
     features = network.eval().to_features(list(network.levels))
@@ -149,6 +155,7 @@ def test_levels_give_gradients_to_all_before(network: Backbone) -> None:
         before = [x]
 
 
+@pytest.mark.slow
 def test_every_parameter_gets_a_finite_gradient(network: Backbone) -> None:
     network.train().zero_grad()
     loss = nn.functional.cross_entropy(network(torch.randn(4, 3, 17, 23)), torch.tensor([0, 6, 3, 1]))
@@ -159,6 +166,7 @@ def test_every_parameter_gets_a_finite_gradient(network: Backbone) -> None:
     assert not bad
 
 
+@pytest.mark.slow
 def test_bf16(network: Backbone) -> None:
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits = network.eval()(torch.randn(2, 3, 33, 27))
@@ -166,6 +174,7 @@ def test_bf16(network: Backbone) -> None:
     assert logits.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
 def test_features_are_the_networks_own(backbone: str) -> None:
     """Loaded with the network's weights, the deepest level leads to the network's logits."""
@@ -180,6 +189,7 @@ def test_features_are_the_networks_own(backbone: str) -> None:
     assert torch.equal(network.forward_head(maps["c5"]), network(images))
 
 
+@pytest.mark.slow
 def test_features_compile_into_one_graph() -> None:
     with torch.device("meta"):
         features = torch.compile(build_features("resnet18", ["c2"]), backend="eager", fullgraph=True)
@@ -239,6 +249,7 @@ def _run(script: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.slow
 def test_families_are_imported_one_by_one() -> None:
     """In a fresh process: each imports none of the others."""
     script = """

@@ -16,12 +16,14 @@ def _torchvision_with_cifar_stem(name: str) -> nn.Module:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_logits_are_torchvisions_with_a_3x3_stem(name: str) -> None:
     ours = getattr(cifar_resnet, f"{name}cifar")(num_classes=100)
     assert largest_difference(ours, _torchvision_with_cifar_stem(name), [(16, 16), (11, 17)]) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
 def test_parts_are_torchvisions_with_a_3x3_stem(name: str) -> None:
     """Each layer with its settings: the deeper networks differ from those above in nothing else."""

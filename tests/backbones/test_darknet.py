@@ -57,6 +57,7 @@ def test_counts_of_darknet_tiny() -> None:
     assert round(expected[0] / 1e6, 3) == 2.087
 
 
+@pytest.mark.slow
 def test_counts_of_darknet53() -> None:
     """Table 1 of YOLOv3: a stem, and 1, 2, 8, 8, 4 pairs of a 1x1 and a 3x3 behind a strided 3x3."""
     layers = [(3, 32, 3, 256)]
@@ -69,12 +70,14 @@ def test_counts_of_darknet53() -> None:
         assert _counts_of(darknet.darknet53()) == (parameters + 1024 * 1000 + 1000, macs + 1024 * 1000)
 
 
+@pytest.mark.slow
 def test_logits_are_timms() -> None:
     """With timm's slope."""
     ours, reference = darknet.darknet53(options=DarkNetOptions(negative_slope=0.01)), timm.create_model("darknet53")
     assert largest_difference(ours, reference, [(64, 64), (49, 75)]) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["darknet19", "darknet53", "darknet_tiny"])
 def test_the_slope_is_0_1_by_default(name: str) -> None:
     network = getattr(darknet, name)()
@@ -82,6 +85,7 @@ def test_the_slope_is_0_1_by_default(name: str) -> None:
     assert slopes == {0.1}
 
 
+@pytest.mark.slow
 def test_darknet19_classifies_every_place_and_averages() -> None:
     network = darknet.darknet19(5)
     maps = torch.randn(2, 1024, 3, 4)
@@ -107,6 +111,7 @@ def test_keys_of_2020(theirs: str, ours: str) -> None:
     assert darknet_2020(theirs) == ours
 
 
+@pytest.mark.slow
 def test_a_file_of_2020_fits() -> None:
     """DarkNet-19's, whose last layer has no bias: ours starts from zero, which is the same."""
     network = darknet.darknet19()

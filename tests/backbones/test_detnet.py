@@ -1,5 +1,6 @@
 """DetNet-59: the numbers of its published layout."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -40,6 +41,7 @@ def test_59_layers() -> None:
     assert len(convs) + 1 == 59
 
 
+@pytest.mark.slow
 def test_the_map_stops_shrinking_at_16() -> None:
     features = _network().to_features(["c2", "c3", "c4", "c5", "c6"])
     assert features.strides == {"c2": 4, "c3": 8, "c4": 16, "c5": 16, "c6": 16}

@@ -22,6 +22,7 @@ def _randomize(network: nn.Module) -> None:
             nn.init.uniform_(tensor, center - 0.4, center + 0.4, generator=generator)
 
 
+@pytest.mark.slow
 def test_logits_are_timms() -> None:
     """timm adds 1e-3 to variances by default, the paper 1e-5."""
     from timm.models.resnetv2 import ResNetV2
@@ -65,6 +66,7 @@ def test_half_precision_keeps_its_type_and_varies_in_float32() -> None:
     assert norm.running_var.item() == pytest.approx(0.9 + 0.1 * 16 * 4 / 3)
 
 
+@pytest.mark.slow
 def test_frozen_stages_stand_still() -> None:
     """Their running variances too, in training mode."""
     features = evonorm_resnet50().to_features(["c3"]).train()

@@ -23,6 +23,7 @@ def train_step(features: Features) -> None:
             parameter.sub_(1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_levels", [0, 1, 3, 5])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_levels_stand_still(name: str, num_levels: int) -> None:
@@ -46,6 +47,7 @@ def test_the_first_levels_stand_still(name: str, num_levels: int) -> None:
         assert (parameter.grad is None) == (key in frozen), key
 
 
+@pytest.mark.slow
 def test_no_gradient_is_computed_for_frozen_levels() -> None:
     """The maps of frozen levels hang on no graph, so that their memory is free after the forward pass."""
     features = build_features("resnet18", ("c2", "c3"))
@@ -54,6 +56,7 @@ def test_no_gradient_is_computed_for_frozen_levels() -> None:
     assert [x.requires_grad for x in maps.values()] == [False, True]
 
 
+@pytest.mark.slow
 def test_frozen_norms_use_their_own_statistics() -> None:
     """In training mode too: an image's map does not depend on the others of its batch."""
     features = build_features("resnet18", ("c2",))
@@ -66,6 +69,7 @@ def test_frozen_norms_use_their_own_statistics() -> None:
     assert all(isinstance(norm, FrozenBatchNorm2d) and not norm.training for norm in norms)
 
 
+@pytest.mark.slow
 def test_freezing_again_thaws_nothing() -> None:
     """The second call adds its levels to those of the first."""
     features = build_features("resnet18", ("c5",))

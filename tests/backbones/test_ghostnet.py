@@ -10,6 +10,7 @@ from public.backbones.ghostnet import GhostModule
 from tests.backbones.reference import largest_difference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ghostnet_100", "ghostnet_130"])
 def test_logits_are_timms(name: str) -> None:
     """With its dropout of 0.2."""

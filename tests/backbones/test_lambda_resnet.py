@@ -48,6 +48,7 @@ def test_layer_is_the_papers_sum() -> None:
     torch.testing.assert_close(layer(x).reshape(HEADS, 2, 12), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_parameters() -> None:
     """ResNet-50's 25,557,032, with lambda layers for its 3x3s: 14,995,592, the paper's 15.0 M.
 

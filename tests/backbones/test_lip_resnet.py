@@ -39,6 +39,7 @@ def test_logits_range_over_twelve() -> None:
     assert logits.max().item() == pytest.approx(6, abs=0.01)
 
 
+@pytest.mark.slow
 def test_pooling_starts_as_a_plain_average() -> None:
     """nn.AvgPool2d without its padding in the count."""
     network = lip_resnet50()
@@ -58,6 +59,7 @@ def test_branch_and_shortcut_share_their_logits_trunk() -> None:
     assert shapes["downsample.conv.weight"] == (64, 32, 1, 1)
 
 
+@pytest.mark.slow
 def test_parameters_and_macs() -> None:
     """From ResNet-50's: 23,864,232, the paper's 23.9 M, and 1.21 G multiply-adds more, as 5.33 G are over 4.12 G.
 

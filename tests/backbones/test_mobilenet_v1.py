@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 import timm
 import torch
 
@@ -9,6 +10,7 @@ from public.backbones.mobilenet_v1 import MobileNetV1Options, mobilenet_v1
 from tests.backbones.reference import largest_difference
 
 
+@pytest.mark.slow
 def test_logits_are_timms() -> None:
     assert largest_difference(mobilenet_v1(), timm.create_model("mobilenetv1_100"), [(64, 64), (49, 75)]) < 1e-6
 

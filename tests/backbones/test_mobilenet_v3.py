@@ -16,12 +16,14 @@ NAMES = ["mobilenet_v3_large", "mobilenet_v3_small"]
 SIZES = [(64, 64), (49, 75)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_are_torchvisions(name: str) -> None:
     ours, reference = getattr(mobilenet_v3, name)(), torchvision.models.get_model(name)
     assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_are_timms(name: str) -> None:
     """Without dropout, whose mask timm draws elsewhere, with timm's epsilon; its first classifier is a convolution."""
@@ -30,6 +32,7 @@ def test_logits_are_timms(name: str) -> None:
     assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_initialization_is_torchvisions(name: str) -> None:
     """Each tensor: the same constant, or the same spread to within 6 standard errors of both, 1 / sqrt(2n) each."""
@@ -41,6 +44,7 @@ def test_initialization_is_torchvisions(name: str) -> None:
         ), key
 
 
+@pytest.mark.slow
 def test_norms_are_torchvisions() -> None:
     for network in (mobilenet_v3.mobilenet_v3_small(), torchvision.models.mobilenet_v3_small()):
         norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]

@@ -55,6 +55,7 @@ def test_without_low_channels_it_is_torchvisions_resnet50() -> None:
     torch.testing.assert_close(high, reference(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "alpha", "macs"),
     [("oct_resnet50_alpha0125", 0.125, 3_565_196_288), ("oct_resnet50_alpha0250", 0.25, 3_103_526_912)],

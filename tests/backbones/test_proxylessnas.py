@@ -51,6 +51,7 @@ def _counts(blocks: str, stem: int, head: int) -> tuple[int, int]:
     return parameters, macs + channels * head * side**2 + head * 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "blocks", "stem", "head", "published", "millions"), NETWORKS)
 def test_counts(name: str, blocks: str, stem: int, head: int, published: int, millions: float) -> None:
     with torch.device("meta"):
@@ -63,6 +64,7 @@ def test_counts(name: str, blocks: str, stem: int, head: int, published: int, mi
     assert round(macs / 1e6, 1) == millions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, *_ in NETWORKS])
 def test_keys_are_the_published_ones(name: str) -> None:
     """21 blocks are counted, those skipped included, and one of expansion 1 begins."""
@@ -77,6 +79,7 @@ def test_keys_are_the_published_ones(name: str) -> None:
     assert len(network.blocks) == 22
 
 
+@pytest.mark.slow
 def test_a_block_skipped_changes_nothing() -> None:
     """The second of the GPU's four blocks with 32 channels."""
     network = proxylessnas.proxylessnas_gpu()

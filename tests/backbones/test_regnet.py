@@ -56,6 +56,7 @@ def test_the_sweeps_cover_the_family() -> None:
     assert names == {name for name in list_backbones() if name.startswith("regnet_")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_stages_are_the_papers(name: str) -> None:
     """Depths by blocks, widths by the last layer of each, group widths by the weights of the 3x3."""
@@ -77,18 +78,21 @@ def test_design_by_hand() -> None:
     assert design(4, 16, 8, 2, 24) == [Stage(1, 16, 16), Stage(3, 24, 24)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x_400mf_tv", "x_800mf", "y_400mf", "y_800mf_tv"])
 def test_logits_are_torchvisions(name: str) -> None:
     reference = torchvision.models.get_model(f"regnet_{name.removesuffix('_tv')}")
     assert largest_difference(getattr(regnet, f"regnet_{name}")(), reference, SIZES) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x_200mf", "x_400mf", "x_600mf", "y_200mf", "y_600mf", "y_800mf"])
 def test_logits_are_timms(name: str) -> None:
     ours, reference = getattr(regnet, f"regnet_{name}")(), timm.create_model(_timms(name))
     assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PUBLISHED, *FROM_TORCHVISION])
 def test_timms_files_fit(name: str) -> None:
     with torch.device("meta"):
@@ -96,6 +100,7 @@ def test_timms_files_fit(name: str) -> None:
     assert not load_weights(ours, reference.state_dict()).missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x_8gf", "y_8gf_tv"])
 def test_torchvisions_files_fit(name: str) -> None:
     """Of the larger ones; torchvision's can not be built without numbers."""

@@ -10,6 +10,7 @@ from tests.backbones.reference import largest_difference
 timm = pytest.importorskip("timm")
 
 
+@pytest.mark.slow
 def test_logits_are_timms() -> None:
     """Same state dict, same logits: at an even and an odd size, in evaluation and in training mode."""
     ours, reference = resnest50(), timm.create_model("resnest50d")

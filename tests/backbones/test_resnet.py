@@ -25,6 +25,7 @@ IN_TORCHVISION = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 def test_logits_are_torchvisions(name: str) -> None:
     """Same state dict, same logits: at an even and an odd size, in evaluation and in training mode."""
@@ -32,6 +33,7 @@ def test_logits_are_torchvisions(name: str) -> None:
     assert largest_difference(ours, reference, [(64, 64), (49, 75)]) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_TORCHVISION)
 def test_parts_are_torchvisions(name: str) -> None:
     """Each layer with its settings: the deeper networks differ from those above in nothing else."""
@@ -40,6 +42,7 @@ def test_parts_are_torchvisions(name: str) -> None:
     assert parts(ours) == parts(reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
 def test_logits_are_timms(name: str) -> None:
     timm = pytest.importorskip("timm")
@@ -47,6 +50,7 @@ def test_logits_are_timms(name: str) -> None:
     assert largest_difference(getattr(resnet, name)(), reference, [(64, 64), (49, 75)]) < 1e-5
 
 
+@pytest.mark.slow
 def test_initialization_is_torchvisions() -> None:
     """Each tensor: the same constant, or the same spread to within 6 standard errors.
 
@@ -62,6 +66,7 @@ def test_initialization_is_torchvisions() -> None:
             assert ours[key].std().item() == pytest.approx(expected.std().item(), rel=tolerance), key
 
 
+@pytest.mark.slow
 def test_zero_init_residual_starts_every_block_as_its_shortcut() -> None:
     """relu(0 * norm(x) + x) = x for x >= 0, in blocks without a projection."""
     network = resnet.resnet18(options=ResNetOptions(zero_init_residual=True))
@@ -71,6 +76,7 @@ def test_zero_init_residual_starts_every_block_as_its_shortcut() -> None:
     assert not zeroed
 
 
+@pytest.mark.slow
 def test_zero_init_residual_of_a_bottleneck_is_its_third_norm() -> None:
     network = resnet.resnet50(options=ResNetOptions(zero_init_residual=True))
     blocks = [module for module in network.modules() if isinstance(module, Bottleneck)]
@@ -79,6 +85,7 @@ def test_zero_init_residual_of_a_bottleneck_is_its_third_norm() -> None:
     assert all(block.bn2.weight.all() for block in blocks)
 
 
+@pytest.mark.slow
 def test_half_width_halves_every_layer() -> None:
     """The keys of resnet34 with half the channels on both sides, except for images and classes."""
     half, full = resnet.resnet34_half().state_dict(), resnet.resnet34().state_dict()

@@ -13,6 +13,7 @@ from tests.backbones.reference import largest_difference, parts
 timm = pytest.importorskip("timm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 34, 50])
 def test_logits_are_timms(depth: int) -> None:
     """Same state dict, same logits: at an even and an odd size, in evaluation and in training mode."""
@@ -21,6 +22,7 @@ def test_logits_are_timms(depth: int) -> None:
     assert largest_difference(ours, reference, [(64, 64), (49, 75)]) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_parts_are_timms(depth: int) -> None:
     """Each layer with its settings: the deeper networks differ from those above in nothing else."""
@@ -29,6 +31,7 @@ def test_parts_are_timms(depth: int) -> None:
     assert parts(ours) == parts(reference)
 
 
+@pytest.mark.slow
 def test_initialization_is_timms() -> None:
     """Each tensor: the same constant, or the same spread to within 6 standard errors, as in test_resnet.py."""
     ours, reference = resnet_v2.resnet50_v2().state_dict(), timm.create_model("resnetv2_50").state_dict()
@@ -40,6 +43,7 @@ def test_initialization_is_timms() -> None:
             assert ours[key].std().item() == pytest.approx(expected.std().item(), rel=tolerance), key
 
 
+@pytest.mark.slow
 def test_levels_are_timms_features() -> None:
     """The stem's bare convolution, then sums without activation; only the deepest is normalized and activated."""
     torch.manual_seed(0)

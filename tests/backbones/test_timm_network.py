@@ -118,6 +118,7 @@ def test_logits_and_files_are_timms(name: str, tmp_path: Path) -> None:
     theirs.load_state_dict(small(name).state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_byobnet", "test_convnext", "test_mambaout"])
 def test_maps_are_timms(name: str) -> None:
     """Of the whole network's weights; channels come first. Odd sides are filled up with zeros where that is needed."""
@@ -149,6 +150,7 @@ def test_parameters_and_multiply_adds() -> None:
         assert count(build_backbone("timm:resnet18"), 224) == (11_689_512, 1_814_073_344)
 
 
+@pytest.mark.slow
 def test_weights_without_a_level_do_not_train() -> None:
     """Every parameter that trains gets a gradient when the deepest level does, on batch norms of timm's kind too."""
     features = small("test_byobnet").to_features(("c3", "c4"))
@@ -224,6 +226,7 @@ def test_options() -> None:
         build_network("timm:inception_v3", drop_path=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "levels", "words"),
     [
@@ -246,6 +249,7 @@ def test_what_cannot_be_a_backbone(name: str, levels: tuple[str, ...], words: st
         network.to_features(levels)
 
 
+@pytest.mark.slow
 def test_networks_of_one_size() -> None:
     """As classifiers and as backbones they say which, before a run and when they are given another."""
     network = small("efficientformerv2_s0")

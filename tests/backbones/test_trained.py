@@ -47,6 +47,7 @@ def saved(folder: Path, row: ClassificationConfig, **entries: Any) -> Path:
     return folder / "best.pth"
 
 
+@pytest.mark.slow
 def test_probabilities_by_hand(row: ClassificationConfig, tmp_path: Path) -> None:
     """Resized to 24 pixels, normalized, through the averaged weights, softmax: from an array and from a file alike."""
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -97,6 +98,7 @@ def test_a_trained_run_gives_what_its_evaluation_gave(
     assert -np.log(found[np.arange(7), labels]).mean() == pytest.approx(logged["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_transforms_of_an_experiments_own(row: ClassificationConfig, tmp_path: Path) -> None:
     """Found in the folder that the caller names, and applied: a negative of an image is seen as the image was."""
     folder = tmp_path / "experiment"
@@ -115,6 +117,7 @@ def test_transforms_of_an_experiments_own(row: ClassificationConfig, tmp_path: P
         np.testing.assert_array_equal(classify(255 - pixels), plain(pixels))
 
 
+@pytest.mark.slow
 def test_network_layout_and_precision(row: ClassificationConfig, tmp_path: Path) -> None:
     """Those of the run, but for what is asked for here."""
     classifier = load_classifier(
@@ -127,6 +130,7 @@ def test_network_layout_and_precision(row: ClassificationConfig, tmp_path: Path)
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
 
 
+@pytest.mark.slow
 def test_data_decoded_by_pil(row: ClassificationConfig, tmp_path: Path) -> None:
     """The transforms get a PIL image, as they did in training: a box filter there, which is not the tensors'."""
     assert isinstance(row.data, ImageFolderData)
@@ -138,6 +142,7 @@ def test_data_decoded_by_pil(row: ClassificationConfig, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pil(pixels), pil(np.ascontiguousarray(resized)))
 
 
+@pytest.mark.slow
 def test_what_is_no_classifiers_checkpoint(row: ClassificationConfig, tmp_path: Path) -> None:
     """No file, a detector's, bare weights, an experiment's own task: one sentence each."""
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*best\.pth"):
@@ -151,6 +156,7 @@ def test_what_is_no_classifiers_checkpoint(row: ClassificationConfig, tmp_path: 
         load_classifier(tmp_path / "bare.pth")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_format_1(tmp_path: Path) -> None:
     """Written before configs were made of options: its network, classes and averaged weights."""
     classify = load_classifier(write_old_run("classification", tmp_path / "run"), device="cpu")

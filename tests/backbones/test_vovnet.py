@@ -16,6 +16,7 @@ SIZES = [(64, 64), (96, 32)]  # every map that is pooled has even sides, see the
 LAST = VoVNetOptions(ese_blocks="last")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "timms"),
     [
@@ -28,11 +29,13 @@ def test_logits_are_timms(name: str, timms: str) -> None:
     assert largest_difference(getattr(vovnet, name)(), timm.create_model(timms), SIZES) < 1e-6
 
 
+@pytest.mark.slow
 def test_logits_are_timms_with_attention_in_the_last_blocks() -> None:
     ours, reference = vovnet.vovnet39_se(options=LAST), timm.create_model("ese_vovnet39b")
     assert largest_difference(ours, reference, SIZES) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [57, 99])
 def test_timms_files_fit(depth: int) -> None:
     with torch.device("meta"):
@@ -40,6 +43,7 @@ def test_timms_files_fit(depth: int) -> None:
     assert not load_weights(ours, reference.state_dict()).missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "num_blocks"), [("vovnet39_se", 6), ("vovnet57_se", 9), ("vovnet99_se", 16)])
 def test_attention_is_in_every_block(name: str, num_blocks: int) -> None:
     """Blocks by stage: 1 + 1 + 2 + 2, 1 + 1 + 4 + 3, 1 + 3 + 9 + 3."""

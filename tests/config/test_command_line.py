@@ -1,13 +1,14 @@
 """The command line: rows, settings, and what it says to mistakes."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from public.backbones.catalog import NETWORK_KIND
 from public.config.classification import ClassificationConfig
-from public.config.command_line import choose_row, describe_rate, fail, parse_config, with_kinds
+from public.config.command_line import choose_row, describe_rate, fail, in_present_folder, parse_config, with_kinds
 from public.config.run import RuntimeConfig
 from public.datasets.cifar100 import Cifar100Data
 from public.datasets.imagenet import ImageFolderData
@@ -97,6 +98,7 @@ def test_a_schedule_field_given_beside_epochs_is_taken_as_given(rows: Rows) -> N
     assert (schedule.milestones, schedule.gamma, schedule.warmup_epochs) == ((12.0,), 0.5, 2.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelled", ["--batch-size 32", "--batch_size 32", "--batch-size=32"])
 def test_the_learning_rate_follows_the_batch_size(rows: Rows, spelled: str) -> None:
     """0.1 at 16 images: 0.2 at 32, and adamw's by the square root of 2, with the rate that the row has; what is typed,
@@ -123,6 +125,7 @@ def test_unknown_row(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no row 'xxx'; there are: tiny, wide" in refusal(rows, "xxx", capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -240,3 +243,14 @@ def test_epochs_without_a_number(config: ClassificationConfig, line: str, capsys
         parse_config({"tiny": config}, line.split(), KINDS, prog="train.py")
     assert stop.value.code == 2
     assert "--epochs" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_typed(config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies below the present folder is meant, where it is typed: not the row's own, which is below DATA_ROOT."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    data = replace(config.data, folder="photos")
+    assert in_present_folder(data, ["--epochs", "2"]) is data
+    assert in_present_folder(data, ["--data.folder", "photos"]).folder == str(tmp_path / "photos")
+    elsewhere = replace(data, folder="ILSVRC2012")
+    assert in_present_folder(elsewhere, ["--data.folder=ILSVRC2012"]) is elsewhere

@@ -228,6 +228,7 @@ def test_help_shows_every_setting_of_the_rows_detector(
     assert own <= shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_every_setting_of_a_detector_is_set_on_the_command_line(row: DetectionConfig, name: str, field: str) -> None:
     """Of a row that has this detector; nothing else changes."""
@@ -259,6 +260,7 @@ def test_classes_of_none_are_none(row: DetectionConfig, args: str, expected: tup
     assert config.data == replace(data, classes=expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "build", "num_classes"),
     [

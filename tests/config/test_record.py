@@ -36,7 +36,7 @@ def with_transforms(config: ClassificationConfig, *calls: Call) -> Classificatio
 def test_sections_are_types_and_keywords(config: ClassificationConfig) -> None:
     """Every section says what it is; transforms are calls; the whole has the number of its format."""
     plain = to_record(config)
-    assert plain["format"] == 2
+    assert plain["format"] == 3
     assert plain["type"] == "public.config.classification.ClassificationConfig"
     assert plain["optimizer"]["type"] == "public.optim.options.SGDOptions"
     assert plain["schedule"]["milestones"] == [4, 8]
@@ -86,7 +86,7 @@ def test_an_absent_setting_has_its_default(config: ClassificationConfig) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "the record has format 3, and this version reads 1 to 2: it was written by a newer version"),
+        ({"format": 4}, "the record has format 4, and this version reads 1 to 3: it was written by a newer version"),
         ({"format": "2"}, "the record has format '2'"),
         ({"type": "public.config.run.RuntimeConfig"}, "has no setting"),
         ({"epoch": 3}, "ClassificationConfig has no setting 'epoch' here; the nearest: epochs"),

@@ -32,6 +32,7 @@ def present(key: str) -> Any:
     return with_kinds(load_configs(ROOT / folder)[row], kinds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", OLD)
 def test_every_row_of_format_1_is_the_row_of_today(key: str) -> None:
     """Equal objects, so that a run begun then resumes now; nothing of the old record is lost."""

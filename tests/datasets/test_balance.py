@@ -132,6 +132,7 @@ def cifar_loader() -> Callable[..., Any]:
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder_loader", "detection_loader", "grouped_loader", "cifar_loader"])
 def test_a_balanced_epoch_depends_on_nothing_else(kind: str, request: pytest.FixtureRequest) -> None:
     """13 samples are 3 steps of 4. Workers change nothing; two processes' parts make up the batch; it goes on from any

@@ -201,6 +201,7 @@ def train_an_epoch(config: DetectionConfig, context: DistributedContext) -> None
     list(data.val)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", COCO_CHANGES)
 def test_each_kind_is_found_and_training_agrees(
     coco: Path, tmp_path: Path, context: DistributedContext, change: str
@@ -279,6 +280,7 @@ def test_a_sound_data_set(coco: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert page.read_text() == f"{coco.parent / 'data'}: 2 reports"
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(
     coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -301,6 +303,7 @@ def test_settings_that_the_data_contradicts(coco: Path, capsys: pytest.CaptureFi
     assert "holds 2 training images, fewer than one global batch (batch_size=3)" in printed
 
 
+@pytest.mark.slow
 def test_an_image_folder(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file cut short and one that is none; then a class that is only in one split."""
     folder = experiment(tmp_path / "experiment", CLASSIFICATION_CONFIG, dataset="imagenet", folder=str(image_folder))
@@ -347,6 +350,7 @@ def test_missing_folders_of_classification(tmp_path: Path, capsys: pytest.Captur
         assert f"{count} x unusable split: training refuses" in printed
 
 
+@pytest.mark.slow
 def test_real_data(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """COCO's excerpt is sound; the blood cells have one point in train and one in val, which training leaves out."""
     fields = {"dataset": "voc", "metric": "mAP50", "folder": str(real_data / "bccd/VOCdevkit")}

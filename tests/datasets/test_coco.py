@@ -106,6 +106,7 @@ def test_real_coco(real_data: Path, split: str, num_images: int, num_boxes: int)
     assert found.skipped == {}
 
 
+@pytest.mark.slow
 def test_generated_sample(tmp_path: Path) -> None:
     """With images without objects (number 7) and crowds (numbers 3 and 11)."""
     write_sample(tmp_path, 0, 12, 1)
@@ -363,6 +364,7 @@ def test_file_names_that_no_file_can_have(tmp_path: Path) -> None:
             read(tmp_path, coco_content(images=images))
 
 
+@pytest.mark.slow
 def test_many_classes_take_linear_time(tmp_path: Path) -> None:
     """200,000 of them: what looks at every pair would take minutes."""
     categories = [{"id": n, "name": f"class {n}"} for n in range(200_000)]

@@ -399,7 +399,8 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> Calls:
         return lambda folder, splits: calls.append((name, folder, tuple(splits)))
 
     for name, row in list(FORMATS.items()):
-        assert row.published is not None
+        if row.published is None:
+            continue
         published = row.published._replace(download=recorder(name))
         monkeypatch.setitem(FORMATS, name, replace(row, published=published))
     return calls
@@ -435,6 +436,7 @@ def test_the_main_process_alone_downloads(
 # ---- real pictures -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "folder", "splits", "numbers"),
     [

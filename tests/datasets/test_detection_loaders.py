@@ -349,6 +349,7 @@ def test_every_image_has_its_own_seed_in_every_epoch(train_loader: Callable[...,
         assert image_seed == sample_seed(seed, epoch, (image_id - 100) // 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [2, 4])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_ranks_together_load_the_global_batch(
@@ -378,6 +379,7 @@ def test_multi_scale_is_one_size_a_step(train_loader: Callable[..., DetectionTra
     assert set(seen) == {8, 12, 16, 24}
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(train_loader: Callable[..., DetectionTrainLoader]) -> None:
     """0, 1 and 2 workers over two epochs, whatever torch's global generator holds; which is left alone."""
     results = []
@@ -392,6 +394,7 @@ def test_the_number_of_workers_changes_nothing(train_loader: Callable[..., Detec
     assert all_same(results[0], results[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_epoch_left_in_the_middle_goes_on_from_any_step(
     train_loader: Callable[..., DetectionTrainLoader], num_workers: int
@@ -415,6 +418,7 @@ def test_epochs_and_seeds_differ(train_loader: Callable[..., DetectionTrainLoade
     assert not any(map(same, train_loader(seed=1).epoch(0), first))
 
 
+@pytest.mark.slow
 def test_workers_resize_after_this_process_has(tmp_path: Path) -> None:
     """OpenCV's threads, once started here, are not there in a forked worker, which must not wait for them."""
     cv2.setNumThreads(2)
@@ -496,6 +500,7 @@ def test_too_few_images(split: DetectionAnnotations) -> None:
         DetectionTrainLoader(dataset, batch_size=12, num_workers=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_processes", "num_workers"), [(1, 0), (2, 2), (3, 0), (12, 0)])
 def test_evaluation_covers_every_image_once(split: DetectionAnnotations, num_processes: int, num_workers: int) -> None:
     """11 images over 1, 2, 3 and 12 processes in batches of 2; the 12th process has none. A second pass is the same."""
@@ -560,6 +565,7 @@ def refusal(split: DetectionAnnotations, num_workers: int) -> str:
     pytest.fail("nothing was refused")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 1])
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 cut off", b"text", None])
 def test_an_unreadable_image_is_one_sentence(

@@ -126,6 +126,7 @@ def test_without_being_asked_nothing_is_divided(
         Cifar100Data(folder="x", train_transforms=(), val_fraction=0.5)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_validation_images(
     flowers: Path, tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture
 ) -> None:

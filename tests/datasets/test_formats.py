@@ -97,6 +97,7 @@ def test_a_third_format_is_checked(lines: DetectionConfig, context: DistributedC
     assert [report.content for report in check(lines)][1] == "cannot be read"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metrics", "expected"), [(None, "mAP50"), ("coco", "AP50")])
 def test_a_third_format_is_evaluated(
     lines: DetectionConfig, context: DistributedContext, tmp_path: Path, metrics: str | None, expected: str

@@ -129,6 +129,7 @@ def test_collate() -> None:
     assert collate([*samples, bad]) == bad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_ranks_together_load_the_global_batch(
     train_loader: Callable[..., ImageFolderTrainLoader], num_workers: int
@@ -141,6 +142,7 @@ def test_ranks_together_load_the_global_batch(
     assert all_same(together, whole)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(train_loader: Callable[..., ImageFolderTrainLoader]) -> None:
     """0, 1 and 3 workers over two epochs, whatever torch's global generator holds."""
     results = []
@@ -153,6 +155,7 @@ def test_the_number_of_workers_changes_nothing(train_loader: Callable[..., Image
     assert all_same(results[0], results[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_epoch_left_in_the_middle_goes_on_from_any_step(
     train_loader: Callable[..., ImageFolderTrainLoader], num_workers: int
@@ -175,6 +178,7 @@ def test_epochs_and_seeds_differ(train_loader: Callable[..., ImageFolderTrainLoa
     assert not any(map(same, train_loader(seed=1).epoch(0), first))
 
 
+@pytest.mark.slow
 def test_loading_leaves_the_global_generator_alone(train_loader: Callable[..., ImageFolderTrainLoader]) -> None:
     """Nothing is drawn from torch's generator, whose state belongs to the network's dropout."""
     before = torch.get_rng_state()
@@ -190,6 +194,7 @@ def test_too_few_images(image_folder: Path) -> None:
         ImageFolderTrainLoader(dataset, batch_size=12, num_workers=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_processes", "num_workers"), [(1, 0), (2, 2), (3, 0), (8, 0)])
 def test_evaluation_covers_every_image_once(image_folder: Path, num_processes: int, num_workers: int) -> None:
     """7 images over 1, 2, 3 and 8 processes in batches of 2; the 8th process has none. A second pass is the same."""
@@ -217,6 +222,7 @@ def refusal(loader: ImageFolderEvalLoader) -> str:
     pytest.fail("nothing was refused")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 cut off", b"text"])
 def test_an_unreadable_image_is_one_sentence(image_folder: Path, num_workers: int, content: bytes) -> None:
@@ -264,6 +270,7 @@ raise KeyError("a defect")
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_with_an_error_does_not_wait_for_its_workers(image_folder: Path) -> None:
     """The traceback keeps the loader alive: its workers must still obey the SIGTERM of the process that ends."""
     command = [sys.executable, "-c", LIVE_AT_EXIT, str(image_folder)]

@@ -72,6 +72,7 @@ def last_error(capsys: pytest.CaptureFixture[str]) -> str:
 # ---- what is stored ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_both_splits(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: str) -> None:
     """train.lmdb and val.lmdb with every file's own bytes, and nothing beside them; the check finds all sound."""
@@ -177,6 +178,7 @@ def many(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_goes_on(many: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL at the 90th of 120 images, written 32 at once: 64 are kept, 56 are read again, and all are right."""
     command = [str(many), str(target), "--workers", "0"]
@@ -205,6 +207,7 @@ def broken(image_folder: Path, *names: str) -> None:
         (image_folder / name).write_bytes(b"<html>404</html>")
 
 
+@pytest.mark.slow
 def test_every_image_that_cannot_be_decoded_is_named(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,6 +329,7 @@ def test_ctrl_c(
 # ---- the check ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_check_names_every_damaged_record(
     pack_val: Callable[..., int], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

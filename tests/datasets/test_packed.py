@@ -114,6 +114,7 @@ def test_samples_are_bit_identical(image_folder: Path, packed_folder: Path, deco
         assert folder[key][1] == ours[key][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_are_bit_identical(
     config: ClassificationConfig, image_folder: Path, packed_folder: Path, context: DistributedContext, num_workers: int
@@ -130,6 +131,7 @@ def test_batches_are_bit_identical(
         assert torch.equal(a.labels, b.labels)
 
 
+@pytest.mark.slow
 def test_training_is_bit_identical(image_folder: Path, packed_folder: Path) -> None:
     """Whole runs of two epochs, the packed one with two workers: weights, momentum, averages and metrics."""
     results = []
@@ -154,6 +156,7 @@ def evaluated(images: PackedImages, num_workers: int) -> list[int]:
     return [int(image.sum()) for batch in loader for image in batch.images]
 
 
+@pytest.mark.slow
 def test_workers_forked_from_a_process_that_reads(packed_folder: Path) -> None:
     """Nothing that LMDB has open lives through a fork; this process, and a second reader in it, go on reading."""
     images, second = (PackedImages(packed_folder / "val.lmdb") for _ in range(2))
@@ -163,6 +166,7 @@ def test_workers_forked_from_a_process_that_reads(packed_folder: Path) -> None:
     assert evaluated(second, 0) == evaluated(images, 0) == expected
 
 
+@pytest.mark.slow
 def test_spawned_processes(packed_folder: Path) -> None:
     """As macOS and Windows start workers: the reader is pickled, while this process reads."""
     images = PackedImages(packed_folder / "val.lmdb")
@@ -190,6 +194,7 @@ def test_another_file_at_the_same_path(image_folder: Path, packed_folder: Path) 
 # ---- what cannot be used -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_damaged_record_is_named(image_folder: Path, packed_folder: Path, num_workers: int) -> None:
     """One bit: the record, the file that it lies in, and what can be done, without a traceback of a worker."""
@@ -215,6 +220,7 @@ def test_the_record_of_another_image_is_noticed(packed_folder: Path) -> None:
     assert images.read(3)
 
 
+@pytest.mark.slow
 def test_the_check_of_a_data_set_reads_packed_ones(
     image_folder: Path, packed_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,11 +59,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # What is written --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_equal_settings_give_equal_bytes(root: Path, tmp_path: Path) -> None:
     generate_sample(tmp_path / "again", sizes=TINY)
     assert contents(tmp_path / "again") == contents(root)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_pictures_under_the_same_names(tmp_path: Path) -> None:
     generate_sample(tmp_path / "a", sizes=TINIEST)
     generate_sample(tmp_path / "b", sizes=TINIEST, seed=1)
@@ -74,6 +76,7 @@ def test_another_seed_gives_other_pictures_under_the_same_names(tmp_path: Path) 
     assert not any(a[name] == b[name] for name in pictures)
 
 
+@pytest.mark.slow
 def test_a_larger_sample_begins_with_the_smaller_one(root: Path, tmp_path: Path) -> None:
     generate_sample(tmp_path / "small", sizes=TINIEST)
     small, large = contents(tmp_path / "small"), contents(root)
@@ -220,6 +223,7 @@ def test_voc_annotations_fit_their_images(root: Path, year: int) -> None:
             assert one["name"] in SHAPES
 
 
+@pytest.mark.slow
 def test_voc_boxes_count_pixels_from_one_and_include_the_last(tmp_path: Path) -> None:
     """Redraws image 1 of VOC2007: a box may lie 1 pixel outside of the pixels that a mask covers."""
     generate_sample(tmp_path / "data", sizes=TINIEST)
@@ -268,6 +272,7 @@ def test_second_run_touches_nothing(root: Path, capsys: pytest.CaptureFixture[st
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["write_imagenet", "write_voc", "_move_into_place"])
 def test_interrupted_run_is_redone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """No data set is in place after it, and the next run gives what an undisturbed one gives."""
@@ -285,6 +290,7 @@ def interrupt(*_: object) -> int:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_run_interrupted_while_moving_is_redone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The third rename fails: two data sets are in place, the record is not."""
     rename, moved = Path.rename, []
@@ -304,6 +310,7 @@ def test_run_interrupted_while_moving_is_redone(tmp_path: Path, monkeypatch: pyt
     assert contents(tmp_path / "data") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_unless_told_to_overwrite(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,7 @@ def boxes_on_red(tmp_path: Path) -> SplitFacts:
     )
 
 
+@pytest.mark.slow
 def test_the_page_of_boxes(boxes_on_red: SplitFacts) -> None:
     """Four pictures in one file that refers to no other; the numbers of each class; names are text, not markup."""
     problems = [Problem(Kind.NO_AREA, "a.xml", "a box"), Problem(Kind.MISSING_IMAGE, "b.jpg", "missing")]
@@ -116,6 +117,7 @@ def test_the_page_of_boxes(boxes_on_red: SplitFacts) -> None:
     assert (np.abs(grid[:, : pages.TILE].astype(int) - class_color(0)) < 40).all(axis=2).any(), "its boxes"
 
 
+@pytest.mark.slow
 def test_the_page_of_classes_and_of_nothing() -> None:
     """Without boxes there are three pictures; of images that are gone the grid is gray. A split that cannot be read has
     its problems alone."""
@@ -130,6 +132,7 @@ def test_the_page_of_classes_and_of_nothing() -> None:
     assert "p: q" in page
 
 
+@pytest.mark.slow
 def test_many_classes_are_cut_in_the_plot_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The most frequent and the rarest; the table has all."""
     monkeypatch.setattr(pages, "MOST_CLASSES", 6)

@@ -33,6 +33,7 @@ def wild_heads(detector: CascadeRCNN) -> None:
                     parameter *= factor
 
 
+@pytest.mark.slow
 def test_the_three_heads() -> None:
     """Each of Faster R-CNN's size with one box for all classes; on one pyramid with one network of proposals."""
     with torch.device("meta"):
@@ -51,6 +52,7 @@ def test_one_box_for_each_class_is_no_option() -> None:
         build_detector("cascade_rcnn", 3, class_agnostic=False)
 
 
+@pytest.mark.slow
 def test_losses_against_a_plain_loop() -> None:
     """Stage by stage with torchvision's parts: matching, coding, clipping."""
     torch.manual_seed(0)
@@ -112,6 +114,7 @@ def test_scores_are_the_mean_and_boxes_the_last() -> None:
     assert torch.equal(detections.labels[0, :count], labels[order])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HARD)
 def test_hard_batches_are_finite(case: str) -> None:
     """Losses and every gradient, in float32 and bf16."""
@@ -129,6 +132,7 @@ def test_hard_batches_are_finite(case: str) -> None:
         assert not [name for name, grad in gradients.items() if grad is None or not grad.isfinite().all()]
 
 
+@pytest.mark.slow
 def test_no_gradient_flows_from_a_head_to_the_boxes_before() -> None:
     torch.manual_seed(0)
     detector, batch = CascadeRCNN(3, CascadeRCNNOptions(**SMALL)), batch_of(HARD["the same"], (96, 96))

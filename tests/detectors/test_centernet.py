@@ -54,6 +54,7 @@ def heatmap_of(batch: DetectionBatch, num_classes: int, map_size: tuple[int, int
 # ---- the network ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "params_m", "macs_g"), [("resnet18", 14.437349, 13.3), ("resnet101", 49.673189, 45.6)]
 )
@@ -66,6 +67,7 @@ def test_parameters_and_macs_of_2020(backbone: str, params_m: float, macs_g: flo
     assert round(counter.get_total_flops() / 2e9, 1) == macs_g
 
 
+@pytest.mark.slow
 def test_initial_values() -> None:
     """Probabilities of 1/(1 + e^2.19) = 0.1006 everywhere, hardly any offsets and sizes."""
     torch.manual_seed(0)
@@ -87,6 +89,7 @@ def test_the_enlargement_starts_bilinear() -> None:
     torch.testing.assert_close(layer(x)[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [*ONE_A_FAMILY, "resnet18cifar"])
 def test_one_backbone_of_every_family(backbone: str) -> None:
     """On a canvas of no multiple of 32 the map is 2, 4 or 8 times the deepest one, whose sides are rounded up."""
@@ -111,6 +114,7 @@ def test_one_backbone_of_every_family(backbone: str) -> None:
     assert detections.boxes.shape == (2, 100, 4)
 
 
+@pytest.mark.slow
 def test_stages_and_norms_freeze_in_the_backbone_only() -> None:
     detector = CenterNet(3, CenterNetOptions(frozen_stages=2, frozen_batch_norm=True))
     fixed = {name for name, p in detector.named_parameters() if not p.requires_grad}
@@ -270,6 +274,7 @@ def test_parts_of_a_batch_add_up() -> None:
     torch.testing.assert_close(torch.autograd.grad(total.sum(), outputs[:3]), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deformable", [True, False])
 @pytest.mark.parametrize("case", HARD)
 def test_hard_batches_are_finite(case: str, deformable: bool) -> None:
@@ -402,6 +407,7 @@ def test_suppression_when_asked() -> None:
     assert run(0.5).labels[0, :4].tolist() == [0, 1, PADDING, PADDING]
 
 
+@pytest.mark.slow
 def test_classification_weights_fit_the_body() -> None:
     torch.manual_seed(0)
     from_run = build_detector("centernet", 7, **SMALL).body.state_dict()

@@ -65,6 +65,7 @@ def part(batch: Any, i: int) -> Any:
 # ---- the network ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_keys_are_torchvisions() -> None:
     with torch.device("meta"):
         ours, reference = (
@@ -79,6 +80,7 @@ def test_keys_are_torchvisions() -> None:
     }
 
 
+@pytest.mark.slow
 def test_parameters_by_hand() -> None:
     """torchvision states 41,755,286, without those of the batch norms, which are frozen."""
     with torch.device("meta"):
@@ -92,6 +94,7 @@ def test_parameters_by_hand() -> None:
     assert sum(x.numel() for key, x in heads.items() if "bbox_pred" in key) == 4_100
 
 
+@pytest.mark.slow
 def test_multiply_adds_by_hand() -> None:
     """1000 proposals through 256 x 7 x 7 -> 1024 -> 1024 -> 91 classes and 91 boxes; three heads, three times as many.
 
@@ -108,6 +111,7 @@ def test_multiply_adds_by_hand() -> None:
     assert build_detector("fcos", 2, backbone="mobilenet_v2").decode_macs == 0
 
 
+@pytest.mark.slow
 def test_initial_values() -> None:
     torch.manual_seed(0)
     detector = FasterRCNN(4, FasterRCNNOptions(backbone="resnet18", channels=64))
@@ -120,6 +124,7 @@ def test_initial_values() -> None:
     assert predictor["bbox_pred"].weight.std().item() == pytest.approx(0.001, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "pyramid"),
     [(name, "detnet") for name in ONE_A_FAMILY] + [(name, "standard") for name in ONE_A_FAMILY[:3]],
@@ -135,6 +140,7 @@ def test_one_backbone_of_every_family(backbone: str, pyramid: Any) -> None:
     assert [tuple(x.shape) for x in outputs.box_deltas] == [(2, *size, 3, 4) for size in cells]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"pyramid": "detnet"}, {"levels": ("p3", "p4", "p5")}, {"class_agnostic": True}]
 )
@@ -249,6 +255,7 @@ def test_every_anchor_has_its_turn() -> None:
     assert counts.max() < 140
 
 
+@pytest.mark.slow
 def test_a_sample_is_that_of_the_image_alone_and_of_its_seed() -> None:
     torch.manual_seed(0)
     detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL, rpn_samples=32, roi_samples=16)).eval(), two_images()
@@ -459,6 +466,7 @@ def test_losses_can_be_divided_by_what_is_given() -> None:
         torch.testing.assert_close(double[name], 2 * loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roi_samples", [16, 512])
 def test_parts_of_a_batch_add_up(roi_samples: int) -> None:
     """Each divided by the normalizer of the whole; also where images have too few proposals to fill their sample."""
@@ -471,6 +479,7 @@ def test_parts_of_a_batch_add_up(roi_samples: int) -> None:
         torch.testing.assert_close(torch.stack([of_part[name] for of_part in parts]).sum(), loss)
 
 
+@pytest.mark.slow
 def test_detections_are_those_of_the_image_alone() -> None:
     """An image's result does not depend on the batch that it is evaluated in, but for the rounding of the heads."""
     torch.manual_seed(0)
@@ -484,6 +493,7 @@ def test_detections_are_those_of_the_image_alone() -> None:
             torch.testing.assert_close(ours[i], expected[0], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HARD)
 def test_hard_batches_are_finite(case: str) -> None:
     """Losses and every gradient, in float32 and bf16; the second stage computes in what the pyramid comes in."""
@@ -513,6 +523,7 @@ def outputs_without_proposals(detector: FasterRCNN, batch: DetectionBatch) -> Fa
     return outputs._replace(box_deltas=tuple(shrunk))
 
 
+@pytest.mark.slow
 def test_no_proposals() -> None:
     """Only the objects themselves are left to learn from, in the other image nothing; no detections."""
     torch.manual_seed(0)
@@ -532,6 +543,7 @@ def test_no_proposals() -> None:
     assert losses["classification"] == losses["box"] == 0
 
 
+@pytest.mark.slow
 def test_all_proposals_negative() -> None:
     """Objects of one pixel, which no proposal overlaps by half; they themselves are left aside."""
     torch.manual_seed(0)
@@ -543,6 +555,7 @@ def test_all_proposals_negative() -> None:
     assert not [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
 
 
+@pytest.mark.slow
 def test_wild_outputs_are_finite() -> None:
     torch.manual_seed(0)
     detector, batch = FasterRCNN(3, FasterRCNNOptions(**SMALL)), two_images()
@@ -559,6 +572,7 @@ def test_wild_outputs_are_finite() -> None:
 # ---- detections -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft_nms", ["linear", "gaussian"])
 def test_soft_suppression_keeps_what_hard_suppression_drops(soft_nms: Any) -> None:
     torch.manual_seed(0)
@@ -648,6 +662,7 @@ def assert_same_boxes(ours: Tensor, theirs: Tensor) -> None:
     assert near.any(dim=1).all()
 
 
+@pytest.mark.slow
 def test_raw_outputs_and_proposals_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     reference, ours = pair.eval()
     with torch.inference_mode():
@@ -677,6 +692,7 @@ def torchvisions_proposals(reference: Any, images: Any, features: dict[str, Tens
     return rpn.filter_proposals(boxes, logits, images.image_sizes, counts)[0]
 
 
+@pytest.mark.slow
 def test_class_logits_and_box_deltas_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     """Of the same proposals."""
     reference, ours = pair.eval()
@@ -692,6 +708,7 @@ def test_class_logits_and_box_deltas_are_torchvisions(pair: Pair, pictures: list
         assert (actual - want).abs().max() <= 1e-4 * want.abs().max()
 
 
+@pytest.mark.slow
 def test_detections_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     reference, ours = pair.eval()
     with torch.inference_mode():
@@ -756,6 +773,7 @@ def losses_of_both(pair: Pair, pictures: list[Tensor]) -> list[tuple[Tensor, Ten
     return [(loss, expected[name]) for loss, name in zip(losses.values(), names, strict=True)]
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     both = losses_of_both(pair, pictures)
     for loss, want in both:
@@ -768,6 +786,7 @@ def test_losses_and_gradients_are_torchvisions(pair: Pair, pictures: list[Tensor
     assert_same_gradients(pair.ours, pair.reference)
 
 
+@pytest.mark.slow
 def test_losses_of_one_image_are_torchvisions_whatever_its_proposals(pair: Pair) -> None:
     """Up to 2000 samples: as many as there are."""
     ours = pair.ours

@@ -55,6 +55,7 @@ def outputs_of(batch: DetectionBatch, strides: tuple[int, ...], num_classes: int
 # ---- the network ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "params_m"), [("resnet50", 32.297), ("resnet101", 51.289)])
 def test_parameters_of_2020(backbone: str, params_m: float) -> None:
     with torch.device("meta"):
@@ -63,6 +64,7 @@ def test_parameters_of_2020(backbone: str, params_m: float) -> None:
     assert detector.state_dict()["scales"].shape == (5,)
 
 
+@pytest.mark.slow
 def test_keys_are_torchvisions() -> None:
     with torch.device("meta"):
         ours, reference = FCOS(91, FCOSOptions.torchvision()), fcos_resnet50_fpn(weights=None, weights_backbone=None)
@@ -72,6 +74,7 @@ def test_keys_are_torchvisions() -> None:
     assert {key for key in shapes if key.startswith(of_classes)} == {of_classes + "weight", of_classes + "bias"}
 
 
+@pytest.mark.slow
 def test_initial_values() -> None:
     torch.manual_seed(0)
     detector = FCOS(4, FCOSOptions(backbone="resnet18", levels=("p3", "p4", "p5")))
@@ -91,6 +94,7 @@ def test_groups(channels: int, groups: int) -> None:
     assert num_groups(channels) == groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ONE_A_FAMILY)
 def test_one_backbone_of_every_family(backbone: str) -> None:
     torch.manual_seed(0)
@@ -135,6 +139,7 @@ def test_bad_options(option: str, value: object, message: str) -> None:
 # ---- losses ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distances", ["exp", "relu"])
 def test_losses_by_hand(distances: Distances) -> None:
     """All outputs zero: probabilities a half, sides of 1 pixel (exp) or none (ReLU) within a box of 20 x 16."""
@@ -177,6 +182,7 @@ def test_parts_of_a_batch_add_up() -> None:
         torch.testing.assert_close(sums[name], loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distances", ["exp", "relu"])
 @pytest.mark.parametrize("case", HARD)
 def test_hard_batches_are_finite(case: str, distances: Distances) -> None:
@@ -238,6 +244,7 @@ def slow_decode(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_decode_against_plain_loops(channels_last: bool) -> None:
     torch.manual_seed(3)
@@ -304,6 +311,7 @@ def pictures(request: pytest.FixtureRequest) -> list[Tensor]:
     return noise() if request.param == "noise" else photos(request.getfixturevalue("real_data"))
 
 
+@pytest.mark.slow
 def test_raw_outputs_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
     reference, ours = pair
     reference.eval()
@@ -318,6 +326,7 @@ def test_raw_outputs_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Ten
         assert (actual - want).abs().max() <= 1e-4 * want.abs().max()
 
 
+@pytest.mark.slow
 def test_detections_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
     reference, ours = pair
     reference.eval()
@@ -329,6 +338,7 @@ def test_detections_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tens
     assert_same_detections(detections, expected, at_least=30)
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_are_torchvisions(pair: tuple[Any, FCOS], pictures: list[Tensor]) -> None:
     reference, ours = pair
     reference.train()

@@ -87,6 +87,7 @@ def slow_targets(objects: Objects, canvas_size: tuple[int, int], strides: tuple[
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strides", [(8, 16, 32), (8, 16, 32, 64, 128), (16,)])
 def test_targets_against_plain_loops(strides: tuple[int, ...]) -> None:
     """Boxes at quarters of pixels, of 1 pixel to the whole canvas, some equal, some of equal area."""

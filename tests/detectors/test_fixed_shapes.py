@@ -74,6 +74,7 @@ def leaves_of(outputs: Any, dtype: torch.dtype = torch.float32) -> tuple[Any, li
     return type(outputs)(*map(of, outputs)), leaves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_targets_losses_and_gradients_are_those_of_a_cpu(variant: str) -> None:
     """Targets bit for bit; losses and gradients to a millionth, as sums take in zeros and add up in another order."""
@@ -98,6 +99,7 @@ def test_targets_losses_and_gradients_are_those_of_a_cpu(variant: str) -> None:
             torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", WAITS)
 def test_a_training_step_waits_for_nothing_else(name: str, dtype: torch.dtype) -> None:
@@ -123,6 +125,7 @@ def test_a_training_step_waits_for_nothing_else(name: str, dtype: torch.dtype) -
     assert dict(waits.waits) == WAITS[name][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()

@@ -78,6 +78,7 @@ def test_an_images_targets_do_not_depend_on_the_others(detector: Detector, case:
             assert torch.equal(ours[0], of_batch[i]), name
 
 
+@pytest.mark.slow
 def test_data_parallel_cuts_a_step_into_its_images(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     """nn.DataParallel's own walk through what it is given, with the copying to GPUs skipped."""
 

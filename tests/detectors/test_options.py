@@ -207,6 +207,7 @@ def test_names_and_numbers_of_classes_are_checked() -> None:
         build_from_options(0, FCOSOptions())
 
 
+@pytest.mark.slow
 def test_options_and_keywords_build_the_same() -> None:
     with torch.device("meta"):
         ours = build_from_options(3, FCOSOptions(backbone="mobilenet_v2", num_convs=1))
@@ -224,6 +225,7 @@ def test_torchvisions_can_be_changed(options: Any) -> None:
     assert options.torchvision() != options()
 
 
+@pytest.mark.slow
 def test_the_catalog_imports_no_torch() -> None:
     """So that --help and the list cost nothing."""
     code = "import sys, public.detectors.catalog; sys.exit(bool({'torch', 'torchvision', 'numpy'} & set(sys.modules)))"

@@ -29,6 +29,7 @@ def build(levels: tuple[str, ...], **options: Any) -> PyramidBackbone:
     return PyramidBackbone("resnet18", levels, **{"channels": 8, "extra": "c5", **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", ["c5", "p5", None])
 def test_torchvisions_pyramid(extra: Any) -> None:
     torch.manual_seed(0)
@@ -63,6 +64,7 @@ def test_p6_by_hand() -> None:
     assert fpn({"c5": c5})[1].flatten().tolist() == [99, 103, 105]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "strides"),
     [
@@ -95,6 +97,7 @@ def test_levels_that_a_backbone_lacks_are_refused() -> None:
         PyramidBackbone("resnet18cifar", ("p3", "p4", "p5"), channels=8, extra="c5")
 
 
+@pytest.mark.slow
 def test_frozen_parts() -> None:
     """One stage frozen: stem and its norm. Frozen norms: all of the backbone's, none of their weights trains."""
     backbone = build(("p3", "p4", "p5"), frozen_stages=2).train()
@@ -114,6 +117,7 @@ def test_frozen_parts() -> None:
         build(("p3", "p4", "p5"), frozen_stages=9)
 
 
+@pytest.mark.slow
 def test_every_trained_parameter_gets_a_gradient() -> None:
     torch.manual_seed(0)
     backbone = build(("p3", "p4", "p5", "p6", "p7"), frozen_stages=1)
@@ -197,6 +201,7 @@ def test_a_backbone_with_c6_gives_p6(pyramid: Any, monkeypatch: pytest.MonkeyPat
     assert without.strides == (4, 8, 16, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pyramid", ["standard", "detnet"])
 def test_others_have_every_second_value_of_p5(pyramid: Any) -> None:
     backbone = build(FIVE, extra="pool", pyramid=pyramid).eval()

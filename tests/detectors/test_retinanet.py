@@ -76,6 +76,7 @@ def outputs_of(batch: DetectionBatch, num_classes: int, scale: float = 0.0, prio
 # ---- the network ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "num_classes", "params_m"),
     [("resnet50", 80, 37.969), ("resnet50", 20, 36.724), ("resnet101", 80, 56.961)],
@@ -86,6 +87,7 @@ def test_parameters_of_2020(backbone: str, num_classes: int, params_m: float) ->
     assert round(sum(p.numel() for p in detector.parameters()) / 1e6, 3) == params_m
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "size", "macs_g", "num_anchors"),
     [("resnet50", 667, 105.2, 84762), ("resnet101", 667, 138.6, 84762), ("resnet50", 1000, 234.9, 188442)],
@@ -100,6 +102,7 @@ def test_multiply_adds_and_anchors_of_2020(backbone: str, size: int, macs_g: flo
     assert detector.anchors((size, size), CPU).shape == (num_anchors, 4)
 
 
+@pytest.mark.slow
 def test_keys_are_torchvisions() -> None:
     with torch.device("meta"):
         ours, reference = (
@@ -112,6 +115,7 @@ def test_keys_are_torchvisions() -> None:
     assert {key for key in shapes if key.startswith(of_classes)} == {of_classes + "weight", of_classes + "bias"}
 
 
+@pytest.mark.slow
 def test_initial_values() -> None:
     torch.manual_seed(0)
     head = RetinaNet(4, RetinaNetOptions(backbone="resnet18", levels=("p3", "p4", "p5"))).head
@@ -124,6 +128,7 @@ def test_initial_values() -> None:
             assert module.weight.std().item() == pytest.approx(0.01, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone(backbone: str) -> None:
     torch.manual_seed(0)
@@ -183,6 +188,7 @@ def test_bad_options(option: str, value: object, message: str) -> None:
         RetinaNet(3, RetinaNetOptions(**{**SMALL, option: value}))
 
 
+@pytest.mark.slow
 def test_compiles_with_the_losses_skipped() -> None:
     """Head in one graph; the losses, whose shapes change with the objects, as they are."""
     torch.manual_seed(0)
@@ -307,6 +313,7 @@ def test_every_object_learns_on_the_canvas_of_2020() -> None:
         assert label == image
 
 
+@pytest.mark.slow
 def test_targets_take_moderate_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch 24 with 7 objects each, and 300 objects in one image, of 84 762 anchors: at most 2^19 pairs at a time."""
     sizes = []
@@ -325,6 +332,7 @@ def test_targets_take_moderate_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- losses ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_losses_by_hand() -> None:
     """All outputs zero, the object an anchor moved by (2, 1) pixels: only that anchor overlaps it enough.
 
@@ -354,6 +362,7 @@ def test_losses_by_hand() -> None:
     assert halved["box"].item() == pytest.approx(2 * losses["box"].item())
 
 
+@pytest.mark.slow
 def test_images_can_be_normalized_one_by_one() -> None:
     """The mean over images of the losses that each has alone."""
     torch.manual_seed(0)
@@ -390,6 +399,7 @@ def test_parts_of_a_batch_add_up(normalize: Any) -> None:
         torch.testing.assert_close(torch.stack([part[name] for part in parts]).sum(), loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("box_loss", ["smooth_l1", "l1", "giou"])
 @pytest.mark.parametrize("case", HARD)
 def test_hard_batches_are_finite(case: str, box_loss: Any) -> None:
@@ -453,6 +463,7 @@ def slow_decode(detector: RetinaNet, outputs: RetinaNetOutputs, sizes: ImageSize
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels_last", [False, True])
 @torch.no_grad()
 def test_decode_against_plain_loops(channels_last: bool) -> None:
@@ -545,6 +556,7 @@ def pictures(request: pytest.FixtureRequest) -> list[Tensor]:
     return noise() if request.param == "noise" else photos(request.getfixturevalue("real_data"))
 
 
+@pytest.mark.slow
 def test_raw_outputs_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     reference, ours = pair.eval()
     with torch.inference_mode():
@@ -555,6 +567,7 @@ def test_raw_outputs_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> Non
         assert (join_anchors(actual) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
+@pytest.mark.slow
 def test_detections_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     reference, ours = pair.eval()
     with torch.inference_mode():
@@ -564,6 +577,7 @@ def test_detections_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None
     assert_same_detections(detections, expected, at_least=100)
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_are_torchvisions(pair: Pair, pictures: list[Tensor]) -> None:
     reference, ours = pair.train()
     found = random_targets(pictures, num_classes=91)

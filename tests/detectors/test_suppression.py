@@ -76,6 +76,7 @@ def test_negative_coordinates_do_not_bring_groups_together() -> None:
     assert kept(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.0) == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_rows", [1, 70, 700])
 def test_images_do_not_suppress_one_another(num_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch at once, in one piece or in many, is image by image the same; on a CPU and in fixed shapes."""

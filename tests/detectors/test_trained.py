@@ -110,6 +110,7 @@ def saved(folder: Path, checkpoint: dict[str, Any]) -> Path:
     return folder / "best.pth"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaged", [True, False])
 def test_a_checkpoint_knows_all(tmp_path: Path, checkpoint: dict[str, Any], averaged: bool) -> None:
     """Network, options (tuples again), canvas, classes; the averaged weights where there are such."""
@@ -129,6 +130,7 @@ def test_a_checkpoint_knows_all(tmp_path: Path, checkpoint: dict[str, Any], aver
     assert not detect.image_detector.training
 
 
+@pytest.mark.slow
 def test_pixel_statistics_layout_and_precision(tmp_path: Path, checkpoint: dict[str, Any]) -> None:
     """Those of the run; a white pixel with mean 0.5 and std 0.25 is (1 - 0.5) / 0.25 = 2."""
     checkpoint["config"]["data"] |= {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
@@ -150,6 +152,7 @@ def assembled(checkpoint: dict[str, Any], device: torch.device, **changes: Any) 
     return assemble_detector(detector, config, checkpoint, NAMES, IDS, device=device, precision="fp32")
 
 
+@pytest.mark.slow
 def test_how_detections_are_chosen(checkpoint: dict[str, Any]) -> None:
     """Options of the config, which need not be those of the training."""
     detect = assembled(checkpoint, torch.device("cpu"), max_detections=7)
@@ -159,6 +162,7 @@ def test_how_detections_are_chosen(checkpoint: dict[str, Any]) -> None:
         assert detect.image_detector(batch, sizes).boxes.shape[1] <= 7
 
 
+@pytest.mark.slow
 def test_settings_that_a_record_lacks(tmp_path: Path, checkpoint: dict[str, Any]) -> None:
     """A setting that came later has its default; one that there is not is named."""
     del checkpoint["config"]["detector"]["center_sampling"]
@@ -168,6 +172,7 @@ def test_settings_that_a_record_lacks(tmp_path: Path, checkpoint: dict[str, Any]
         load_detector(saved(tmp_path, checkpoint), device="cpu")
 
 
+@pytest.mark.slow
 def test_the_device_of_this_process(checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that is given, however many there are: not one that is chosen anew."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -176,6 +181,7 @@ def test_the_device_of_this_process(checkpoint: dict[str, Any], monkeypatch: pyt
     assert {tensor.device for tensor in detect.image_detector.state_dict().values()} == {device}
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit(tmp_path: Path, checkpoint: dict[str, Any]) -> None:
     """Another number of classes, another network, an unknown one, unreadable transforms: refused with what differs."""
     path = saved(tmp_path, checkpoint | {"class_names": ["cat", "dog"], "category_ids": [3, 7]})
@@ -190,7 +196,7 @@ def test_weights_that_do_not_fit(tmp_path: Path, checkpoint: dict[str, Any]) -> 
         load_detector(path)
     resizes = {
         "public.transforms.detection.SquareResizer": r"best\.pth: .*SquareResizer is nothing that a config can hold",
-        "public.transforms.detection.RandomSquareResize": r"data\.val_transforms holds RandomSquareResize.*random",
+        "public.transforms.detection.RandomSquareResize": r"data\.val_transforms holds RandomSquareResize.*may draw",
     }
     for name, message in resizes.items():
         keywords = {"sizes": [64]} if "Random" in name else {"size": 64}
@@ -216,6 +222,7 @@ def test_what_is_no_detectors_checkpoint(tmp_path: Path, config: ClassificationC
         load_detector(path)
 
 
+@pytest.mark.slow
 def test_a_missing_gpu(tmp_path: Path, checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """device="cuda" on a machine without one: not quietly the CPU."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -223,6 +230,7 @@ def test_a_missing_gpu(tmp_path: Path, checkpoint: dict[str, Any], monkeypatch: 
         load_detector(saved(tmp_path, checkpoint), device="cuda")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_format_1(tmp_path: Path) -> None:
     """Written before configs were made of options: its network, canvas, classes and averaged weights."""
     detect = load_detector(write_old_run("fcos", tmp_path / "run"), device="cpu")

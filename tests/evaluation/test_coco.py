@@ -103,6 +103,7 @@ def assert_equal_to(expected: Any, result: DetectionResult) -> None:
     np.testing.assert_allclose(result.curves.recall, expected.params.recThrs, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_equal_to_pycocotools(mini: DetectionAnnotations, tmp_path: Path, kind: str, seed: int) -> None:
@@ -259,6 +260,7 @@ def test_by_hand(small: DetectionAnnotations, tmp_path: Path, from_file: bool) -
     assert result.absent == ["bird"]
 
 
+@pytest.mark.slow
 def test_arrays_equal_to_pycocotools(mini: DetectionAnnotations, tmp_path: Path) -> None:
     """Another layout has no COCO file: ignored objects are crowds, the area is the box's; classes in any order."""
     rng = np.random.default_rng(2)

@@ -155,6 +155,7 @@ def test_frozen_parameters_count_too() -> None:
     assert count(small().requires_grad_(False), 8).num_parameters == 2672
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
 @pytest.mark.parametrize("name", list_detectors())
 def test_detectors_by_another_way(name: str, backbone: str) -> None:
@@ -167,6 +168,7 @@ def test_detectors_by_another_way(name: str, backbone: str) -> None:
     assert size.macs == macs_by_calls(detector, torch.randn(1, 3, 97, 65)) > 1e6
 
 
+@pytest.mark.slow
 def test_faster_rcnn_of_torchvisions_table() -> None:
     """134.38 G at 800x800, of which 14.36 G lie behind `forward`."""
     with torch.device("meta"):
@@ -175,6 +177,7 @@ def test_faster_rcnn_of_torchvisions_table() -> None:
     assert round(count(detector, 800, macs_behind=detector.decode_macs).macs / 1e9, 2) == stated["_ops"] == 134.38
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_networks_by_another_way(name: str) -> None:
     """One of each family, run for real on an odd canvas; the catalog's test has all, with their cards."""
@@ -205,6 +208,7 @@ class Devices(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_detectors())
 def test_nothing_is_computed_or_copied(name: str) -> None:
     """An image 8192 pixels wide, whose first maps alone would fill 4 GB: every tensor is one without numbers."""
@@ -248,6 +252,7 @@ class AlwaysDrops(nn.Module):
         return F.dropout(self.conv(x), 0.5, training=True) * torch.rand(1, device=x.device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [small, with_drop_path, with_drop_block, with_switch_norm, AlwaysDrops])
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_is_left_as_it_was(build: Callable[[], nn.Module], training: bool) -> None:
@@ -279,6 +284,7 @@ def test_the_network_is_left_as_it_was(build: Callable[[], nn.Module], training:
     assert hooks == [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in network.modules()]
 
 
+@pytest.mark.slow
 def test_variants_cost_what_the_plain_network_does() -> None:
     plain = count(build_backbone("resnet18", 2), 33).macs
     assert {count(build(), 33).macs for build in (with_drop_path, with_drop_block, with_switch_norm)} == {plain}

@@ -77,6 +77,7 @@ def test_ignored_regions_are_gray() -> None:
     assert drawn[79, 40].tolist() == [*class_color(-1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (3, 60), (60, 60), (24, 60), (60, 24), (480, 640), (3000, 2000)])
 @pytest.mark.parametrize("label", [0, 1, IGNORED])
 def test_any_image_size(size: tuple[int, int], label: int) -> None:
@@ -179,6 +180,7 @@ def result_of(num_present: int, num_absent: int) -> DetectionResult:
     return DetectionResult({"AP": 0.5}, rows, names[:num_absent], names, Curves(np.linspace(0, 1, 11), precision))
 
 
+@pytest.mark.slow
 def test_curves_are_named_best_first(tmp_path: Path, figures: list[Figure]) -> None:
     """Each with its AP50, then the mean in bold."""
     draw_precision_recall(tmp_path / "new" / "curves.png", result_of(2, 1))
@@ -189,6 +191,7 @@ def test_curves_are_named_best_first(tmp_path: Path, figures: list[Figure]) -> N
     assert (tmp_path / "new" / "curves.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_of_many_classes_the_best_and_the_worst_are_named(tmp_path: Path, figures: list[Figure]) -> None:
     """Ten each of eighty; the others are there, without a name."""
     draw_precision_recall(tmp_path / "curves.png", result_of(80, 0))
@@ -198,6 +201,7 @@ def test_of_many_classes_the_best_and_the_worst_are_named(tmp_path: Path, figure
     assert len(labels) == 81
 
 
+@pytest.mark.slow
 def test_nothing_to_draw(tmp_path: Path) -> None:
     """No class has an object: empty axes, no crash, and no window system."""
     before = "matplotlib.pyplot" in sys.modules
@@ -206,6 +210,7 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
     assert ("matplotlib.pyplot" in sys.modules) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_nothing(
     tmp_path: Path,
     small_disk: Callable[[int], AbstractContextManager[None]],

@@ -36,6 +36,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return saved
 
 
+@pytest.mark.slow
 def test_each_metric_is_a_line_over_its_own_epochs(tmp_path: Path, figures: list[Figure]) -> None:
     """Epochs without evaluation are skipped of the metric's line; each panel has its title."""
     draw_curves(tmp_path / "curves.png", ROWS, PANELS, "tiny")
@@ -48,6 +49,7 @@ def test_each_metric_is_a_line_over_its_own_epochs(tmp_path: Path, figures: list
     assert lr.get_legend() is None
 
 
+@pytest.mark.slow
 def test_the_picture_is_not_empty(tmp_path: Path) -> None:
     """A PNG of two panels, wider than high, with something drawn on the white."""
     draw_curves(tmp_path / "curves.png", ROWS, PANELS, "tiny")
@@ -57,6 +59,7 @@ def test_the_picture_is_not_empty(tmp_path: Path) -> None:
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [[], [{"epoch": 1}], [{"epoch": 1, "train_loss": float("nan"), "lr": 0.1}]])
 def test_runs_with_little_to_show(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     """No epoch, no metric, and a loss that is not finite."""
@@ -64,6 +67,7 @@ def test_runs_with_little_to_show(tmp_path: Path, rows: list[dict[str, Any]]) ->
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_curves_before(
     tmp_path: Path, small_disk: Callable[[int], AbstractContextManager[None]]
 ) -> None:
@@ -76,6 +80,7 @@ def test_a_full_disk_leaves_the_curves_before(
     assert (tmp_path / "curves.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_no_window_system_is_touched(tmp_path: Path) -> None:
     """pyplot, which keeps figures and looks for a display, is not needed."""
     before = "matplotlib.pyplot" in sys.modules

@@ -55,6 +55,7 @@ def evaluated(dataset: str, root: Path) -> tuple[Evaluator, tuple[DetectionResul
     return evaluator, (evaluator.evaluate(predictions), predictions, annotations)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "predictions"),
     [("coco", {"predictions.json", "record_mAP.txt"}), ("voc", {"comp4_det_test_dog.txt", "comp4_det_test_cat.txt"})],
@@ -84,6 +85,7 @@ def test_the_files(dataset: str, predictions: set[str], tmp_path: Path) -> None:
     assert (folder / "pictures.jpg").read_bytes() == (folder / "epoch_003.jpg").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_detections_of_each_format(tmp_path: Path) -> None:
     """x y width height and COCO's ids; 1-based first and last pixels and the image's name."""
     evaluator, found = evaluated("coco", tmp_path / "coco")
@@ -97,6 +99,7 @@ def test_the_detections_of_each_format(tmp_path: Path) -> None:
     assert line == "a 0.75 5.000 6.000 24.000 25.000\n"
 
 
+@pytest.mark.slow
 def test_other_rules_in_the_same_folder(tmp_path: Path) -> None:
     """record_mAP.txt is always of the evaluation that table.txt is of."""
     _, (_, found, annotations) = evaluated("coco", tmp_path / "data")
@@ -108,6 +111,7 @@ def test_other_rules_in_the_same_folder(tmp_path: Path) -> None:
         assert (tmp_path / "out" / "record_mAP.txt").exists() == (rules == "coco")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["coco", "voc"])
 def test_nothing_found(dataset: str, tmp_path: Path) -> None:
     """The first evaluation of many a run."""
@@ -122,6 +126,7 @@ def test_nothing_found(dataset: str, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "pictures.jpg").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_nothing(
     tmp_path: Path,
     small_disk: Callable[[int], AbstractContextManager[None]],
@@ -149,6 +154,7 @@ def test_a_full_disk_stops_nothing(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comp4_det_test_dog.txt", "comp4_det_test_cat.txt"}
 
 
+@pytest.mark.slow
 def test_the_numbers(tmp_path: Path) -> None:
     """One right detection of 0.75 above a wrong one of 0.5: shown from 0.625 on, and nothing is drawn as -1."""
     evaluator, found = evaluated("coco", tmp_path / "data")

@@ -43,6 +43,7 @@ def test_torchvisions_points(canvas_size: tuple[int, int]) -> None:
     assert torch.equal(grid.strides[grid.levels], anchors[:, 2] - anchors[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("canvas_size", [(20, 30), (64, 32), (224, 352), (667, 667), (130, 1000)])
 def test_no_near_point_is_missed(canvas_size: tuple[int, int], layout: Layout) -> None:

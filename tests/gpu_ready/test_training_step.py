@@ -96,6 +96,7 @@ def assert_on_gpu(value: Any) -> None:
             assert_on_gpu(one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_detectors())
 def test_a_detector_on_a_gpu(on_gpu: None, name: str) -> None:
     """Targets, losses and decoding in three precisions, then the update."""
@@ -122,6 +123,7 @@ def test_a_detector_on_a_gpu(on_gpu: None, name: str) -> None:
         update(detector, detector_on("cuda", name)[0].detector)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_detectors())
 def test_a_detectors_backward_pass(on_fake_cpu: None, name: str) -> None:
     """In three precisions, by autocast; every parameter has a gradient of its own type."""
@@ -136,6 +138,7 @@ def test_a_detectors_backward_pass(on_fake_cpu: None, name: str) -> None:
         model.zero_grad()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["fake cuda", REAL, "cpu"])
 def test_classification(device: str) -> None:
     """The same of a classifier: three precisions on the CPU, where the losses lead back."""

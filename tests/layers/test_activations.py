@@ -38,6 +38,7 @@ def test_the_config_offers_them_all() -> None:
     assert literal == Literal[tuple(ACTIVATIONS)]
 
 
+@pytest.mark.slow
 def test_all_of_a_network_are_replaced_and_gates_are_not() -> None:
     """ResNet-18 has one ReLU in the stem and one in each of 8 blocks; a sigmoid stays, a shared one is replaced too."""
     network = build_backbone("resnet18", num_classes=2)

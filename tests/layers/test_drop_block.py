@@ -67,6 +67,7 @@ def test_how_much_drops(block_size: int, side: int) -> None:
     assert len({tuple(row) for row in dropped.flatten(2).flatten(0, 1).int().tolist()}) > 1
 
 
+@pytest.mark.slow
 def test_behind_every_norm_of_a_level() -> None:
     """ResNet-18's last layer has 2 x 2 norms and one in the shortcut; keys, outputs in evaluation and size stay."""
     network = build_backbone("resnet18", num_classes=2)
@@ -106,6 +107,7 @@ def test_a_relu_before_or_behind_makes_no_difference() -> None:
     torch.testing.assert_close(ours, layer(plain))
 
 
+@pytest.mark.slow
 def test_synchronized_norms_have_it_too() -> None:
     """Put there after torch's conversion, which would lose it; ResNet-18's last layer has five norms."""
     network = nn.SyncBatchNorm.convert_sync_batchnorm(build_backbone("resnet18", num_classes=2))
@@ -113,6 +115,7 @@ def test_synchronized_norms_have_it_too() -> None:
     assert len(add_drop_block(network.get_submodule("layer4"), 1)) == 5
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_not_compiled_again_for_a_new_rate() -> None:
     """One graph for three rates, and the last one's units drop."""
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))

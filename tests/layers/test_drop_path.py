@@ -24,6 +24,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "num_blocks"), BLOCKS.items())
 def test_rates_grow_linearly_to_the_last_block(name: str, num_blocks: int) -> None:
     """The paper's p_l = 1 - l / L (1 - p_L) is the share that stays: 1 - rate * l / L, from the first block on."""

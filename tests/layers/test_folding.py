@@ -86,6 +86,7 @@ FAMILIES = ("resnet18", "resnet18_v2", "resnest50", "mobilenet_v2", "regnet_y_20
 FAMILIES += ("vovnet19_slim_dw_se", "mobilenet_v3_small", "ghostnet_100", "oct_resnet50_alpha0250", "detnet59")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.inference_mode()
 def test_networks(name: str) -> None:

@@ -91,6 +91,7 @@ def test_gradients_and_low_precision() -> None:
         assert norm.mean_weight.grad[place].item() == pytest.approx(slope.item(), rel=0.05, abs=0.02)
 
 
+@pytest.mark.slow
 def test_in_the_place_of_every_batch_norm() -> None:
     """ResNet-18 has 20; zero gamma, eps and momentum carry over, and the keys grow by two a norm."""
     network = build_backbone("resnet18", num_classes=2, zero_init_residual=True)

@@ -18,6 +18,7 @@ def test_every_row_of_the_old_commit_has_a_record() -> None:
     assert [key for key, record in records.items() if record["name"] != key.rpartition("/")[2]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", make.OLD_RUNS)
 def test_a_stored_checkpoint_is_whole_and_drawn_alike_each_time(name: str, tmp_path: Path) -> None:
     """The old format, one epoch and one step done, finite weights; its file is read without pickled code."""

@@ -171,6 +171,7 @@ def test_all_parameters_are_decayed_by_default() -> None:
     assert [p.shape for p in group["params"]] == [p.shape for p in module.parameters()]
 
 
+@pytest.mark.slow
 def test_norm_and_bias_can_be_exempt() -> None:
     """ResNet-18: 20 convolutions + 1 linear weight are decayed; 20 x 2 batch norm + 1 bias are not."""
     network = build_backbone("resnet18", num_classes=10)

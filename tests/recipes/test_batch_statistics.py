@@ -21,6 +21,7 @@ def processes(number: int) -> DistributedContext:
     return DistributedContext(rank=0, size=number, device=torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "size", "batch_size", "num_processes", "accumulation", "layer"),
     [
@@ -90,6 +91,7 @@ def test_synchronized_statistics_are_over_all_processes() -> None:
     check_batch_statistics(norms(nn.BatchNorm2d(3)), config, processes(2), (8, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frozen", "side", "is_refused"), [(False, 32, True), (True, 32, False), (False, 64, False)])
 def test_detectors_on_small_canvases(frozen: bool, side: int, is_refused: bool) -> None:
     """The deepest level of MobileNetV2 at 32 pixels is 1x1; frozen statistics take nothing of the batch."""

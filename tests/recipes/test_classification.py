@@ -67,6 +67,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return runs.stop_after_polls(monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tmp_path: Path) -> None:
     """Every file is there, and metrics.jsonl has one complete row an epoch."""
     checkpoint = train(config, tmp_path / "run")
@@ -83,6 +84,7 @@ def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tm
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == checkpoint["config"]
 
 
+@pytest.mark.slow
 def test_a_result_that_is_not_on_the_disk_is_no_success(
     config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_result_that_is_not_on_the_disk_is_no_success(
     assert_same_result(train(config, tmp_path / "run"), train(config, tmp_path / "reference"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [0, 1])
 def test_best_is_what_best_pth_holds(
     config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
@@ -124,6 +127,7 @@ def test_best_is_what_best_pth_holds(
         assert "best.pth could not be written (why: see above)" in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_polls", [1, 4, 5, 7, 9])
 def test_a_stopped_run_resumes_bit_for_bit(
     config: ClassificationConfig, tmp_path: Path, stop_after: Callable[[int], None], num_polls: int
@@ -141,6 +145,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
     assert [row["epoch"] for row in rows] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(config: ClassificationConfig, tmp_path: Path) -> None:
     """The same command once more trains nothing; --fresh starts over and keeps the old folder."""
     first = train(config, tmp_path / "run")
@@ -149,6 +154,7 @@ def test_a_finished_run_is_left_alone(config: ClassificationConfig, tmp_path: Pa
     assert len([p for p in tmp_path.iterdir() if p.name.startswith("run.")]) == 1
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_with_the_differing_fields(config: ClassificationConfig, tmp_path: Path) -> None:
     """What changes no result may differ (runtime); all else is named, old and new."""
     one_epoch = config.with_epochs(1)
@@ -170,6 +176,7 @@ def test_a_non_finite_loss_keeps_the_last_checkpoint(config: ClassificationConfi
         tiny_experiment.train(wild, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_stops_with_its_path_and_loses_nothing(
     config: ClassificationConfig, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +194,7 @@ def test_an_unreadable_image_stops_with_its_path_and_loses_nothing(
     assert_same_result(train(damaged, tmp_path / "run"), reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["2 mismatched (fc.weight: ", "2 missing (fc.weight, fc.bias)"])
 def test_weights_of_another_number_of_classes_are_taken_but_for_the_classifier(
     config: ClassificationConfig, words: str, tmp_path: Path
@@ -201,6 +209,7 @@ def test_weights_of_another_number_of_classes_are_taken_but_for_the_classifier(
     assert f"4 tensors loaded; {words}" in log
 
 
+@pytest.mark.slow
 def test_another_input_size_is_what_the_network_sees(
     config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +231,7 @@ def test_another_input_size_is_what_the_network_sees(
         assert f"G MACs at {size}x{size}" in (tmp_path / str(size) / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_task_of_the_experiments_own_is_recorded_by_its_file(tiny_data: Path, tmp_path: Path) -> None:
     """As a person runs it, where train.py is called __main__: the class is that of train.py in the folder."""
     options = ["--epochs", "1", "--schedule.warmup-epochs", "0", "--batch-size", "4"]
@@ -253,6 +263,7 @@ def one_process_history(tiny_data: Path, tmp_path_factory: pytest.TempPathFactor
     return load_checkpoint(folder / "runs" / "run" / "checkpoints" / "latest.pth")["metrics"]["history"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHES)
 def test_two_processes_train_as_one(
     launcher: str, tiny_data: Path, tmp_path: Path, one_process_history: list[dict[str, Any]]
@@ -267,6 +278,7 @@ def test_two_processes_train_as_one(
     assert json.loads((tmp_path / "two" / "runs" / "run" / "environment.json").read_text())["processes"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_whole_group_stops_all_processes_at_one_step(
     number: signal.Signals, exit_code: int, tiny_data: Path, tmp_path: Path
@@ -293,6 +305,7 @@ def test_a_signal_to_the_whole_group_stops_all_processes_at_one_step(
     assert len(load_checkpoint(tmp_path / "runs" / "tiny" / "checkpoints" / "latest.pth")["rng"]) == 2
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_sentence_and_exit_code_2(tiny_data: Path, tmp_path: Path) -> None:
     """A missing data folder, seen from the shell: no traceback."""
     done = run_program(tmp_path / "run", tmp_path / "nowhere", ["train.py"], expected=2)
@@ -300,6 +313,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tiny_data: Path, tmp_path: Pa
     assert f"error: {tmp_path / 'nowhere' / 'train'} is missing; expected train/<class>/<image files>" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_killed_outright_resumes_bit_for_bit(tmp_path: Path) -> None:
     """SIGKILL at two random steps of a real experiment, each start with other workers (the script kills ten times)."""
     options = exact_resume.Options(kills=2, epochs=2, images_per_class=8)

@@ -58,6 +58,7 @@ def train(config: DetectionConfig, path: Path, **options: Any) -> dict[str, Any]
     return load_checkpoint(path / "checkpoints" / "latest.pth")
 
 
+@pytest.mark.slow
 def test_the_run_folder_holds_what_was_promised(config: DetectionConfig, tmp_path: Path) -> None:
     """Files, a row with every loss and metric an epoch, and pictures of each evaluation."""
     checkpoint = train(config, tmp_path / "run")
@@ -83,6 +84,7 @@ def test_the_run_folder_holds_what_was_promised(config: DetectionConfig, tmp_pat
     assert "14 training and 5 validation images" in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_polls", [2, 4, 5])
 def test_a_stopped_run_resumes_bit_for_bit(
     config: DetectionConfig, tmp_path: Path, stop_after: Callable[[int], None], num_polls: int
@@ -102,6 +104,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
     assert len(runs.tensors_of(reference)) > 500
 
 
+@pytest.mark.slow
 def test_what_two_stages_draw_resumes_bit_for_bit(
     config: DetectionConfig, tmp_path: Path, stop_after: Callable[[int], None]
 ) -> None:
@@ -129,6 +132,7 @@ def batch_of_shapes() -> DetectionBatch:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["retinanet", "fcos", "centernet", "faster_rcnn"])
 def test_the_loss_of_parts_is_that_of_the_whole(network: str) -> None:
     """Two accumulation steps of a batch whose objects are unevenly spread: gradients as from one pass."""
@@ -165,6 +169,7 @@ def task_of(detector: Detector) -> DetectionTask:
     return task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", list_detectors())
 def test_targets_are_computed_once_a_step(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """For each part of the batch, and not again for its losses."""
@@ -181,6 +186,7 @@ def test_targets_are_computed_once_a_step(network: str, monkeypatch: pytest.Monk
     assert calls == [2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", list_detectors())
 def test_parts_on_several_gpus_are_the_whole(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """nn.DataParallel's own cutting, by chunks where there is no GPU: the mean of two parts' losses is the whole's.
@@ -208,6 +214,7 @@ def test_parts_on_several_gpus_are_the_whole(network: str, monkeypatch: pytest.M
         assert mean.item() == pytest.approx(loss.item(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_of_another_number_of_classes_only_when_asked(config: DetectionConfig, tmp_path: Path) -> None:
     """The layers of the classes are refused, then skipped and named."""
     torch.save(build_from_options(7, config.detector).state_dict(), tmp_path / "seven.pth")
@@ -219,6 +226,7 @@ def test_weights_of_another_number_of_classes_only_when_asked(config: DetectionC
     assert "2 skipped (head.classification_head.cls_logits.weight" in log
 
 
+@pytest.mark.slow
 def test_another_input_size_is_what_the_network_sees(
     config: DetectionConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +245,7 @@ def test_another_input_size_is_what_the_network_sees(
     assert "G MACs at 96x96" in (tmp_path / "run" / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_mistake_moves_no_old_run_aside(config: DetectionConfig, tmp_path: Path) -> None:
     """--fresh with weights that are not there, or an option out of range: the run folder is as it was."""
     config = config.with_epochs(1)
@@ -250,6 +259,7 @@ def test_a_mistake_moves_no_old_run_aside(config: DetectionConfig, tmp_path: Pat
         assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_weights_that_it_started_from(
     config: DetectionConfig, tmp_path: Path, stop_after: Callable[[int], None]
 ) -> None:
@@ -296,6 +306,7 @@ def test_processes_share_the_largest_canvas() -> None:
     assert list(recipe.on_agreed_canvases([], two)) == []
 
 
+@pytest.mark.slow
 def test_images_are_extended_to_the_agreed_canvas() -> None:
     """Right and below, with the mean color."""
     task, batch = task_of(build_detector("fcos", num_classes=3, backbone="mobilenet_v2")), batch_of_shapes()
@@ -309,6 +320,7 @@ def test_images_are_extended_to_the_agreed_canvas() -> None:
     assert targets.labels.shape == task.detector.targets(batch._replace(images=images)).labels.shape
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_names_its_parts(config: DetectionConfig, tmp_path: Path) -> None:
     """A learning rate of 1e30 blows up; the weights are not overwritten."""
     wild = replace(config, optimizer=replace(config.optimizer, lr=1e30))
@@ -328,6 +340,7 @@ def test_bad_settings_are_refused_by_name(config: DetectionConfig, tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [TINY, TINY_TWO_STAGES], ids=lambda row: row.network)
 def test_two_processes_train_as_one(row: DetectionConfig, tiny_data: Path, tmp_path: Path) -> None:
     """Two gloo processes with unevenly spread objects: one process's losses, and an evaluation like its own.
@@ -348,6 +361,7 @@ def test_two_processes_train_as_one(row: DetectionConfig, tiny_data: Path, tmp_p
         assert two["AP50"] == pytest.approx(one["AP50"], abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     """A missing data folder, seen from the shell: no traceback."""
     done = run_program("tiny_detection.py", tmp_path / "run", tmp_path / "nowhere", ["train.py"], expected=2)

@@ -59,6 +59,7 @@ def small_row(published: Path, folder: Path) -> DetectionConfig:
     )
 
 
+@pytest.mark.slow
 def test_the_transfer_from_end_to_end(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All but the class layer is loaded, which the log says; what is frozen stays as it came, the rest learns."""
     row = small_row(published, tmp_path)

@@ -141,6 +141,7 @@ def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OLD_RUNS)
 def test_a_run_begun_then_goes_on_as_it_would_have(name: str, data_root: Path, tmp_path: Path) -> None:
     """From the second step of its second epoch on: the log says so, and the numbers are those of the old program."""
@@ -158,6 +159,7 @@ def test_a_run_begun_then_goes_on_as_it_would_have(name: str, data_root: Path, t
     assert config_of(checkpoint) == ROWS[name], "what is written now is of the present format"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OLD_RUNS)
 def test_the_config_of_its_checkpoint_goes_on(name: str, data_root: Path, tmp_path: Path) -> None:
     """The file alone says what was trained: its config is the row of today, but for where it ran."""
@@ -170,6 +172,7 @@ def test_the_config_of_its_checkpoint_goes_on(name: str, data_root: Path, tmp_pa
     assert (checkpoint["epoch"], len(checkpoint["metrics"]["history"])) == (2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OLD_RUNS)
 def test_another_row_is_refused_as_for_a_run_of_today(name: str, data_root: Path, tmp_path: Path) -> None:
     """In one sentence that names both settings in the present spelling, and says what to do; nothing is changed."""
@@ -186,6 +189,7 @@ def test_another_row_is_refused_as_for_a_run_of_today(name: str, data_root: Path
     assert latest.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_torchvisions_crop_is_taken_for_ours(data_root: Path, tmp_path: Path) -> None:
     """Both showed the same text, and cut out the same to the last bit: the message says which of the two to write."""
     write_old_data("classification", data_root)
@@ -197,6 +201,7 @@ def test_torchvisions_crop_is_taken_for_ours(data_root: Path, tmp_path: Path) ->
         train(other, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_transform_that_is_gone_is_named(data_root: Path, tmp_path: Path) -> None:
     """A run with one of its user's own, which no record of then can bring back: refused with --fresh as the way on."""
     write_old_data("fcos", data_root)
@@ -208,6 +213,7 @@ def test_a_transform_that_is_gone_is_named(data_root: Path, tmp_path: Path) -> N
         train(FCOS, tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OLD_RUNS)
 def test_its_weights_are_weights(name: str, tmp_path: Path) -> None:
     """`initial_weights` of another run: every tensor fits, the averaged ones where there are such."""

@@ -31,6 +31,7 @@ from public.weights.trained import open_trained
 from tests.test_scripts.trained import row_on, write_squares
 
 
+@pytest.mark.slow
 def test_a_classifier(config: ClassificationConfig, image_folder: Path, tmp_path: Path) -> None:
     """timm's averages of other classes go in; checkpoint, classifier and test script give what the run gave."""
     theirs = timm.create_model("test_resnet", num_classes=5)
@@ -66,6 +67,7 @@ def test_a_classifier(config: ClassificationConfig, image_folder: Path, tmp_path
     assert metrics["loss"] == load_checkpoint(best)["metrics"]["best"]["loss"]
 
 
+@pytest.mark.slow
 def test_a_detector(tmp_path: Path) -> None:
     """The backbone's weights from a file of timm's; checkpoint, detector and test script give what the run gave."""
     torch.manual_seed(0)
@@ -97,6 +99,7 @@ def test_a_detector(tmp_path: Path) -> None:
     assert result.metrics == {name: load_checkpoint(best)["metrics"]["best"][name] for name in result.metrics}
 
 
+@pytest.mark.slow
 def test_a_size_that_the_network_does_not_take(
     config: ClassificationConfig, image_folder: Path, tmp_path: Path
 ) -> None:

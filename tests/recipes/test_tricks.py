@@ -133,6 +133,7 @@ def row_of(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
     return runs.result_rows(checkpoint["metrics"]["history"])
 
 
+@pytest.mark.slow
 def test_every_trick_runs_and_changes_the_result(baseline: ClassificationConfig, tmp_path: Path) -> None:
     """An epoch with each ends with finite numbers, and with other losses than without."""
     expected = row_of(train(baseline, tmp_path / "baseline"))
@@ -144,6 +145,7 @@ def test_every_trick_runs_and_changes_the_result(baseline: ClassificationConfig,
     assert same == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_STATE_OR_DRAWS)
 def test_a_run_with_a_trick_resumes_bit_for_bit(
     name: str, baseline: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -162,6 +164,7 @@ def test_the_list_is_the_issues() -> None:
     assert len(TRICKS) == 25
 
 
+@pytest.mark.slow
 def test_the_state_of_lookahead_is_in_the_checkpoint(baseline: ClassificationConfig, tmp_path: Path) -> None:
     """A slow weight for each parameter beside its momentum."""
     checkpoint = train(TRICKS["lookahead"](baseline), tmp_path / "run")

@@ -37,6 +37,7 @@ class Killed(Dataset[Any]):
         return torch.zeros(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -57,6 +58,7 @@ def test_a_data_worker_that_is_killed(config: ClassificationConfig, number: sign
     assert text.endswith(RESUMES)
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_handed_over(config: ClassificationConfig, capfd: pytest.CaptureFixture[str]) -> None:
     """torch's worker drops it and is waited for without end; ours says why and ends. Here it cannot be pickled."""
     batches: Any = ([0], [1])

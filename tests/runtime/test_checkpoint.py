@@ -128,6 +128,7 @@ def test_damaged_bytes_in_the_middle(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_a_damaged_byte_anywhere(tmp_path: Path) -> None:
     """It is found, or it lies where nothing is kept (between the tensors) and what is loaded is whole."""
     path = tmp_path / "latest.pth"

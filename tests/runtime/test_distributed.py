@@ -76,6 +76,7 @@ def test_join_world_alone() -> None:
         assert (context.rank, context.size, context.device) == (0, 1, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "expected"), [("0", 0), ("3 if rank == '1' else 0", 3)])
 def test_start_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, expected: int, capfd: pytest.CaptureFixture[str]
@@ -96,6 +97,7 @@ def test_start_processes(
     capfd.readouterr()  # the launcher's own report of the failure
 
 
+@pytest.mark.slow
 def test_others_wait_for_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the main process downloads, at 500 kB/s: 18e9 / 5e5 = 36000 s. gloo's own limit is 1800 s."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -243,11 +243,13 @@ def test_a_second_run_is_refused(folder: RunFolder) -> None:
 
 def test_a_data_worker_does_not_hold_the_folder(folder: RunFolder) -> None:
     """It lives on for seconds when its training process is killed; and nothing that it does lets the folder go."""
-    read, write = os.pipe()
+    (read, write), (is_there, begun) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(begun, b"x")
         os.read(read, 1)  # until the test has seen what it wants
         os._exit(0)
+    os.read(is_there, 1)
     second = RunFolder(folder.path, is_main=True)
     with pytest.raises(ValueError, match="another run"):
         second.open(fresh=False)

@@ -67,6 +67,7 @@ def best(sample_row: ClassificationConfig, context: DistributedContext, tmp_path
     return tmp_path / "run" / "checkpoints" / "best.pth"
 
 
+@pytest.mark.slow
 def test_a_best_checkpoint_gives_the_number_that_training_gave(
     best: Path, context: DistributedContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     assert "ms per image: load" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_times_of_one_process_of_two(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: int
@@ -105,6 +107,7 @@ def test_times_of_one_process_of_two(
         assert printed[-1].endswith("(mean of 4), batch 4")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_brings_its_network_and_options(
     sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +145,7 @@ def test_a_row_that_was_not_trained(
     assert f"{tmp_path / 'runs' / 'weights' / 'checkpoints' / 'best.pth'} yet: train the row first, or give " in told
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_of_a_row(
     sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +170,7 @@ def test_the_best_checkpoint_of_a_row(
     assert "other" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_classes(best: Path, image_folder: Path, context: DistributedContext) -> None:
     """Two classes of other names: the same shapes, and no silent mix-up of labels."""
     for split in ("train", "val"):
@@ -174,6 +179,7 @@ def test_a_checkpoint_of_other_classes(best: Path, image_folder: Path, context: 
         evaluated("--weights", str(best), context=context)
 
 
+@pytest.mark.slow
 def test_bare_weights_need_no_experiment(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +222,7 @@ def test_mistakes_end_with_exit_code_2(
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_another_size(best: Path) -> None:
     """CIFAR's images are used as they are; files get the usual 256/224 and a center crop."""
     with pytest.raises(ValueError, match=r"data\.input_size=64 must be 32: CIFAR-100"):

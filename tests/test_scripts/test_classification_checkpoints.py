@@ -67,6 +67,7 @@ def test_former_names_of_the_size(option: str, capsys: pytest.CaptureFixture[str
     assert "is called --data.input-size now" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_another_size_for_an_evaluation(
     sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +85,7 @@ def test_another_size_for_an_evaluation(
 # ---- what a run was trained with is what it is evaluated with --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_data_and_precision_of_the_command_line(
     sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +105,7 @@ def test_data_and_precision_of_the_command_line(
     assert " in bfloat16" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_of_format_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Its best.pth brings network, data below DATA_ROOT and transforms with it, as one of today does."""
     write_old_data("classification", tmp_path)
@@ -115,6 +118,7 @@ def test_a_run_of_format_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "of 10), error" in printed
 
 
+@pytest.mark.slow
 def test_the_present_folder_counts_for_what_is_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +137,7 @@ def test_the_present_folder_counts_for_what_is_typed(
     assert "of 9), error" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_another_kind_of_data_is_asked_for_by_name(
     sample_row: ClassificationConfig, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

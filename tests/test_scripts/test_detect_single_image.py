@@ -53,6 +53,7 @@ def read_json(options: DetectOptions) -> list[dict[str, Any]]:
 # ---- what is found ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_lines_of_python_find_what_the_evaluation_found(trained_run: TrainedRun, tmp_path: Path) -> None:
     """The checkpoint's canvas, normalization, averaged weights, classes: the same boxes, scores and names."""
     arguments = ["--weights", str(trained_run.best), "--output", str(tmp_path), "--batch-size", "1", "--device", "cpu"]
@@ -72,6 +73,7 @@ def test_two_lines_of_python_find_what_the_evaluation_found(trained_run: Trained
         assert found.names == [names[row["category_id"]] for row in expected]
 
 
+@pytest.mark.slow
 def test_a_folder(options: DetectOptions, trained_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
     """A drawn image each, of the image's size and with boxes on it, and all detections in one file."""
     rows = run(options)
@@ -90,6 +92,7 @@ def test_a_folder(options: DetectOptions, trained_run: TrainedRun, capsys: pytes
     assert printed[-1].startswith(f"{NUM_VAL} drawn images and detections.json are in {Path(options.output)}")
 
 
+@pytest.mark.slow
 def test_json_holds_what_the_detector_gives(options: DetectOptions, trained_run: TrainedRun) -> None:
     """Best first, class by name, boxes x1 y1 x2 y2 in the image's pixels; rounded for people."""
     (row,) = run(replace(options, images=str(trained_run.val_images[1])))
@@ -102,6 +105,7 @@ def test_json_holds_what_the_detector_gives(options: DetectOptions, trained_run:
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.slow
 def test_the_threshold(options: DetectOptions, trained_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
     """Only what is at least as sure; an image without such is written all the same, and says so."""
     detect = load_detector(trained_run.best)
@@ -120,6 +124,7 @@ def test_the_threshold(options: DetectOptions, trained_run: TrainedRun, capsys: 
     assert np.abs(plain.astype(int) - image).mean() < 5  # JPEG's own
 
 
+@pytest.mark.slow
 def test_the_threshold_of_the_checkpoint(options: DetectOptions, trained_run: TrainedRun, tmp_path: Path) -> None:
     """Where none is asked for."""
     found = load(trained_run.best, device="cpu", score_threshold=0.0)(trained_run.val_images[0])[0]
@@ -129,6 +134,7 @@ def test_the_threshold_of_the_checkpoint(options: DetectOptions, trained_run: Tr
     assert len(run(replace(asked, score_threshold=None))[0]["detections"]) == 2
 
 
+@pytest.mark.slow
 def test_pixels_of_ones_own(trained_run: TrainedRun) -> None:
     """An array gives what the file gives, turned around from OpenCV's order without a copy, and read-only too."""
     detect = load_detector(trained_run.best)
@@ -141,6 +147,7 @@ def test_pixels_of_ones_own(trained_run: TrainedRun) -> None:
         assert np.array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (64, 64), (700, 500)])
 def test_any_image_size(options: DetectOptions, tmp_path: Path, size: tuple[int, int]) -> None:
     """Boxes stay inside the image."""
@@ -153,6 +160,7 @@ def test_any_image_size(options: DetectOptions, tmp_path: Path, size: tuple[int,
     assert (boxes <= [size[1], size[0], size[1], size[0]]).all()
 
 
+@pytest.mark.slow
 def test_a_photo_is_turned_upright(options: DetectOptions, trained_run: TrainedRun, tmp_path: Path) -> None:
     """EXIF orientation 6 (stored a quarter turn to the left): the detections are those of the upright picture."""
     with Image.open(trained_run.val_images[0]) as image:
@@ -167,6 +175,7 @@ def test_a_photo_is_turned_upright(options: DetectOptions, trained_run: TrainedR
     assert upright.size[0] != upright.size[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
 def test_gray_transparent_and_deep_images(options: DetectOptions, tmp_path: Path, mode: str) -> None:
     """Whatever a PNG holds is read as red, green and blue."""
@@ -215,6 +224,7 @@ def test_drawn_images_do_not_replace_each_other(tmp_path: Path) -> None:
     assert {target.parent for target in drawn_files(images, tmp_path)} == {tmp_path}
 
 
+@pytest.mark.slow
 def test_the_users_images_are_not_replaced(options: DetectOptions, trained_run: TrainedRun, tmp_path: Path) -> None:
     """--output the folder of the images: refused before anything is drawn; PNG images have no such namesake."""
     with Image.open(trained_run.val_images[0]) as image:
@@ -226,6 +236,7 @@ def test_the_users_images_are_not_replaced(options: DetectOptions, trained_run: 
     assert not (tmp_path / "detections.json").exists()
 
 
+@pytest.mark.slow
 def test_without_arguments(
     trained_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,6 +275,7 @@ def voc_checkpoint(trained: TrainedRun, path: Path, data: Path, *val_splits: str
     return str(path)
 
 
+@pytest.mark.slow
 def test_images_of_a_voc_run(options: DetectOptions, trained_run: TrainedRun, tmp_path: Path) -> None:
     """Those of the validation lists: JPEGImages/ holds the training images too."""
     root = tmp_path / "VOCdataset" / "VOC2007"
@@ -289,6 +301,7 @@ def test_images_of_a_voc_run(options: DetectOptions, trained_run: TrainedRun, tm
         run(replace(options, weights=weights, images=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fcos", "faster_rcnn"])
 def test_a_run_of_format_1(options: DetectOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Its checkpoint draws the first validation images of its own data, as one of today does."""
@@ -301,6 +314,7 @@ def test_a_run_of_format_1(options: DetectOptions, tmp_path: Path, monkeypatch: 
         assert (Path(options.output) / row["drawn"]).is_file()
 
 
+@pytest.mark.slow
 def test_an_experiments_own_transform(
     options: DetectOptions, own_folder: Path, trained_run: TrainedRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,6 +332,7 @@ def test_an_experiments_own_transform(
 # ---- what is wrong ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_some_unreadable_images(
     options: DetectOptions, trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,6 +357,7 @@ def test_some_unreadable_images(
         run(replace(options, images=str(folder)))
 
 
+@pytest.mark.slow
 def test_a_bad_image_in_python(trained_run: TrainedRun, tmp_path: Path) -> None:
     """Missing or damaged: an OSError with the path; an array of another kind: what it should be."""
     detect = load_detector(trained_run.best)
@@ -361,6 +377,7 @@ def test_a_bad_image_in_python(trained_run: TrainedRun, tmp_path: Path) -> None:
             detect(array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, 30.0, float("nan")])
 def test_a_threshold_out_of_range(
     options: DetectOptions, trained_run: TrainedRun, threshold: float, capsys: pytest.CaptureFixture[str]
@@ -375,6 +392,7 @@ def test_a_threshold_out_of_range(
     assert not (Path(options.output) / "detections.json").exists()
 
 
+@pytest.mark.slow
 def test_what_is_no_detector(
     trained_run: TrainedRun, config: ClassificationConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,6 +417,7 @@ def test_what_is_no_detector(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_is_no_folder(options: DetectOptions, tmp_path: Path) -> None:
     """A file where the results should go."""
     (tmp_path / "detected").touch()
@@ -406,6 +425,7 @@ def test_what_is_no_folder(options: DetectOptions, tmp_path: Path) -> None:
         run(options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_bytes", [0, 100, 12_000])
 def test_a_full_disk(
     options: DetectOptions,
@@ -425,6 +445,7 @@ def test_a_full_disk(
     assert sorted(path.name for path in Path(options.output).iterdir()) == [f"{path.stem}.jpg" for path in drawn]
 
 
+@pytest.mark.slow
 def test_the_shell_script(trained_run: TrainedRun, tmp_path: Path) -> None:
     """From any folder, without a display: one image in, one drawn image out."""
     script = ROOT / "public" / "test_scripts" / "detect_single_image.sh"

@@ -76,6 +76,7 @@ def metric_of(best: Path, name: str) -> float:
 # ---- a task and a transform ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_trains(example: Path) -> None:
     """The checkpoint names the task and the transform; the log has the loss, and the size is the command line's."""
     checkpoint = load_checkpoint(best_of(example))
@@ -87,6 +88,7 @@ def test_a_loss_of_ones_own_trains(example: Path) -> None:
     assert "G MACs at 32x32" in log
 
 
+@pytest.mark.slow
 def test_the_command_lines_size_is_that_of_every_image(
     example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +108,7 @@ def test_the_command_lines_size_is_that_of_every_image(
     assert sizes == {True: {(32, 32)}, False: {(32, 32)}}
 
 
+@pytest.mark.slow
 def test_its_test_script_evaluates_it(
     example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +124,7 @@ def test_its_test_script_evaluates_it(
     assert float(large) == pytest.approx(4 * float(small), rel=0.05)
 
 
+@pytest.mark.slow
 def test_without_its_folder_it_is_refused_by_name(
     example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +143,7 @@ def test_without_its_folder_it_is_refused_by_name(
         load_classifier(best, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_alone(
     example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +174,7 @@ def test_a_task_of_ones_own_alone(
 # ---- the command with which a run ends -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_last_line_of_a_classification(example: Path, tmp_path: Path) -> None:
     """Of a run under another --name, in a folder with a blank, with a relative DATA_ROOT: works from anywhere."""
     command = last_command(example / "runs" / "mine")
@@ -209,6 +215,7 @@ def test_the_last_line_of_a_detection(trained_run: TrainedRun, tmp_path: Path) -
     assert (folder / "runs" / "mine" / "test" / "predictions.json").is_file()
 
 
+@pytest.mark.slow
 def test_classes_and_splits_of_the_command_line(
     trained_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,6 +176,7 @@ def test_square_resize_of_a_tall_picture() -> None:
     assert result.boxes.tolist() == [[1, 2, 3, 4]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [512, 667, 1000])
 def test_the_long_side_is_exact(size: int) -> None:
     """For every length up to 2000 pixels, 2020's int(length * (size / length)) one less for many; a short side of one
@@ -309,6 +310,7 @@ def test_objects_that_fill_the_picture_hold_it_in_place() -> None:
             assert all(np.array_equal(a, b) for a, b in zip(result, sample, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", MOVES, ids=NAMES[:3])
 def test_moved_boxes_are_their_paint(transform: DetectionTransform) -> None:
     """To the pixel, ignore regions (whole, cut or gone) included."""
@@ -316,6 +318,7 @@ def test_moved_boxes_are_their_paint(transform: DetectionTransform) -> None:
         assert_painted(transform(sample, draws), len(sample.labels))
 
 
+@pytest.mark.slow
 def test_a_whole_chain() -> None:
     """Flip, crop and shift one after the other keep the paint; the canvas after it is sound."""
     num_gone = 0
@@ -331,6 +334,7 @@ def test_a_whole_chain() -> None:
     assert num_gone > 20  # ignore regions beyond a window
 
 
+@pytest.mark.slow
 def test_every_side_is_cut_and_every_border_is_filled() -> None:
     """2020 could crop only left and top. One object in the middle: each side loses its outermost row in most draws, and
     on average half of what it can lose."""
@@ -351,6 +355,7 @@ def test_every_side_is_cut_and_every_border_is_filled() -> None:
     assert shift.mean(axis=0) == pytest.approx(0, abs=1.4)
 
 
+@pytest.mark.slow
 def test_boxes_at_fractions_stay_inside() -> None:
     """Boxes to the last bit below an edge, over 2000 random chains: nothing leaves the picture or loses its area."""
     rng = np.random.default_rng(0)

@@ -61,6 +61,7 @@ AUGMENTATIONS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", AUGMENTATIONS, ids=lambda one: type(one).__name__)
 def test_every_draw_is_the_samples_own(transform: Any) -> None:
     """Whatever torch's generator has come to, which is left as it was; another draw gives another picture. Boxes lie in

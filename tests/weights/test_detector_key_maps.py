@@ -127,6 +127,7 @@ def tensors_of(outputs: Any) -> list[Tensor]:
     return [tensor for part in outputs if not isinstance(part, int) for tensor in tensors_of(part)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_checkpoints_of_2020_give_the_same_outputs(name: str, tmp_path: Path) -> None:
     source, detector = detector_of(name, 6, seed=0), detector_of(name, 6, seed=1)
@@ -144,6 +145,7 @@ def test_checkpoints_of_2020_give_the_same_outputs(name: str, tmp_path: Path) ->
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_heads_of_other_classes_are_skipped_only_when_asked(name: str, tmp_path: Path) -> None:
     """best.pth: the bare state dict, without "module."."""

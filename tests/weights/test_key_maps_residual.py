@@ -15,6 +15,7 @@ RENAMED = {  # ours -> theirs, the rest is alike
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RENAMED)
 def test_the_authors_files_fit(name: str) -> None:
     """12 tensors of DetNet's two projections, 6 of LIP's first; the values arrive."""

@@ -46,6 +46,7 @@ def test_keys_of_towers() -> None:
     assert torchvision_retinanet_v1("head.regression_head.conv.1.bias") == "head.regression_head.conv.1.bias"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "build", "num_classes", "old_name"),
     [
@@ -81,6 +82,7 @@ def test_a_file_gives_torchvisions_outputs(
             assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-5) == same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "build", "num_classes"),
     [

@@ -205,6 +205,7 @@ def test_safetensors(tmp_path: Path) -> None:
     assert _same(model, source.state_dict())
 
 
+@pytest.mark.slow
 @needs_real_weights
 def test_real_mobilenet_v2_weights() -> None:
     """All 314 tensors load; the logits are torchvision's with the same file."""
@@ -218,6 +219,7 @@ def test_real_mobilenet_v2_weights() -> None:
         assert (ours(images) - reference(images)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @needs_real_weights
 def test_real_mobilenet_v2_weights_as_features() -> None:
     features = build_features("mobilenet_v2", ["c3", "c4", "c5"])

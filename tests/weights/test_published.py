@@ -55,6 +55,7 @@ def _publish(folder: Path, network: nn.Module, digest: str | None = None) -> Pat
     return path.rename(folder / f"net-{digest or hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
 
 
+@pytest.mark.slow
 def test_torchvision_weights_are_downloaded_once(
     server: tuple[Path, str], network: nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_unknown_timm_names() -> None:
         read_weights("timm:resnet18.none")
 
 
+@pytest.mark.slow
 def test_timm_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """What timm gives for `pretrained=True` loads under our names; its own download is not run here."""
     timm = pytest.importorskip("timm")
