@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from public.datasets.batches import DataError
+from public.evaluation.evaluator import existing
 from public.evaluation.plots import draw_curves
 from public.optim.step import NonFiniteLossError, added, check_finite, exchanging_gradients, means, start_reading
 from public.recipes.run import Run
@@ -139,7 +140,7 @@ def finish_epoch(run: Run, row: dict[str, Any]) -> bool:
         state.best, is_best = former_best, False
     is_written = run.save(folder.latest)
     shown = {name for _, names in run.panels for name in names}
-    numbers = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name in shown)
+    numbers = "  ".join(f"{name} {value:.4f}" for name, value in existing(row).items() if name in shown)
     eta = clock((run.config.epochs - state.epoch) * row["train_seconds"])
     logger.info(f"epoch {state.epoch}/{run.config.epochs}  {numbers}{'  (best)' if is_best else ''}  eta {eta}")
     return is_written
