@@ -35,7 +35,7 @@ from public.datasets.scan import (
     find_missing,
     with_sizes,
 )
-from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
+from public.runtime.run_folder import write_or_warn
 
 URL = "http://images.cocodataset.org"
 
@@ -207,9 +207,7 @@ def coco_rows(predictions: Predictions, category_ids: list[int]) -> list[dict[st
 
 def write_coco_json(path: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:
     """Writes the results file that COCO's tools and server read. A full disk is a warning, and no file."""
-    with going_on_when_disk_is_full(path.name):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(coco_rows(predictions, annotations.category_ids)) + "\n")
+    write_or_warn(path, json.dumps(coco_rows(predictions, annotations.category_ids)) + "\n")
 
 
 # ---- the published data set ------------------------------------------------------------------------------------------

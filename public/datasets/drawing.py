@@ -2,6 +2,7 @@
 
 import colorsys
 import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -130,6 +131,19 @@ def _write(image: np.ndarray, tag: _Tag, color: tuple[int, int, int]) -> None:
     thickness = _thickness(tag.scale)
     cv2.putText(patch, tag.text, (tag.margin, baseline), FONT, tag.scale, ink, thickness, cv2.LINE_AA)
     image[tag.y : tag.y + tag.height, tag.x : tag.x + tag.width] = patch
+
+
+def in_rows(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures of one size [H, W, 3], at least one, as rows of one picture; white where the last row has no more."""
+    filled = [*tiles, *[np.full_like(tiles[0], 255)] * (-len(tiles) % columns)]
+    rows = [np.concatenate(filled[i : i + columns], axis=1) for i in range(0, len(filled), columns)]
+    return np.concatenate(rows)
+
+
+def encoded(kind: str, image: np.ndarray, *, jpeg_quality: int = 95) -> bytes:
+    """uint8 [H, W, 3] RGB as the content of a file of a kind, .jpg or .png."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if kind == ".jpg" else []
+    return cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def png_of(figure: Figure) -> bytes:

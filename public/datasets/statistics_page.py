@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from public.datasets.checking import FoundImage, SplitFacts, SplitReport
 from public.datasets.decoding import DECODING_ERRORS, decode_annotated
-from public.datasets.drawing import FONT, draw_boxes, png_of
+from public.datasets.drawing import FONT, draw_boxes, encoded, in_rows, png_of
 from public.runtime.page import Section, page, picture, table, text
 
 COLORS = ("#3566a8", "#e08a2c", "#4f9d69", "#9a4f96")
@@ -207,11 +207,8 @@ def _grid(facts: SplitFacts) -> bytes:
     usable = [row for row, one in enumerate(facts.found) if all(one.size)]
     places = np.linspace(0, len(usable) - 1, min(NUM_TILES, len(usable))).round().astype(int)
     tiles = [_tile(facts, usable[place]) for place in places.tolist()]
-    blank = np.full((TILE + CAPTION, TILE, 3), 255, np.uint8)
-    tiles += [blank] * (-len(tiles) % NUM_COLUMNS) or ([] if tiles else [blank])
-    rows = [np.concatenate(tiles[begin : begin + NUM_COLUMNS], axis=1) for begin in range(0, len(tiles), NUM_COLUMNS)]
-    whole = cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", whole, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    whole = in_rows(tiles, NUM_COLUMNS) if tiles else np.full((TILE + CAPTION, TILE, 3), 255, np.uint8)
+    return encoded(".jpg", whole, jpeg_quality=88)
 
 
 def _tile(facts: SplitFacts, row: int) -> np.ndarray:

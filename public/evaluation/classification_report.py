@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from public.datasets.drawing import FONT, encoded, in_rows
 from public.evaluation.classification import ClassificationResult
 from public.evaluation.outcomes import (
     Bin,
@@ -20,9 +21,8 @@ from public.evaluation.outcomes import (
     confusion_matrix,
     worst,
 )
-from public.evaluation.pictures import FONT, encoded
 from public.runtime.page import MOST_NAMED, Section, chart, matrix, page, picture, table, text
-from public.runtime.run_folder import going_on_when_disk_is_full, replace_bytes
+from public.runtime.run_folder import going_on_without_plot, write_or_warn
 
 ReadPicture = Callable[[int], np.ndarray]
 """The number of an image in the split -> its pixels, uint8 [H, W, 3] red green blue."""
@@ -47,7 +47,9 @@ def write_report(
     counts = confusion_matrix(outcomes, len(class_names))
     rows, (error, bins) = class_rows(counts, class_names), calibration(outcomes)
     metrics = result.metrics | {"calibration_error": error}
-    pictures = _draw_worst(outcomes, class_names, read_picture)
+    pictures = None
+    with going_on_without_plot("worst.jpg"):
+        pictures = _draw_worst(outcomes, class_names, read_picture)
     sections = [
         Section("Numbers", [table(("metric", "value"), metrics.items())]),
         Section("Most confused", _pairs(counts, class_names)),
@@ -56,16 +58,14 @@ def write_report(
         Section("Worst pictures", [picture(pictures, "worst pictures")] if pictures else []),
         Section("Classes, the least recognized first", [table(ClassRow._fields, sorted(rows, key=_recall))]),
     ]
-    files = {
-        "metrics.json": (json.dumps(metrics, indent=2) + "\n").encode(),
+    files: dict[str, str | bytes] = {
+        "metrics.json": json.dumps(metrics, indent=2) + "\n",
         "per_class.csv": csv_of(ClassRow._fields, rows),
-        "report.html": page(title, sections).encode(),
+        "report.html": page(title, sections),
         **({"worst.jpg": pictures} if pictures else {}),
     }
-    for name, data in files.items():
-        with going_on_when_disk_is_full(name):
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_bytes(folder / name, data)
+    for name, content in files.items():
+        write_or_warn(folder / name, content)
 
 
 def _recall(row: ClassRow) -> float:
@@ -97,13 +97,13 @@ def _calibration(bins: list[Bin]) -> list[str]:
     return [text(about), lines, table(Bin._fields, filled)]
 
 
-def csv_of(header: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
+def csv_of(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A CSV file's content; None is an empty cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    return buffer.getvalue().encode()
+    return buffer.getvalue()
 
 
 def _draw_worst(outcomes: Outcomes, class_names: list[str], read_picture: ReadPicture) -> bytes | None:
@@ -115,10 +115,7 @@ def _draw_worst(outcomes: Outcomes, class_names: list[str], read_picture: ReadPi
     for index in chosen:
         truth, said = class_names[outcomes.labels[index]], class_names[outcomes.predicted[index]]
         tiles.append(_tile(read_picture(index), truth, f"not {said} {outcomes.confidence[index]:.2f}"))
-    columns = min(COLUMNS, len(tiles))
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
-    lines = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    return encoded(".jpg", np.concatenate(lines))
+    return encoded(".jpg", in_rows(tiles, min(COLUMNS, len(tiles))))
 
 
 def _tile(pixels: np.ndarray, *captions: str) -> np.ndarray:

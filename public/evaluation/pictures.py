@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.decoding import decode_annotated
-from public.datasets.drawing import FONT, class_color, draw_boxes, png_of
+from public.datasets.drawing import FONT, class_color, draw_boxes, encoded, in_rows, png_of
 from public.datasets.predictions import Predictions, rows_of_images
 from public.evaluation.evaluator import DetectionResult
-from public.runtime.run_folder import going_on_when_disk_is_full, replace_bytes
+from public.runtime.run_folder import replace_bytes, write_or_warn
 
 PANEL = (320, 440)
 """Height and width in pixels of one image of the grid."""
@@ -79,9 +79,8 @@ def draw_grid(path: Path, entries: Sequence[GridEntry], class_names: list[str], 
         columns: images side by side, of two panels each.
     """
     pairs = [_pair(entry, class_names) for entry in entries]
-    pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % columns) if pairs else [np.full((64, 64, 3), 255, np.uint8)]
-    rows = [np.concatenate(pairs[i : i + columns], axis=1) for i in range(0, len(pairs), columns)]
-    _write_or_warn(path, encoded(path.suffix, np.concatenate(rows)))
+    whole = in_rows(pairs, columns) if pairs else np.full((64, 64, 3), 255, np.uint8)
+    write_or_warn(path, encoded(path.suffix, whole))
 
 
 def _pair(entry: GridEntry, class_names: list[str]) -> np.ndarray:
@@ -123,18 +122,6 @@ def write_image(path: Path, image: np.ndarray) -> None:
     replace_bytes(path, encoded(path.suffix, image))
 
 
-def encoded(kind: str, image: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] RGB as the content of a file of a kind, .jpg or .png."""
-    _, data = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return data.tobytes()
-
-
-def _write_or_warn(path: Path, data: bytes) -> None:
-    with going_on_when_disk_is_full(path.name):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, data)
-
-
 def draw_precision_recall(path: Path, result: DetectionResult, title: str = "precision over recall at IoU 0.5") -> None:
     """Draws the curve of each class, and their mean in bold, as a PNG. A full disk is a warning, and no file.
 
@@ -162,4 +149,4 @@ def draw_precision_recall(path: Path, result: DetectionResult, title: str = "pre
         figure.legend(loc="outside right upper", fontsize=8)
     axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    _write_or_warn(path, png_of(figure))
+    write_or_warn(path, png_of(figure))

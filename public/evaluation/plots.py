@@ -1,19 +1,14 @@
 """Pictures of a run."""
 
-import contextlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from public.config.names import first_line
 from public.datasets.drawing import png_of
 from public.runtime.run_folder import replace_bytes
-
-logger = logging.getLogger(__name__)
 
 
 def draw_curves(
@@ -44,12 +39,3 @@ def draw_curves(
         if len(names) > 1 and axes.lines:
             axes.legend()
     replace_bytes(path, png_of(figure))
-
-
-@contextlib.contextmanager
-def going_on_without(what: str) -> Iterator[None]:
-    """Turns whatever drawing raises into a warning: a picture never ends a run."""
-    try:
-        yield
-    except Exception as error:
-        logger.warning(f"could not draw {what}: {type(error).__name__}: {first_line(error)}. The run continues.")

@@ -15,10 +15,10 @@ from public.evaluation.detection import EVALUATORS, format_table
 from public.evaluation.evaluator import DetectionResult, Evaluator, existing
 from public.evaluation.mistakes import Mistakes, find_mistakes
 from public.evaluation.operating_points import THRESHOLDS, OperatingPoint, OperatingPoints, judged, operating_points
+from public.evaluation.outcomes import confused_pairs
 from public.evaluation.pictures import draw_grid, draw_precision_recall, grid_entries, spread
-from public.evaluation.plots import going_on_without
 from public.runtime.page import MOST_NAMED, Section, chart, matrix, page, picture, table, text
-from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
+from public.runtime.run_folder import going_on_when_disk_is_full, going_on_without_plot, write_or_warn
 
 USUAL_THRESHOLD = 0.3
 """Of pictures, where nothing says which is best."""
@@ -56,11 +56,11 @@ def write_report(
     points = operating_points(counted, annotations)
     threshold = points.best.threshold if points.best else USUAL_THRESHOLD
     mistakes = find_mistakes(counted, annotations, threshold)
-    with going_on_without("precision_recall.png"):
+    with going_on_without_plot("precision_recall.png"):
         draw_precision_recall(folder / "precision_recall.png", result)
     shown = spread(annotations), np.argsort(-mistakes.by_image, kind="stable")[:NUM_WORST]
     for name, images in zip((picture, "worst.jpg"), shown, strict=True):
-        with going_on_without(name):
+        with going_on_without_plot(name):
             draw_grid(folder / name, grid_entries(annotations, predictions, images, threshold), annotations.class_names)
     rows = _class_rows(result, points)
     metrics = existing(result.metrics) | {"score_threshold": threshold} | _at(points.best)
@@ -68,17 +68,16 @@ def write_report(
     texts |= {
         "table.txt": format_table(result),
         "metrics.json": json.dumps(metrics, indent=2) + "\n",
-        "per_class.csv": csv_of([*rows[0]] if rows else ["class"], [[*row.values()] for row in rows]).decode(),
+        "per_class.csv": csv_of([*rows[0]] if rows else ["class"], [[*row.values()] for row in rows]),
         "report.html": page(title, _sections(folder, metrics, rows, points, mistakes, annotations, picture)),
         **evaluator.reports(result),
     }
     for name, content in texts.items():
+        if content is not None:
+            write_or_warn(folder / name, content)
+            continue
         with going_on_when_disk_is_full(name):
-            folder.mkdir(parents=True, exist_ok=True)
-            if content is None:
-                (folder / name).unlink(missing_ok=True)
-            else:
-                replace_text(folder / name, content)
+            (folder / name).unlink(missing_ok=True)
     format_of(data).write(folder, predictions, annotations)
     return points
 
@@ -138,10 +137,7 @@ def _confusion(confusion: np.ndarray, class_names: list[str]) -> list[str]:
     """With names where they have room; of more classes the pairs that are confused most."""
     if len(class_names) <= MOST_NAMED:
         return [matrix("truth, taken for", [*class_names, "background"], confusion.tolist())]
-    wrong = confusion[:-1, :-1] - np.diag(np.diag(confusion)[:-1])
-    cells = [divmod(cell, len(class_names)) for cell in np.argsort(-wrong, axis=None, kind="stable")[:20].tolist()]
-    pairs = [(class_names[row], class_names[column], int(wrong[row, column])) for row, column in cells]
-    return [table(("truth", "taken for", "objects"), [pair for pair in pairs if pair[2]])]
+    return [table(("truth", "taken for", "objects"), confused_pairs(confusion[:-1, :-1], class_names))]
 
 
 def _picture(path: Path) -> list[str]:

@@ -166,6 +166,13 @@ def going_on_when_disk_is_full(what: str) -> Iterator[None]:
             logger.warning(f"could not write {what}: {error}. The run continues without it.")
 
 
+def write_or_warn(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all, and makes its folder; a full disk is a warning, see above."""
+    with going_on_when_disk_is_full(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, content.encode() if isinstance(content, str) else content)
+
+
 @contextlib.contextmanager
 def going_on_without_plot(what: str) -> Iterator[None]:
     """Turns whatever a plot ends in, a full disk or numbers that cannot be drawn, into a warning: it ends no run."""
