@@ -49,7 +49,8 @@ def parse_config(
     Changing `--epochs` keeps the schedule's shape: milestones and warm-up are stretched with the run, unless the
     command line sets them too. Changing `--batch-size` takes the learning rate along (`OptimizerOptions.for_batch`),
     unless `--optimizer.lr` sets it. Changing a kind (`--optimizer.name`) gives its section that kind's defaults;
-    settings that the row made, and that the new kind has too, carry over.
+    settings that the row made, and that the new kind has too, carry over. A folder of data that is typed means the one
+    below the present folder, where there is such a one.
 
     Args:
         configs: the experiment's rows, the first of which is the default.
@@ -73,7 +74,8 @@ def parse_config(
         command: Any = tyro.cli(_command_type(row, kinds), args=args, prog=prog, description=description)
     except ValueError as error:  # a config's own cross-check
         fail(str(error))
-    return command.config, command.fresh
+    config: Any = command.config
+    return replace(config, data=in_present_folder(config.data, args)), command.fresh
 
 
 def refuse_renamed(args: Sequence[str], renamed: Mapping[str, str] = {}) -> None:
@@ -130,9 +132,14 @@ def in_present_folder(data: Any, args: Sequence[str]) -> Any:
 
     People type what they see. What a checkpoint or a row states lies below DATA_ROOT, wherever the command is typed.
     """
-    folder = Path(data.folder).expanduser()
-    is_typed = given("data.folder", args) is not None
-    return replace(data, folder=str(folder.resolve())) if is_typed and folder.is_dir() else data
+    folder = data.folder if given("data.folder", args) is None else in_present(data.folder)
+    return data if folder == data.folder else replace(data, folder=folder)
+
+
+def in_present(folder: str) -> str:
+    """A folder that somebody typed, made absolute where there is such a one below the present one."""
+    path = Path(folder).expanduser()
+    return str(path.resolve()) if path.is_dir() else folder
 
 
 def _is_field(row: RunConfig, kind: Kind) -> bool:

@@ -1,15 +1,19 @@
 """Parts of messages to the user: the names nearest to a mistyped one, the gist of an error."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def nearest_names(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known names closest to it, or (the first 200 of) all."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    more = ", ..." if len(known) > 200 else ""
-    return f"the nearest: {', '.join(close)}" if close else f"there are: {', '.join(known[:200])}{more}"
+    return f"the nearest: {', '.join(close)}" if close else f"there are: {first_few(known, 200)}"
+
+
+def first_few(names: Sequence[str], limit: int) -> str:
+    """The first names of a list, and dots where there are more."""
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 def first_line(error: BaseException) -> str:

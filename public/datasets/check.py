@@ -43,8 +43,17 @@ from public.datasets.formats import resolved
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.own_folder import rows_on_folder
-from public.datasets.scan import TREATMENT, Kind, Problem, RawAnnotations, box_problems, clip_boxes, num_usable
-from public.datasets.splits import PURPOSES, is_divided, scan_split, splits_for
+from public.datasets.scan import (
+    TREATMENT,
+    Kind,
+    Problem,
+    RawAnnotations,
+    box_problems,
+    clip_boxes,
+    num_usable,
+    usable,
+)
+from public.datasets.splits import PURPOSES, is_divided, scan_split, scan_undivided, splits_for
 from public.datasets.statistics import problems_of_all
 from public.datasets.statistics_page import statistics_page
 from public.runtime.run_folder import replace_text
@@ -149,12 +158,14 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
         yield unusable(str(folder), error)
         return
     config = replace(config, data=data)
+    undivided: RawAnnotations | None = None
     is_one = (data.train_splits, data.train_list) == (data.val_splits, data.val_list) and not is_divided(data)
     for purpose in PURPOSES[: 1 if is_one else 2]:
         name = purpose if data.train_splits == data.val_splits else " + ".join(splits_for(data, purpose))
         title = f"{folder} {name}"
         try:
-            raw = scan_split(data, purpose, expected)
+            undivided = undivided or scan_undivided(data)
+            raw = scan_split(data, purpose, expected, undivided)
         except DataError as error:
             yield unusable(title, error)
             continue
@@ -178,7 +189,7 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
 def _facts(name: str, raw: RawAnnotations, found: list[FoundImage]) -> SplitFacts:
     """Of the boxes that can be learnt."""
     boxes, flaws = clip_boxes(raw)
-    learnt = ~(flaws.no_area | flaws.outside | raw.ignored)
+    learnt = usable(raw, flaws)
     return SplitFacts(
         name=name,
         found=found,

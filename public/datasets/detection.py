@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from public.config.calls import build_all
 from public.config.detection import DetectionConfig, DetectionData
+from public.config.names import first_few
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations, describe_treated
 from public.datasets.balance import repeated
@@ -21,8 +22,8 @@ from public.datasets.detection_loaders import (
 )
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
-from public.datasets.scan import clean
-from public.datasets.splits import Purpose, is_divided, scan_split
+from public.datasets.scan import RawAnnotations, clean
+from public.datasets.splits import Purpose, is_divided, scan_split, scan_undivided
 from public.runtime.distributed import DistributedContext
 from public.transforms.detection import DetectionTransform
 
@@ -74,10 +75,11 @@ def build_train_data(config: DetectionConfig, context: DistributedContext) -> De
     transforms = _transforms(data, training=True)
     val_transforms = _transforms(data, training=False)  # before the minutes of reading
     _download(data, (*data.train_splits, *data.val_splits), context)
-    annotations = replace(_read(data, "train"), truth=None)  # only evaluation asks for it
+    undivided = scan_undivided(data)
+    annotations = replace(_read(data, "train", None, undivided), truth=None)  # only evaluation asks for it
     _check_num_classes(config.num_classes, annotations)
     _check_objects(annotations, "learn")
-    val_annotations = _read(data, "val", annotations.class_names)
+    val_annotations = _read(data, "val", annotations.class_names, undivided)
     _check_objects(val_annotations, "find")
     _tell_unseen_classes(annotations, "training object", "they will not be learnt", context)
     _tell_unseen_classes(val_annotations, "validation object", "they have no AP", context)
@@ -174,8 +176,13 @@ def _download(data: DetectionData, splits: Sequence[str], context: DistributedCo
     context.barrier()
 
 
-def _read(data: DetectionData, split: Purpose, class_names: Sequence[str] | None = None) -> DetectionAnnotations:
-    annotations = clean(scan_split(data, split, class_names))
+def _read(
+    data: DetectionData,
+    split: Purpose,
+    class_names: Sequence[str] | None = None,
+    undivided: RawAnnotations | None = None,
+) -> DetectionAnnotations:
+    annotations = clean(scan_split(data, split, class_names, undivided))
     return replace(annotations, reading=Reading(data.orientation, data.max_pixels))
 
 
@@ -217,10 +224,9 @@ def _tell_unseen_classes(annotations: DetectionAnnotations, what: str, so: str, 
     seen = set(annotations.labels[~annotations.ignored].tolist())
     unseen = [name for label, name in enumerate(annotations.class_names) if label not in seen]
     if unseen and context.is_main:
-        names = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
         logger.warning(
             f"{annotations.source} holds no {what} of {len(unseen)} of {len(annotations.class_names)} classes "
-            f"({names}): {so}."
+            f"({first_few(unseen, 10)}): {so}."
         )
 
 

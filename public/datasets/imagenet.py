@@ -15,6 +15,7 @@ import numpy as np
 
 from public.config.calls import Call, build_all
 from public.config.classification import ClassificationConfig, ClassificationData
+from public.config.names import first_few
 from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
 from public.datasets.checking import SplitReport, report_on_images, unusable
@@ -71,16 +72,18 @@ def _samples(data: ImageFolderData, images: Images, transforms: Sequence[Call], 
     )
 
 
-def _images(data: ImageFolderData, split: str) -> Images:
-    """The images of train or val, which may be parts of one folder."""
+def _images(data: ImageFolderData, *splits: str) -> list[Images]:
+    """The images of train, val or both, which may be parts of one folder: it is then listed once."""
     folder = dataset_folder(data.folder)
     whole = None if data.val_fraction is None else _undivided(folder)
     if whole is None:
-        return find_images(folder, _name_of(folder, split))
+        return [find_images(folder, _name_of(folder, split)) for split in splits]
     is_val = _validation_rows(whole, data)
-    if split == "train":
-        return whole.part(~is_val)
-    return whole.part(is_val)._replace(hidden=[], unread=[])  # said of the training images already
+    parts: dict[str, Images] = {
+        "train": whole.part(~is_val),
+        "val": whole.part(is_val)._replace(hidden=[], unread=[]),  # said of the training images already
+    }
+    return [parts[split] for split in splits]
 
 
 def _name_of(folder: Path, split: str) -> str:
@@ -128,7 +131,7 @@ def _settled(data: ImageFolderData, train: Images, val: Images, context: Distrib
 def _train_data(config: ClassificationConfig, context: DistributedContext) -> TrainData:
     data = config.data
     assert isinstance(data, ImageFolderData)
-    images, val_images = _images(data, "train"), _images(data, "val")
+    images, val_images = _images(data, "train", "val")
     val_images = val_images.with_classes(images.class_names)
     if context.is_main:
         _tell_what_lacks(images)
@@ -153,13 +156,12 @@ def _tell_what_lacks(images: Images) -> None:
     """Warns of what was passed over in a split, and of classes that it holds no image of."""
     for kind, problems in itertools.groupby(passed_over(images), lambda problem: problem.kind):
         paths = [problem.path for problem in problems]
-        logger.warning(f"passed over: {len(paths)} {kind} ({', '.join(paths[:3])}{', ...' if paths[3:] else ''})")
+        logger.warning(f"passed over: {len(paths)} {kind} ({first_few(paths, 3)})")
     unseen = unseen_classes(images)
     if unseen:
-        names = ", ".join(unseen[:10]) + (", ..." if unseen[10:] else "")
         logger.warning(
-            f"{images.folder} holds no image of {len(unseen)} of {len(images.class_names)} classes ({names}): the "
-            "accuracy is that of the others."
+            f"{images.folder} holds no image of {len(unseen)} of {len(images.class_names)} classes "
+            f"({first_few(unseen, 10)}): the accuracy is that of the others."
         )
 
 
@@ -172,7 +174,7 @@ def _eval_data(
     context: DistributedContext,
     class_names: list[str] | None = None,
 ) -> EvalData:
-    images = _images(data, "val")
+    (images,) = _images(data, "val")
     if class_names is not None:
         images = images.with_classes(class_names)
         if context.is_main:
@@ -201,7 +203,7 @@ def _check(config: ClassificationConfig) -> Iterator[SplitReport]:
     for split in ("train", "val"):
         title = str(folder / split)
         try:
-            images = _images(data, split)
+            (images,) = _images(data, split)
         except DataError as error:
             yield unusable(title, error)
             continue

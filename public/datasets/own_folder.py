@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from public.config.classification import ClassificationConfig
-from public.config.command_line import fail, given
+from public.config.command_line import fail, given, in_present
 from public.config.detection import DetectionConfig
 from public.config.options import DetectorOptions
 from public.config.run import OptimizerOptions, ScheduleOptions
@@ -36,8 +36,7 @@ def rows_on_folder(args: Sequence[str]) -> tuple[Mapping[str, Any], list[str]]:
     typed, rest = parser.parse_known_args(args)
     if typed.folder is None:
         fail("give an experiment's folder or its config.py first, or --data.folder with a folder of data.")
-    path = Path(typed.folder).expanduser()
-    folder = str(path.resolve()) if path.is_dir() else typed.folder  # people type what they see
+    folder = in_present(typed.folder)
     kind = given("data.dataset", rest)
     is_classified = kind in IMAGE_FORMATS or (kind is None and _holds_classes(dataset_folder(folder)))
     row = _classified(folder) if is_classified else _with_boxes(folder)

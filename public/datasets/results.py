@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from public.config.names import first_few
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
@@ -217,7 +218,7 @@ def _check_known(
     """Refuses detections in images or of classes that the split does not have."""
     others = Counter(value for value in values if value not in known)
     if others:
-        named = ", ".join(str(value) for value in sorted(others)[:5]) + (", ..." if len(others) > 5 else "")
+        named = first_few([str(value) for value in sorted(others)], 5)
         raise DataError(
             f"{path}: {others.total()} of {len(values)} detections have {what} {named}, which {annotations.source} "
             "does not have. Are they of this split?"

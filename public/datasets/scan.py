@@ -19,7 +19,7 @@ from PIL import Image
 from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations, WrittenObjects
 from public.datasets.batches import DataError
-from public.datasets.decoding import DECODING_ERRORS, decode_pixels
+from public.datasets.decoding import DECODING_ERRORS, decode_pixels, is_hidden
 
 # Boxes of honest data sets reach over the border by what rounding to whole pixels or two decimals leaves.
 BORDER_TOLERANCE = 0.5
@@ -260,7 +260,7 @@ def box_problems(raw: RawAnnotations) -> list[Problem]:
         Kind.BAD_AREA: _bad_areas(raw),
     }
     problems = [_box_problem(raw, kind, row) for kind, mask in masks.items() for row in np.flatnonzero(mask).tolist()]
-    counts = np.bincount(raw.labels[_usable(raw, flaws)], minlength=len(raw.class_names))  # [C]
+    counts = np.bincount(raw.labels[usable(raw, flaws)], minlength=len(raw.class_names))  # [C]
     unseen = [raw.class_names[label] for label in np.flatnonzero(counts == 0)]
     return problems + [
         Problem(Kind.UNSEEN_CLASS, str(raw.source), f"no usable box of class {name!r} in this split") for name in unseen
@@ -269,11 +269,11 @@ def box_problems(raw: RawAnnotations) -> list[Problem]:
 
 def num_usable(raw: RawAnnotations) -> int:
     """How many boxes there are to learn from."""
-    return int(_usable(raw, clip_boxes(raw)[1]).sum())
+    return int(usable(raw, clip_boxes(raw)[1]).sum())
 
 
-def _usable(raw: RawAnnotations, flaws: BoxFlaws) -> np.ndarray:
-    """bool [T]: neither skipped nor ignored."""
+def usable(raw: RawAnnotations, flaws: BoxFlaws) -> np.ndarray:
+    """bool [T], boxes to learn from: neither skipped nor ignored."""
     return ~(flaws.no_area | flaws.outside | raw.ignored)
 
 
@@ -330,17 +330,17 @@ def names_in(folder: Path) -> set[str]:
 def visible_files(folder: Path, extensions: tuple[str, ...], problems: list[Problem]) -> list[str]:
     """The files of some kinds in a folder and all below it, as sorted paths below it.
 
-    Hidden files and folders (.ipynb_checkpoints, ._x.jpg) are passed over; those that hold such files are counted.
+    Hidden folders, and hidden files of these kinds, are passed over and counted.
     """
     found: list[str] = []
     hidden: list[str] = []
     for path, folders, names in os.walk(folder):
         prefix = os.path.relpath(path, folder) + os.sep if path != str(folder) else ""
-        hidden += [prefix + name for name in folders if name.startswith(".")]
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        hidden += [prefix + name for name in folders if is_hidden(name)]
+        folders[:] = [name for name in folders if not is_hidden(name)]
         for name in names:
             if name.lower().endswith(extensions):
-                (hidden if name.startswith(".") else found).append(prefix + name)
+                (hidden if is_hidden(name) else found).append(prefix + name)
     for one in sorted(hidden):
         problems.append(Problem(Kind.HIDDEN, str(folder / one), "it is hidden, and passed over"))
     return sorted(found)

@@ -25,7 +25,21 @@ Purpose = Literal["train", "val"]
 PURPOSES: tuple[Purpose, Purpose] = ("train", "val")
 
 
-def scan_split(data: DetectionData, purpose: Purpose, class_names: Sequence[str] | None = None) -> RawAnnotations:
+def scan_undivided(data: DetectionData) -> RawAnnotations | None:
+    """What both parts of a divided split are of, which `scan_split` then need not read twice; None where none is.
+
+    Raises:
+        DataError: there is no such split, or it as a whole cannot be used.
+    """
+    return _scan(data, "train") if is_divided(data) else None
+
+
+def scan_split(
+    data: DetectionData,
+    purpose: Purpose,
+    class_names: Sequence[str] | None = None,
+    undivided: RawAnnotations | None = None,
+) -> RawAnnotations:
     """All that a split holds of what is wanted of it, and every problem.
 
     Args:
@@ -33,11 +47,12 @@ def scan_split(data: DetectionData, purpose: Purpose, class_names: Sequence[str]
         purpose: which of its splits.
         class_names: in the order of their labels, those of the training split or of a checkpoint: objects of others are
             left out and counted. None: `data.classes`, else all that the files have.
+        undivided: what `scan_undivided` gave, if that was asked.
 
     Raises:
         DataError: there is no such split, or it as a whole cannot be used.
     """
-    raw = format_of(data).scan(dataset_folder(data.folder), splits_for(data, purpose), data)
+    raw = undivided or _scan(data, purpose)
     names = list_for(data, purpose)
     if names is None and is_divided(data):
         names = _part(data, purpose, raw)
@@ -49,6 +64,10 @@ def scan_split(data: DetectionData, purpose: Purpose, class_names: Sequence[str]
     if class_names is not None:
         raw = match_classes(raw, class_names, "what is trained")
     return raw
+
+
+def _scan(data: DetectionData, purpose: Purpose) -> RawAnnotations:
+    return format_of(data).scan(dataset_folder(data.folder), splits_for(data, purpose), data)
 
 
 def splits_for(data: DetectionData, purpose: Purpose) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from public.config.names import first_few
 from public.datasets.checking import SplitFacts
 from public.datasets.decoding import EXTENSIONS, UNREAD_EXTENSIONS, is_hidden
 from public.datasets.scan import Kind, Problem
@@ -80,13 +81,9 @@ def unread_images(folder: Path, read: set[str]) -> list[Problem]:
                 is_kind = name.lower().endswith(EXTENSIONS)
                 unread[base, "in no split that is read" if is_kind else "of a kind that is not read"].append(name)
     return [
-        Problem(Kind.UNREAD_IMAGE, base, f"{len(names)} files look like images and are {why}: {_some(names)}")
+        Problem(Kind.UNREAD_IMAGE, base, f"{len(names)} files look like images and are {why}: {first_few(names, 20)}")
         for (base, why), names in unread.items()
     ]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
 def _looks_like_an_image(path: str) -> bool:

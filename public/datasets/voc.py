@@ -26,7 +26,7 @@ from public.config.names import nearest_names
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
-from public.datasets.decoding import EXTENSIONS
+from public.datasets.decoding import EXTENSIONS, is_hidden
 from public.datasets.format import DetectionFormat, Layout, Published, Results, Splits, choose_splits
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
@@ -204,7 +204,7 @@ def _annotation_folder(folder: Path) -> Path:
 
 def holds(folder: Path, extension: str) -> bool:
     """Whether one file of a folder, hidden ones apart, is of that kind."""
-    return any(name.lower().endswith(extension) and not name.startswith(".") for name in names_in(folder))
+    return any(name.lower().endswith(extension) and not is_hidden(name) for name in names_in(folder))
 
 
 def _listed_images(folder: Path, splits: Sequence[str], problems: list[Problem]) -> list[tuple[str, str]]:

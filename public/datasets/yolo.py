@@ -22,7 +22,7 @@ import yaml
 from public.config.detection import DetectionData
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
-from public.datasets.decoding import EXTENSIONS
+from public.datasets.decoding import EXTENSIONS, is_hidden
 from public.datasets.format import DetectionFormat, Layout, choose_splits
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
@@ -368,7 +368,7 @@ def _recognize(folder: Path) -> Layout | None:
     """One YAML file that names classes and a split."""
     files = []
     for name in sorted(os.listdir(folder)):
-        if name.lower().endswith((".yaml", ".yml")) and not name.startswith("."):
+        if name.lower().endswith((".yaml", ".yml")) and not is_hidden(name):
             content = load_yaml(folder / name)
             if isinstance(content, dict) and ("names" in content or "nc" in content) and "train" in content:
                 files.append((name, content))

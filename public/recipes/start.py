@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from public.config.command_line import Config, choose_row, describe_rate, in_present_folder, parse_config
+from public.config.command_line import Config, choose_row, describe_rate, parse_config
 from public.config.experiment import Experiment
 from public.config.record import from_record, recorded_type, to_record
 from public.optim.ema import AveragedWeights
@@ -51,9 +51,7 @@ def run_experiment(
         argv: the arguments; None takes the program's.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    config: Any
     config, fresh = parse_config(configs, args, task.kinds, prog="train.py")
-    config = replace(config, data=in_present_folder(config.data, args))
     note = describe_rate(choose_row(configs, args)[0], config, args)
     folder = Path(script).resolve().parent
     path = folder / "runs" / config.name

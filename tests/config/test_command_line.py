@@ -254,3 +254,6 @@ def test_a_folder_that_is_typed(config: ClassificationConfig, tmp_path: Path, mo
     assert in_present_folder(data, ["--data.folder", "photos"]).folder == str(tmp_path / "photos")
     elsewhere = replace(data, folder="ILSVRC2012")
     assert in_present_folder(elsewhere, ["--data.folder=ILSVRC2012"]) is elsewhere
+    row = with_kinds(replace(config, data=data), KINDS)
+    assert parse_config({"tiny": row}, [], KINDS)[0].data.folder == "photos"
+    assert parse_config({"tiny": row}, ["--data.folder", "photos"], KINDS)[0].data.folder == str(tmp_path / "photos")

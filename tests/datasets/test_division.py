@@ -1,6 +1,7 @@
 """Data without a validation split: which images become one, and that they stay it."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from public.datasets.classification import build_eval_data, build_train_data
 from public.datasets.detection import build_eval_data as build_detection_eval_data
 from public.datasets.detection import build_train_data as build_detection_data
 from public.datasets.division import validation_rows
+from public.datasets.formats import FORMATS
 from public.datasets.imagenet import ImageFolderData
+from public.datasets.scan import RawAnnotations
 from public.datasets.splits import val_images
-from public.datasets.voc import VocData
+from public.datasets.voc import VOC, VocData
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import DistributedContext
 from public.transforms.image import RandomResizedCrop
@@ -184,6 +187,23 @@ def test_the_only_split_is_divided(
     alone = build_detection_eval_data(data.settled, batch_size=2, num_workers=0, context=context)
     assert set(alone.annotations.files.tolist()) == val
     assert {str(path.relative_to(tmp_path)).encode() for path in val_images(data.settled)} == val
+
+
+def test_the_only_split_is_read_once(
+    tmp_path: Path, context: DistributedContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For both of its parts, by training and by the check."""
+    row, scanned = raccoons_on(tmp_path), []
+
+    def scan(folder: Path, splits: Sequence[str], data: VocData) -> RawAnnotations:
+        scanned.append(tuple(splits))
+        return VOC.scan(folder, splits, data)
+
+    monkeypatch.setitem(FORMATS, "voc", replace(VOC, scan=scan))
+    build_detection_data(row, context)
+    assert scanned == [("Own/all",)]
+    assert [report.problems for report in check(row)] == [[], []]
+    assert scanned == [("Own/all",)] * 2
 
 
 def test_one_image_cannot_be_divided(tmp_path: Path, context: DistributedContext) -> None:

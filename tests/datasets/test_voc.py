@@ -295,10 +295,12 @@ def test_all_images_without_a_list(tmp_path: Path, names: tuple[str, str]) -> No
     (images / "._b.jpg").touch()
     (images / ".ipynb_checkpoints").mkdir()
     (images / ".ipynb_checkpoints/b.jpg").touch()
+    (images / "@eaDir").mkdir()
+    (images / "@eaDir/c.jpg").touch()
     found = read_voc(tmp_path, ["raccoons/*"], None)
     assert [name.decode().rpartition("/")[2] for name in found.files.tolist()] == ["a.jpg", "b.jpg"]
     assert (found.class_names, found.offsets.tolist()) == (["raccoon"], [0, 0, 1])
-    assert found.skipped == {"annotations of unlisted images": 1, "hidden files": 2}
+    assert found.skipped == {"annotations of unlisted images": 1, "hidden files": 3}
     assert read_voc(tmp_path / "raccoons", ["*"], None).num_boxes == 1
     with pytest.raises(DataError, match=r"nowhere/JPEGImages holds no image"):
         read_voc(tmp_path, ["nowhere/*"], None)

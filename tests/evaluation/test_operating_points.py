@@ -1,13 +1,13 @@
 """The threshold of the best F1, by hand."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from public.datasets.annotations import DetectionAnnotations
 from public.datasets.predictions import Predictions
 from public.evaluation.operating_points import THRESHOLDS, best_point, judged, operating_points
+from tests.evaluation.test_mistakes import TRUTH
 
 
 @pytest.mark.parametrize(
@@ -41,20 +41,7 @@ def test_over_classes() -> None:
 
     Counted: the cat at 0.9 right, its second box at 0.7 wrong, the bird at 0.3 wrong; three objects.
     """
-    truth = DetectionAnnotations(
-        folder=Path(),
-        files=np.array([b"a", b"b"]),
-        image_ids=np.array([5, 7]),
-        sizes=np.full((2, 2), 100),
-        offsets=np.array([0, 3, 4]),
-        boxes=np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 60, 60], [0, 0, 10, 10]], np.float32),
-        labels=np.array([0, 1, 1, 0]),
-        ignored=np.array([False, False, True, False]),
-        class_names=["cat", "dog", "bird"],
-        category_ids=[1, 2, 3],
-        source=Path("x"),
-        skipped={},
-    )
+    truth = replace(TRUTH, class_names=["cat", "dog", "bird"], category_ids=[1, 2, 3])
     found = Predictions(
         np.array([5, 5, 5, 7]),
         np.array([[0, 0, 10, 9], [0, 0, 10, 10], [40, 40, 60, 60], [0, 0, 10, 10]], np.float32),
