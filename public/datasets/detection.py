@@ -85,7 +85,7 @@ def build_train_data(config: DetectionConfig, context: DistributedContext) -> De
     _tell_unseen_classes(val_annotations, "validation object", "they have no AP", context)
     _report("training", annotations, context)
     train = DetectionTrainLoader(
-        DetectionDataset(annotations, transforms, seed=config.seed),
+        DetectionDataset(annotations, transforms, seed=config.seed, epochs=config.epochs),
         batch_size=config.batch_size,
         num_workers=config.runtime.num_workers,
         rank=context.rank,

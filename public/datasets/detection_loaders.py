@@ -5,6 +5,7 @@ same batches come from any number of workers and from any step on, and the share
 batch of one.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from public.datasets.loaders import BatchSampler, EpochBatchSampler, WithSteps, 
 from public.geometry.labels import PADDING
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.detection import FILL, DetectionSample, DetectionTransform
+from public.transforms.mixing_boxes import MixingTransform
 from public.transforms.with_boxes import with_boxes
 
 _STEPS = 2**63  # in the place of an epoch, which never gets there: the seed of steps is no sample's
@@ -42,7 +44,11 @@ class LoadedImage(NamedTuple):
     """For what is drawn for it on the device; only training draws anything."""
 
 
-def checked_transforms(name: str, transforms: Sequence[Any], *, random: bool = True) -> list[DetectionTransform]:
+Transform = DetectionTransform | MixingTransform
+"""What may stand among the transforms of a config."""
+
+
+def checked_transforms(name: str, transforms: Sequence[Any], *, random: bool = True) -> list[Any]:
     """The transforms of a config, after a check that they make batches of images with boxes; torchvision's v2 adapted.
 
     Args:
@@ -87,12 +93,13 @@ class DetectionDataset(Dataset[Any]):
         annotations: the files and their objects.
         transforms: applied in this order, each with its own draws; from `checked_transforms`.
         seed: of the augmentation.
+        epochs: of the run, from whose end transforms count that stop before it (`close`).
     """
 
     def __init__(
-        self, annotations: DetectionAnnotations, transforms: Sequence[DetectionTransform], *, seed: int
+        self, annotations: DetectionAnnotations, transforms: Sequence[Transform], *, seed: int, epochs: float = math.inf
     ) -> None:
-        self.annotations, self.transforms, self.seed = annotations, transforms, seed
+        self.annotations, self.transforms, self.seed, self.epochs = annotations, transforms, seed, epochs
         self.step_seed = sample_seed(seed, _STEPS, 0)
 
     def __len__(self) -> int:
@@ -116,14 +123,20 @@ class DetectionDataset(Dataset[Any]):
         """
         epoch, number, step = key
         index = number % len(self)
-        image = self._decoded(index)
-        if isinstance(image, UnreadableImage):
-            return image
-        size = (image.shape[0], image.shape[1])
-        sample = DetectionSample(image, *self.annotations.of(index), size)
+        sample = self._read(index)
+        if isinstance(sample, UnreadableImage):
+            return sample
+        size, image_id = sample.content_size, int(self.annotations.image_ids[index])
         for transform, draws in zip(self.transforms, self._draws(epoch, number, step), strict=True):
-            sample = transform(sample, draws)
-        return LoadedImage(sample, size, int(self.annotations.image_ids[index]), sample_seed(self.seed, epoch, number))
+            if not isinstance(transform, MixingTransform):
+                sample = transform(sample, draws)
+            elif epoch < self.epochs - transform.close:
+                others = [self._read(other) for other in transform.others(draws, len(self))]
+                for other in others:
+                    if isinstance(other, UnreadableImage):
+                        return other
+                sample = transform(sample, draws, cast(list[DetectionSample], others)) if others else sample
+        return LoadedImage(sample, size, image_id, sample_seed(self.seed, epoch, number))
 
     def _draws(self, epoch: int, number: int, step: int) -> Iterator[np.ndarray]:
         """Each transform's own: float64 [num_draws], of the image or, where a batch has to agree, of the step."""
@@ -135,8 +148,8 @@ class DetectionDataset(Dataset[Any]):
             draws, left[transform.per_batch] = np.split(left[transform.per_batch], [transform.num_draws])
             yield draws
 
-    def _decoded(self, index: int) -> np.ndarray | UnreadableImage:
-        """uint8 [H, W, 3] of the size that the boxes refer to."""
+    def _read(self, index: int) -> DetectionSample | UnreadableImage:
+        """An image as it was decoded, of the size that its boxes refer to, which is checked."""
         path = self.annotations.folder / os.fsdecode(self.annotations.files[index])
         height, width = self.annotations.sizes[index].tolist()
         remedy = (
@@ -150,7 +163,7 @@ class DetectionDataset(Dataset[Any]):
         if image.shape[:2] != (height, width):
             reason = f"it is {image.shape[0]} pixels high and {image.shape[1]} wide, annotated as {height} and {width}"
             return UnreadableImage(str(path), reason, "is not the one that its boxes were drawn on", remedy)
-        return image
+        return DetectionSample(image, *self.annotations.of(index), (height, width))
 
 
 def collate(samples: Sequence[LoadedImage | UnreadableImage], *, canvas_multiple: int) -> Any:

@@ -65,7 +65,7 @@ class SquareResize:
         height, width = _picture_size(sample, self)
         long = max(height, width)
         new_height, new_width = max(height * self.size // long, 1), max(width * self.size // long, 1)
-        canvas = _filled(self.size, self.size)
+        canvas = filled(self.size, self.size)
         # The pixels are written where they belong at once: the slice has whole pixels side by side, as OpenCV wants.
         part = canvas[:new_height, :new_width]
         cv2.resize(sample.image, (new_width, new_height), dst=part, interpolation=cv2.INTER_LINEAR)
@@ -233,7 +233,7 @@ class RandomTranslate:
             return sample
         x1, y1, x2, y2 = bounds
         dx, dy = int(draws[1] * (x1 + width - x2 + 1)) - x1, int(draws[2] * (y1 + height - y2 + 1)) - y1
-        image = _filled(height, width)
+        image = filled(height, width)
         to_y, from_y = slice(max(dy, 0), height + min(dy, 0)), slice(max(-dy, 0), height + min(-dy, 0))
         to_x, from_x = slice(max(dx, 0), width + min(dx, 0)), slice(max(-dx, 0), width + min(-dx, 0))
         image[to_y, to_x] = sample.image[from_y, from_x]
@@ -323,7 +323,7 @@ def _turn_hue(image: np.ndarray, turns: float) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
-def _filled(height: int, width: int) -> np.ndarray:
+def filled(height: int, width: int) -> np.ndarray:
     """uint8 [height, width, 3] of FILL; whole rows are copied, several times as fast as pixel by pixel."""
     rows = np.empty((height, width * 3), dtype=np.uint8)
     rows[:] = np.tile(np.array(FILL, dtype=np.uint8), width)

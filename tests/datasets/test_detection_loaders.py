@@ -40,6 +40,7 @@ from public.transforms.detection import (
     ShortSideResize,
     SquareResize,
 )
+from public.transforms.mixing_boxes import CopyPaste, Mosaic
 
 # Whether a machine has as many processors as workers is not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -409,6 +410,58 @@ def test_an_epoch_left_in_the_middle_goes_on_from_any_step(
     assert loader.steps_per_epoch == 2
 
 
+MIXED = (
+    CopyPaste(probability=0.7),
+    Mosaic(size=16, probability=0.7),
+    RandomHorizontalFlip(),
+    SquareResize(size=16),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_mixed_pictures_depend_on_nothing_else(
+    train_loader: Callable[..., DetectionTrainLoader], num_workers: int
+) -> None:
+    """Mosaics and pastes are the same in one process or two, with workers or without, from any step on."""
+    whole = list(train_loader(transforms=MIXED).epoch(1))
+    parts = [
+        list(train_loader(transforms=MIXED, num_workers=num_workers, rank=rank, num_processes=2).epoch(1))
+        for rank in range(2)
+    ]
+    for step, batch in enumerate(whole):
+        assert rows([batch]) == rows([part[step] for part in parts])
+    assert all_same(list(train_loader(transforms=MIXED, num_workers=num_workers).epoch(1, first_step=1)), whole[1:])
+    assert not all_same(list(train_loader(transforms=MIXED).epoch(2)), whole)
+
+
+def test_a_mosaic_of_the_data_sets_images(split: DetectionAnnotations) -> None:
+    """Around the middle, each as large as it is: the sample's last pixels, then those of the images that are drawn. In
+    the last two of four epochs there is none."""
+    transform = Mosaic(size=12, probability=1.0, center=(0.5, 0.5), scale=(1.0, 1.0), close=2)
+    dataset = DetectionDataset(split, (transform, SquareResize(size=12)), seed=0, epochs=4)
+    others = transform.others(uniforms(0, 1, np.array([4]), 10)[0], 11)
+    found = loaded(dataset, 1, 4, 0)
+    assert np.array_equal(found.sample.image[:6, :6], read(split, 4)[-6:, -6:])
+    assert np.array_equal(found.sample.image[:6, 6:], read(split, others[0])[-6:, :6])
+    assert np.array_equal(found.sample.image[6:, :6], read(split, others[1])[:6, -6:])
+    assert np.array_equal(found.sample.image[6:, 6:], read(split, others[2])[:6, :6])
+    assert (found.original_size, found.image_id) == (read(split, 4).shape[:2], 4 * 7 + 100)
+    without = DetectionDataset(split, (SquareResize(size=12),), seed=0)
+    for epoch in (2, 3):
+        assert np.array_equal(loaded(dataset, epoch, 4, 0).sample.image, loaded(without, epoch, 4, 0).sample.image)
+
+
+def test_an_unreadable_image_in_a_mosaic(split: DetectionAnnotations) -> None:
+    """Is named, as one of its own would be."""
+    dataset = DetectionDataset(split, (Mosaic(size=12, probability=1.0), SquareResize(size=12)), seed=0)
+    others = Mosaic(size=12).others(uniforms(0, 0, np.array([4]), 10)[0] * [0, *[1] * 9], 11)
+    (split.folder / f"{others[2]}.png").write_bytes(b"no image")
+    found = dataset[0, 4, 0]
+    assert isinstance(found, UnreadableImage)
+    assert found.path == str(split.folder / f"{others[2]}.png")
+
+
 def test_epochs_and_seeds_differ(train_loader: Callable[..., DetectionTrainLoader]) -> None:
     """In order and in augmentation; the same epoch of the same seed does not."""
     loader = train_loader()
@@ -599,6 +652,7 @@ def test_an_image_of_another_size_than_annotated(split: DetectionAnnotations) ->
         ),
         ((BatchRandomHorizontalFlip(), SquareResize(size=8)), True, r"BatchRandomHorizontalFlip\(.*knows no boxes"),
         ((RandomHorizontalFlip(), SquareResize(size=8)), False, r"x holds RandomHorizontalFlip\(.* may draw; evaluat"),
+        ((Mosaic(size=8), SquareResize(size=8)), False, r"x holds Mosaic\(.* may draw"),
         ((RandomSquareResize(sizes=(8,)),), False, r"x holds RandomSquareResize\(.* may draw"),
         ((RandomHorizontalFlip(),), True, r"x=\[RandomHorizontalFlip\(.*\] must hold one resize, as the last"),
         ((SquareResize(size=8), RandomHorizontalFlip()), True, r"must hold one resize, as the last"),
