@@ -128,7 +128,7 @@ def result_of(folder: Path, name: str) -> dict[str, dict[str, Any]]:
     rows = [{k: v for k, v in row.items() if k not in CLOCKED} for row in checkpoint["metrics"]["history"]]
     optimizer = {key: checkpoint[key] for key in ("optimizer", "schedule", "ema_num_averaged", "epoch", "step")}
     outputs = {path.stem: torch.load(path, weights_only=True) for path in sorted(folder.glob("outputs_*.pth"))}
-    files = [*run.glob("evaluation/predictions.json"), *run.glob("evaluation/comp4_*.txt")]
+    files = [*run.glob("*/comp4_*.txt")] or [*run.glob("*/predictions.json")]
     return {
         "step losses": step_scalars(run),
         "rows of epochs": flat(rows),

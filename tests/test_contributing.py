@@ -213,7 +213,7 @@ assert check([".", *data, "--data.train-splits", "damaged"]) == 1
 train(*data, "--data.train-splits", "train", "--detector.score-threshold", "0")
 """)
     assert "needs 8 entries" in output
-    assert (tree.outside / "runs/tiny/evaluation/detections.txt").read_text().startswith("a.png,")
+    assert (tree.outside / "runs/tiny/report/detections.txt").read_text().startswith("a.png,")
 
 
 @pytest.mark.slow
@@ -253,7 +253,7 @@ def test_a_metric(tree: Tree) -> None:
 train("--data.metrics", "hits", "--best-metric", "hit_rate", "--detector.score-threshold", "0")
 """)
     assert '"hit_rate": ' in (tree.outside / "runs/tiny/metrics.jsonl").read_text()
-    assert re.fullmatch(r"[01]\.\d{3}\n", (tree.outside / "runs/tiny/evaluation/hits.txt").read_text())
+    assert re.fullmatch(r"[01]\.\d{3}\n", (tree.outside / "runs/tiny/report/hits.txt").read_text())
 
 
 @pytest.mark.slow

@@ -98,6 +98,10 @@ class ImageEvalLoader(EvalLoader[ClassificationBatch], Protocol):
         """An image of the whole split as it lies on the disk, uint8 [H, W, 3] red green blue: to be looked at."""
         ...
 
+    def name(self, index: int) -> str:
+        """What that image is called: its file below the split's folder, or its number."""
+        ...
+
 
 class EvalData(NamedTuple):
     """What an evaluation of a classifier reads."""

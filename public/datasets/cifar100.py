@@ -276,6 +276,10 @@ class CifarEvalLoader:
         """An image of the whole split, uint8 [32, 32, 3] red green blue."""
         return self.data.images[index].permute(1, 2, 0).numpy()
 
+    def name(self, index: int) -> str:
+        """The number of an image of the whole split."""
+        return str(index)
+
 
 def _read(data: Cifar100Data, split: str) -> Cifar100:
     folder = dataset_folder(data.folder)

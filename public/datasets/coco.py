@@ -281,15 +281,10 @@ def _recognize(folder: Path) -> Layout | None:
     return None
 
 
-def _write(folder: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:
-    write_coco_json(folder / "predictions.json", predictions, annotations)
-
-
 COCO = DetectionFormat(
     options=CocoData,
     scan=_scan,
     images=_images,
-    write=_write,
     recognize=_recognize,
     published=Published("COCO 2017 (20 GB)", "COCO2017", download_coco),
     results=Results(".json", read_coco_results),

@@ -96,9 +96,9 @@ class DetectionFormat:
     images: Callable[[Path, Any], list[Path]]
     """(folder, options) -> the image files of the validation splits, sorted, without a look at what is on them. Raises
     FileNotFoundError or DataError where there are none."""
-    write: Callable[[Path, Predictions, DetectionAnnotations], None]
-    """(folder, predictions, annotations of the split): writes the files in which such results are handed in. A full
-    disk is a warning."""
+    write: Callable[[Path, Predictions, DetectionAnnotations], None] = lambda *_: None
+    """(folder, predictions, annotations of the split): writes the files in which such results are handed in, beside
+    predictions.json, which every evaluation writes in COCO's format. A full disk is a warning."""
     recognize: Callable[[Path], Layout | None] = lambda folder: None
     """(an existing folder) -> how it holds data of this format; None: not at all. Raises DataError where it does, and
     not so that it can be used."""

@@ -227,3 +227,7 @@ class ImageFolderEvalLoader:
     def picture(self, index: int) -> np.ndarray:
         """An image of the whole split, uint8 [H, W, 3] red green blue."""
         return decode_encoded(self.dataset.images.read(index), **self.dataset.options)
+
+    def name(self, index: int) -> str:
+        """The file of an image of the whole split, <class>/<file>."""
+        return os.fsdecode(bytes(self.dataset.images.files[index]))

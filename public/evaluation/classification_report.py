@@ -3,12 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from public.datasets.batches import ImageEvalLoader
 from public.datasets.drawing import FONT, encoded, in_rows
 from public.evaluation.classification import ClassificationResult
 from public.evaluation.outcomes import (
@@ -24,23 +25,23 @@ from public.evaluation.outcomes import (
 from public.runtime.page import MOST_NAMED, Section, chart, matrix, page, picture, table, text
 from public.runtime.run_folder import going_on_without_plot, write_or_warn
 
-ReadPicture = Callable[[int], np.ndarray]
-"""The number of an image in the split -> its pixels, uint8 [H, W, 3] red green blue."""
 TILE = 150
 """Side of one of the worst pictures, pixels."""
 COLUMNS = 8
+OUTCOME_COLUMNS = ("image", "truth", "predicted", "confidence", "true_probability")
+"""Of outcomes.csv; the last two are the probabilities of what was said and of the truth."""
 
 
 def write_report(
-    folder: Path, result: ClassificationResult, class_names: list[str], read_picture: ReadPicture, *, title: str
+    folder: Path, result: ClassificationResult, class_names: list[str], split: ImageEvalLoader, *, title: str
 ) -> None:
-    """Writes report.html, metrics.json, per_class.csv and the report's pictures; a full disk is a warning.
+    """Writes report.html, metrics.json, per_class.csv, outcomes.csv and the worst pictures; a full disk is a warning.
 
     Args:
         folder: made if missing.
         result: of the split.
         class_names: of the labels.
-        read_picture: gives the pictures that are shown.
+        split: gives the pictures that are shown, and the names of all.
         title: of the page: what was evaluated on what.
     """
     outcomes = result.outcomes
@@ -49,7 +50,7 @@ def write_report(
     metrics = result.metrics | {"calibration_error": error}
     pictures = None
     with going_on_without_plot("worst.jpg"):
-        pictures = _draw_worst(outcomes, class_names, read_picture)
+        pictures = _draw_worst(outcomes, class_names, split)
     sections = [
         Section("Numbers", [table(("metric", "value"), metrics.items())]),
         Section("Most confused", _pairs(counts, class_names)),
@@ -61,6 +62,7 @@ def write_report(
     files: dict[str, str | bytes] = {
         "metrics.json": json.dumps(metrics, indent=2) + "\n",
         "per_class.csv": csv_of(ClassRow._fields, rows),
+        "outcomes.csv": outcomes_csv(outcomes, class_names, split),
         "report.html": page(title, sections),
         **({"worst.jpg": pictures} if pictures else {}),
     }
@@ -106,7 +108,14 @@ def csv_of(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-def _draw_worst(outcomes: Outcomes, class_names: list[str], read_picture: ReadPicture) -> bytes | None:
+def outcomes_csv(outcomes: Outcomes, class_names: list[str], split: ImageEvalLoader) -> str:
+    """A line an image, in the split's order: what `apps.evaluate --compare` resamples."""
+    truth, said = ([class_names[label] for label in labels] for labels in (outcomes.labels, outcomes.predicted))
+    names = map(split.name, range(len(truth)))
+    return csv_of(OUTCOME_COLUMNS, [*zip(names, truth, said, *outcomes[2:], strict=True)])
+
+
+def _draw_worst(outcomes: Outcomes, class_names: list[str], split: ImageEvalLoader) -> bytes | None:
     """The worst pictures with truth, what was said, and how sure; None where nothing is wrong."""
     chosen = worst(outcomes).tolist()
     if not chosen:
@@ -114,7 +123,7 @@ def _draw_worst(outcomes: Outcomes, class_names: list[str], read_picture: ReadPi
     tiles = []
     for index in chosen:
         truth, said = class_names[outcomes.labels[index]], class_names[outcomes.predicted[index]]
-        tiles.append(_tile(read_picture(index), truth, f"not {said} {outcomes.confidence[index]:.2f}"))
+        tiles.append(_tile(split.picture(index), truth, f"not {said} {outcomes.confidence[index]:.2f}"))
     return encoded(".jpg", in_rows(tiles, min(COLUMNS, len(tiles))))
 
 

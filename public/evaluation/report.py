@@ -8,6 +8,7 @@ import numpy as np
 
 from public.config.detection import DetectionData
 from public.datasets.annotations import DetectionAnnotations
+from public.datasets.coco import write_coco_json
 from public.datasets.formats import format_of
 from public.datasets.predictions import Predictions
 from public.evaluation.classification_report import csv_of
@@ -44,7 +45,7 @@ def write_report(
         result: of the evaluator.
         predictions: for the split.
         annotations: of the split.
-        data: of which it is; its format writes the detections.
+        data: of which it is; its format writes the detections once more as they are handed in.
         evaluator: gives the files of its rules; those that an evaluation by other rules may have left are removed.
         title: of the page: what was evaluated on what.
         picture: name of the picture grid.
@@ -78,6 +79,7 @@ def write_report(
             continue
         with going_on_when_disk_is_full(name):
             (folder / name).unlink(missing_ok=True)
+    write_coco_json(folder / "predictions.json", predictions, annotations)
     format_of(data).write(folder, predictions, annotations)
     return points
 

@@ -98,7 +98,7 @@ class ClassificationTask(Task):
         result = evaluate(model, batches, context, after_batch=after_batch)
         if context.is_main:
             title = f"{self.config.name}, epoch {epoch}"
-            write_report(folder / "evaluation", result, self._data.class_names, self._data.val.picture, title=title)
+            write_report(folder / "report", result, self._data.class_names, self._data.val, title=title)
         return {name: value for name, value in result.metrics.items() if name != "num_images"}
 
     @property

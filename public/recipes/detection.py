@@ -144,7 +144,7 @@ class DetectionTask(Task):
         result, predictions = evaluate_detector(model, batches, self._evaluator, context, after_batch=after_batch)
         if context.is_main:
             points = write_report(
-                folder / "evaluation",
+                folder / "report",
                 result,
                 predictions,
                 self._data.val_annotations,

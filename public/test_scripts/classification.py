@@ -150,8 +150,7 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
         _print_result(options, config, classifier, metrics, context)
         if options.output is not None:
             title = f"{config.network}, {options.weights}"
-            loader, class_names = eval_data.loader, eval_data.class_names
-            write_report(Path(options.output), result, class_names, loader.picture, title=title)
+            write_report(Path(options.output), result, eval_data.class_names, eval_data.loader, title=title)
             print(f"written    {options.output}: report.html and its numbers and pictures")
         print(f"time       {_time(classifier, eval_data.loader, context.device)}, batch {options.batch_size}")
     return metrics

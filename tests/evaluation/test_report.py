@@ -58,12 +58,15 @@ def evaluated(dataset: str, root: Path) -> tuple[Evaluator, tuple[DetectionResul
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "predictions"),
-    [("coco", {"predictions.json", "record_mAP.txt"}), ("voc", {"comp4_det_test_dog.txt", "comp4_det_test_cat.txt"})],
+    [
+        ("coco", {"predictions.json", "record_mAP.txt"}),
+        ("voc", {"predictions.json", "comp4_det_test_dog.txt", "comp4_det_test_cat.txt"}),
+    ],
 )
 def test_the_files(dataset: str, predictions: set[str], tmp_path: Path) -> None:
     """Table, curves, the picture under its name, and the detections in the data set's own format."""
     evaluator, found = evaluated(dataset, tmp_path / "data")
-    folder, result = tmp_path / "run" / "evaluation", found[0]
+    folder, result = tmp_path / "run" / "report", found[0]
     write_report(folder, *found, data=OPTIONS[dataset], evaluator=evaluator, title="t", picture="epoch_003.jpg")
     assert {path.name for path in folder.iterdir()} == {
         "table.txt",
@@ -149,6 +152,7 @@ def test_a_full_disk_stops_nothing(
             "metrics.json",
             "per_class.csv",
             "report.html",
+            "predictions.json",
         )
     ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comp4_det_test_dog.txt", "comp4_det_test_cat.txt"}

@@ -66,13 +66,13 @@ def test_the_run_folder_holds_what_was_promised(config: DetectionConfig, tmp_pat
     assert {"config.json", "environment.json", "train.log", "metrics.jsonl", "curves.png"} <= names
     assert {"checkpoints/latest.pth", "checkpoints/best.pth"} <= names
     reports = ("epoch_001.jpg", "epoch_002.jpg", "precision_recall.png", "table.txt", "predictions.json", "report.html")
-    assert {f"evaluation/{name}" for name in reports} <= names
-    grid = cv2.imread(str(tmp_path / "run" / "evaluation" / "epoch_002.jpg"))
+    assert {f"report/{name}" for name in reports} <= names
+    grid = cv2.imread(str(tmp_path / "run" / "report" / "epoch_002.jpg"))
     assert grid is not None
     assert grid.std() > 10
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows == checkpoint["metrics"]["history"]
-    numbers = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    numbers = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
     assert checkpoint["score_threshold"] == numbers["score_threshold"]
     assert set() < checkpoint["class_thresholds"].keys() <= set(checkpoint["class_names"])
     losses = {"train_loss", "train_classification", "train_box", "train_centerness"}

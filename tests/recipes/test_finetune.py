@@ -95,7 +95,7 @@ def test_the_transfer_from_end_to_end(published: Path, tmp_path: Path, capsys: p
     evaluate(replace(VOC, val_splits=row.data.val_splits), [*arguments, *quiet])
     assert f"AP {history[-1]['AP']:.4f}" in capsys.readouterr().out
     record = (tmp_path / "x" / "record_mAP.txt").read_text()
-    assert record == (run / "evaluation" / "record_mAP.txt").read_text()
+    assert record == (run / "report" / "record_mAP.txt").read_text()
     image = next((tmp_path / "VOCdataset" / "VOC2012" / "JPEGImages").iterdir())
     detect(["--weights", str(best), "--images", str(image), "--output", str(tmp_path / "drawn")])
     assert (tmp_path / "drawn" / f"{image.stem}.jpg").is_file()
