@@ -1,6 +1,6 @@
 """What a trained network says of one picture, as plain arrays, and as tables and objects of other libraries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -81,6 +81,13 @@ class Detected(Result):
         """As of every result, with the corners of the box."""
         corners = (dict(zip(self._box_columns, box, strict=True)) for box in self.boxes.tolist())
         return [row | box for row, box in zip(super().rows(), corners, strict=True)]
+
+    def above(self, threshold: float) -> "Detected":
+        """The same without what is weaker."""
+        kept = self.scores >= threshold
+        names = [name for name, is_kept in zip(self.names, kept.tolist(), strict=True) if is_kept]
+        columns = {name: getattr(self, name)[kept] for name in ("labels", "scores", "boxes")}
+        return replace(self, names=names, **columns)
 
     def to_supervision(self) -> Any:
         """A `supervision.Detections` with `class_name` among its data; raises ModuleNotFoundError without

@@ -56,7 +56,13 @@ def text(words: str) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows of words and numbers; floats have four digits, and None leaves its cell empty."""
-    lines = ["<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in header) + "</tr>"]
+    rows = [list(row) for row in rows]
+    of_words = [any(isinstance(row[i], str) for row in rows) for i in range(len(header))]
+    heads = (
+        f'<th class="words">{html.escape(name)}</th>' if is_words else f"<th>{html.escape(name)}</th>"
+        for name, is_words in zip(header, of_words, strict=True)
+    )
+    lines = ["<tr>" + "".join(heads) + "</tr>"]
     lines += ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows]
     return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
 

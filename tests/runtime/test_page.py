@@ -47,6 +47,8 @@ def test_what_is_shown() -> None:
         *("a & b", "a & b", "Classes", "Pictures", "Classes", "two < three"),
         *("class", "images", "recall", "<b>cat & dog", "3", "0.6667", "mouse", "0", "Pictures"),
     ]
+    heads = [attributes.get("class") for tag, attributes in reader.attributes if tag == "th"]
+    assert heads == ["words", None, None], "words stand on the left, numbers on the right"
     (image,) = [attributes for tag, attributes in reader.attributes if tag == "img"]
     source = image["src"] or ""
     assert (image["alt"], base64.b64decode(source.removeprefix("data:image/png;base64,"))) == ('a "dot"', PNG)

@@ -1,0 +1,181 @@
+"""A page in the browser for trained networks: try them on pictures.
+
+    python -m public.apps.serve --weights best.pth
+    python -m public.apps.serve --weights a/checkpoints/best.pth b/checkpoints/best.pth --port 0
+
+It needs `pip install ".[serve]"`, and nothing from other hosts. `POST /api/predict` answers as `public.apps.predict`
+does, bit for bit; /api says how it is asked. Only this machine can open it unless --host says otherwise: there are no
+passwords.
+
+Exit codes: 0, 1 where it cannot start, 2 for a wrong command line.
+"""
+
+import base64
+import contextlib
+import hashlib
+import re
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from public.apps.predict_model import Predictor, PredictorOptions, load
+from public.config.checks import require
+from public.config.data import MAX_PIXELS
+from public.runtime.launch import raised_by_us
+
+PROGRAM = "python -m public.apps.serve"
+try:
+    import python_multipart  # noqa: F401 - Starlette looks for it when the first form comes
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import HTMLResponse, Response
+    from starlette.routing import Route
+    from starlette.types import ASGIApp
+
+    from public.apps.serve_api import Endpoint, api_page, refusal
+    from public.apps.serve_guard import Guard
+    from public.apps.serve_predict import Limits, Networks, named_networks
+except ModuleNotFoundError as error:
+    package = str(error.name).partition(".")[0]
+    if package not in ("python_multipart", "uvicorn", "starlette"):
+        raise
+    missing = f'the page needs the package {package.replace("_", "-")}: pip install ".[serve]".'
+    raise (SystemExit(f"error: {missing}") if __name__ == "__main__" else ModuleNotFoundError(missing)) from None
+
+PAGE = Path(__file__).with_name("serve.html")
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(PredictorOptions):
+    """Serves a page on which trained networks are tried; and their answers to programs, see /api there."""
+
+    weights: tuple[str, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Of each network a checkpoint of ours; or, with network, a file of weights alone, torchvision:<model>[.<weights>]
+    or timm:<model>."""
+    host: str = "127.0.0.1"
+    """The address that is listened at; 0.0.0.0: every one of this machine, so that others can open the page."""
+    port: int = 8000
+    """0: any that is free."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which the page may be asked for, beside the host, the machine's own name and its addresses."""
+    max_megabytes: float = 20.0
+    """Of a request."""
+    max_pixels: int = MAX_PIXELS
+    """Of a picture."""
+    max_seconds: float = 60.0
+    """Until a request is answered, its turn included."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.port <= 65535, f"port={self.port} must lie in 0..65535.")
+        for name in ("max_megabytes", "max_pixels", "max_seconds"):
+            require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be above 0.")
+
+    @property
+    def limits(self) -> Limits:
+        """Of a request."""
+        return Limits(megabytes=self.max_megabytes, pixels=self.max_pixels, seconds=self.max_seconds)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Reads a command line and serves until Ctrl-C; None takes the program's arguments."""
+    options = tyro.cli(ServeOptions, args=list(sys.argv[1:] if argv is None else argv), prog=PROGRAM)
+    try:
+        listener = listen(options.host, options.port)
+        with listener:
+            app = build_app(options)
+            print(f"page  {address_of(listener, options.host)}  (Ctrl-C ends it)", flush=True)
+            run(app, listener)
+    except (ValueError, FileNotFoundError) as error:
+        if not raised_by_us(error):
+            raise
+        raise SystemExit(f"error: {error}") from error
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket there; raises ValueError where there can be none."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, UnicodeError) as error:
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
+        raise ValueError(
+            f"host={host!r}, port={port} cannot be listened at: {reason}. Give another --port (0: any that is free) or "
+            "--host."
+        ) from error
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """What is typed in a browser on this machine."""
+    name = host if host not in ("0.0.0.0", "::", "") else "localhost"
+    return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}/"
+
+
+def run(app: ASGIApp, listener: socket.socket) -> None:
+    """Answers until Ctrl-C."""
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+# ---- what is served --------------------------------------------------------------------------------------------------
+
+
+def build_app(options: ServeOptions) -> ASGIApp:
+    """The whole application, its networks loaded.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: they are damaged, do not fit, or a setting contradicts them.
+    """
+    networks = Networks(named_networks([(one, load_one(one, options)) for one in options.weights]), options.limits)
+    return application(networks.endpoints(), hosts_of(options))
+
+
+def load_one(weights: str, options: ServeOptions) -> Predictor:
+    """The predictor of one of the weights; raises as `build_app` does."""
+    names = [field.name for field in fields(PredictorOptions) if field.name != "weights"]
+    return load(weights, **{name: getattr(options, name) for name in names})
+
+
+def hosts_of(options: ServeOptions) -> set[str]:
+    """Names of this server."""
+    return {*LOCAL, options.host, socket.gethostname(), *options.allowed_hosts}
+
+
+def application(endpoints: Sequence[Endpoint], hosts: Iterable[str]) -> ASGIApp:
+    """The page, the endpoints and the page that describes them, for requests that name one of the hosts."""
+    routes = [Route("/", _page()), Route("/api", api_page(endpoints)), *(one.route() for one in endpoints)]
+    handlers: Any = dict.fromkeys((HTTPException, ValueError, OSError, ClientDisconnect), refusal)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
+
+
+def _page() -> Any:
+    """Answers with the page; the browser runs its script and no other, and asks no other host."""
+    content = PAGE.read_text(encoding="utf-8")
+    script = re.findall(r"<script>(.*?)</script>", content, flags=re.DOTALL)[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self' blob: data:; "
+        "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+    async def respond(request: Request) -> Response:
+        return HTMLResponse(content, headers={"Content-Security-Policy": policy})
+
+    return respond
+
+
+if __name__ == "__main__":
+    main()
