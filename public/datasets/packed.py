@@ -15,11 +15,12 @@ import copy
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import lmdb
+import msgspec
 import numpy as np
 
 from public.config.names import first_line
@@ -32,6 +33,8 @@ FORMAT = 1  # raise it whenever older code could not read the file
 SETTINGS, CONTENTS = b"\0settings", b"\0contents"  # no path holds a NUL
 MAX_KEY_BYTES = 511  # LMDB's own limit
 
+Record = TypeVar("Record")
+
 _PACK = "python -m public.datasets.pack"
 
 
@@ -42,6 +45,34 @@ class Shrinking(NamedTuple):
     """Pixels."""
     quality: int
     """Of the JPEG, 1 to 100."""
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """The record that a conversion writes last."""
+
+    format: int
+    shrinking: Shrinking | None
+    class_names: list[str]
+    files: list[str]
+    """Class and name of each image, N of them."""
+    labels: list[int]
+    """[N]."""
+
+
+def record_of(kind: type[Record], content: bytes) -> Record:
+    """A record that was written as JSON; keys that this code does not know are passed over.
+
+    Raises:
+        ValueError: it is of another format, or no such record.
+    """
+    try:
+        found = json.loads(content)  # msgspec's own reader refuses names that are no UTF-8, which files may have
+    except RecursionError as error:
+        raise ValueError("its JSON is nested without an end") from error
+    written = found.get("format") if isinstance(found, dict) else None
+    if type(written) is int and written != FORMAT:
+        raise ValueError(f"it has the format {written}, and this code reads {FORMAT}")
+    return msgspec.convert(found, kind)
 
 
 def describe(shrinking: Shrinking | None) -> str:
@@ -86,11 +117,10 @@ class PackedImages:
         self.folder = path
         _close(path)  # where another file lay there before
         contents = _read_contents(path)
-        self.class_names: list[str] = contents["class_names"]
-        self.files = np.array([os.fsencode(file) for file in contents["files"]])
-        self.labels = np.array(contents["labels"], dtype=np.int64)
-        self.shrinking = Shrinking(*contents["shrinking"]) if contents["shrinking"] else None
-
+        self.class_names = contents.class_names
+        self.files = np.array([os.fsencode(file) for file in contents.files])
+        self.labels = np.array(contents.labels, dtype=np.int64)
+        self.shrinking = contents.shrinking
         self.hidden: list[str] = []
         self.unread: list[str] = []
 
@@ -160,23 +190,32 @@ def open_to_read(path: Path) -> lmdb.Environment:
     return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
 
 
-def _read_contents(path: Path) -> Mapping[str, Any]:
-    """The record that a conversion writes last."""
+def _read_contents(path: Path) -> Contents:
+    """The record that a conversion writes last, as far as the file bears it out."""
     try:
         with open_to_read(path) as environment, environment.begin() as transaction:
             if path.stat().st_size < used_bytes(environment):  # reading on would end the process with a bus error
                 raise OSError(f"it is cut short: {path.stat().st_size} of {used_bytes(environment)} bytes are left")
-            contents = json.loads(unsealed(CONTENTS, transaction.get(CONTENTS)))
-            num_images = environment.stat()["entries"] - len((SETTINGS, CONTENTS))
+            contents = record_of(Contents, unsealed(CONTENTS, transaction.get(CONTENTS)))
+            _check_contents(contents, environment.stat()["entries"] - len((SETTINGS, CONTENTS)))
     except (lmdb.Error, OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read as a packed data set ({first_line(error)}); pack it again: {_PACK}"
         ) from error
-    if contents["format"] != FORMAT:
-        raise DataError(f"{path} has the format {contents['format']}, and this code reads {FORMAT}: pack it again.")
-    if num_images != len(contents["files"]):
-        raise DataError(f"{path} holds {num_images} images of {len(contents['files'])}: pack it again.")
     return contents
+
+
+def _check_contents(contents: Contents, num_images: int) -> None:
+    """Raises ValueError where the record of contents contradicts itself, or the number of images that there are."""
+    files, labels, num_classes = contents.files, contents.labels, len(contents.class_names)
+    if not num_images == len(files) == len({*files}) > 0:
+        raise ValueError(f"it holds {num_images} images, and lists {len({*files})}")
+    if len(labels) != len(files):
+        raise ValueError(f"it lists {len(labels)} labels of {len(files)} images")
+    if not 0 <= min(labels) <= max(labels) < num_classes:
+        raise ValueError(f"its labels are {min(labels)} to {max(labels)}, of {num_classes} classes, counted from 0")
+    if len({*contents.class_names}) < num_classes:
+        raise ValueError("two of its classes have one name")
 
 
 def used_bytes(environment: lmdb.Environment) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+import msgspec
 from PIL import Image
 from torch.utils.data import BatchSampler, Dataset
 from torchvision.transforms.v2 import functional as F
@@ -25,11 +26,13 @@ from public.datasets.packed import (
     FORMAT,
     MAX_KEY_BYTES,
     SETTINGS,
+    Contents,
     PackedImages,
     Shrinking,
     describe,
     open_to_read,
     partial_path,
+    record_of,
     sealed,
     unsealed,
     used_bytes,
@@ -100,23 +103,26 @@ def _begin(partial: Path, shrinking: Shrinking | None) -> float:
     """When the conversion began (seconds since 1970), after a check that it is this one; now, where none was begun."""
     settings = _settings(partial)
     if settings is None:
-        settings = {"format": FORMAT, "shrinking": shrinking, "begun": time.time()}
-        _write(partial, {SETTINGS: json.dumps(settings).encode()})
-        return settings["begun"]
-    if settings["format"] != FORMAT:
+        settings = Settings(format=FORMAT, shrinking=shrinking, begun=time.time())
+        _write(partial, {SETTINGS: msgspec.json.encode(settings)})
+    elif settings.shrinking != shrinking:
         raise DataError(
-            f"{partial} was begun in the format {settings['format']}, now {FORMAT}: remove it to start over."
+            f"{partial} was begun {describe(settings.shrinking)}, and is to resume {describe(shrinking)}: give the "
+            "same options, or remove it to start over."
         )
-    begun_with = Shrinking(*settings["shrinking"]) if settings["shrinking"] else None
-    if begun_with != shrinking:
-        raise DataError(
-            f"{partial} was begun {describe(begun_with)}, and is to resume {describe(shrinking)}: give the same "
-            "options, or remove it to start over."
-        )
-    return settings["begun"]
+    return settings.begun
 
 
-def _settings(partial: Path) -> dict[str, Any] | None:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The record that a conversion writes first."""
+
+    format: int
+    shrinking: Shrinking | None
+    begun: float
+    """Seconds since 1970."""
+
+
+def _settings(partial: Path) -> Settings | None:
     """What a conversion was begun with; None where none was."""
     if not partial.exists() or not partial.stat().st_size:
         return None
@@ -124,7 +130,7 @@ def _settings(partial: Path) -> dict[str, Any] | None:
         with open_to_read(partial) as environment, environment.begin() as transaction:
             if not environment.stat()["entries"]:
                 return None  # the first write failed
-            return json.loads(unsealed(SETTINGS, transaction.get(SETTINGS)))
+            return record_of(Settings, unsealed(SETTINGS, transaction.get(SETTINGS)))
     except (lmdb.Error, OSError, ValueError) as error:
         raise DataError(f"{partial} is no conversion to resume ({first_line(error)}): remove it.") from error
 
@@ -215,19 +221,19 @@ def encoded(content: bytes, shrinking: Shrinking | None) -> bytes:
 
 def _finish(images: ImageList, partial: Path, shrinking: Shrinking | None) -> None:
     """Writes the record of contents, and drops the records of files that are gone since they were packed."""
-    contents = {
-        "format": FORMAT,
-        "shrinking": shrinking,
-        "class_names": images.class_names,
-        "files": [os.fsdecode(file) for file in images.files.tolist()],
-        "labels": images.labels.tolist(),
-    }
+    contents = Contents(
+        format=FORMAT,
+        shrinking=shrinking,
+        class_names=images.class_names,
+        files=[os.fsdecode(file) for file in images.files.tolist()],
+        labels=images.labels.tolist(),
+    )
     there, expected = _keys(partial), {*images.files.tolist()}
     if expected - there:
         raise DataError(
             f"{partial} was taken away while it was written; do not pack a data set twice at the same time."
         )
-    _write(partial, {CONTENTS: json.dumps(contents).encode()}, remove=there - expected)
+    _write(partial, {CONTENTS: json.dumps(msgspec.structs.asdict(contents)).encode()}, remove=there - expected)
     with open_to_read(partial) as environment:
         length = used_bytes(environment)
     # LMDB leaves out unused pages at the end: a reader could not tell that from a file that was cut short.

@@ -259,10 +259,16 @@ def without_an_image(path: Path) -> None:
     change(path, lambda transaction: transaction.delete(b"cat/1.png"))
 
 
-def of_the_future(path: Path) -> None:
-    """Another format."""
-    contents = json.dumps({"format": 2}).encode()
-    change(path, lambda transaction: transaction.put(CONTENTS, sealed(CONTENTS, contents)))
+def contents_of(content: Any, path: Path) -> None:
+    """Another record of contents, sound by its checksum; a dict changes some entries, ... takes them out."""
+
+    def write(transaction: Any) -> None:
+        former = json.loads(transaction.get(CONTENTS)[4:])
+        changed = {key: value for key, value in {**former, **content}.items() if value is not ...}
+        transaction.put(CONTENTS, sealed(CONTENTS, json.dumps(changed).encode()))
+
+    raw = content if isinstance(content, bytes) else None
+    change(path, write if raw is None else lambda txn: txn.put(CONTENTS, sealed(CONTENTS, raw)))
 
 
 def change(path: Path, do: Callable[[Any], object]) -> None:
@@ -279,8 +285,19 @@ def change(path: Path, do: Callable[[Any], object]) -> None:
         (partial(Path.write_bytes, data=b"text" * 5000), "File is not an LMDB file"),
         (damaged_contents, "the record's checksum is wrong"),
         (without_contents, r"\(the file holds no such record\)"),
-        (without_an_image, "holds 6 images of 7: pack it again"),
-        (of_the_future, "has the format 2, and this code reads 1"),
+        (without_an_image, r"\(it holds 6 images, and lists 7\); pack it again"),
+        (partial(contents_of, {"format": 2}), r"\(it has the format 2, and this code reads 1\); pack it again"),
+        (partial(contents_of, b""), r"\(Expecting value.*\); pack it again"),
+        (partial(contents_of, b"{}"), r"\(Object missing required field `format`\); pack it again"),
+        (partial(contents_of, b"[" * 10**5), r"\(its JSON is nested without an end\)"),
+        (partial(contents_of, {"labels": ...}), "missing required field `labels`"),
+        (partial(contents_of, {"labels": [0, 1]}), "it lists 2 labels of 7 images"),
+        (partial(contents_of, {"labels": [0] * 6 + [2]}), "its labels are 0 to 2, of 2 classes, counted from 0"),
+        (partial(contents_of, {"labels": [0] * 6 + [10**30]}), r"its labels are 0 to 1\d{30}, of 2 classes"),
+        (partial(contents_of, {"labels": [0] * 6 + ["1"]}), r"Expected `int`, got `str` - at `\$\.labels\[6\]`"),
+        (partial(contents_of, {"files": ["bird/0.png"] * 7}), "it holds 7 images, and lists 1"),
+        (partial(contents_of, {"class_names": ["cat", "cat"]}), "two of its classes have one name"),
+        (partial(contents_of, {"shrinking": [256]}), r"of length 2, got 1 - at `\$\.shrinking`"),
     ],
 )
 def test_a_file_that_is_no_packed_data_set(packed_folder: Path, spoil: Callable[[Path], object], message: str) -> None:
