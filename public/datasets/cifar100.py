@@ -125,11 +125,11 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
         raise DataError(f"{base}: the key 'data' of {split} must be uint8 [N, 3072], CIFAR-100's layout.")
     whole = isinstance(labels, list) and all(type(label) is int for label in labels)
-    is_named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    is_named = isinstance(names, list) and all(isinstance(name, str) for name in names) and len({*names}) == len(names)
     if not whole or not is_named or not names or not labels or len(labels) != len(images):
         raise DataError(
             f"{base}: {split} must hold one 'fine_labels' entry per image, and meta "
-            "the list of names 'fine_label_names'."
+            "the list of names 'fine_label_names', each once."
         )
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")

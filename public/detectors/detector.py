@@ -1,6 +1,6 @@
 """What every detector of this folder is, and the wrapper that leads from pixels to detections."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from public.backbones.features import Features
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.layers.normalize import Normalize
 from public.runtime.device import autocast
+from public.weights.class_rows import ClassRows
 
 
 class Detections(NamedTuple):
@@ -38,6 +39,11 @@ class Detector(nn.Module):
     """What the keys of the layers begin with whose shape depends on the number of classes."""
     loss_names: ClassVar[tuple[str, ...]]
     """The names of the losses that `loss` gives."""
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """How the classes lie in these layers, by the beginnings of their keys: as many rows as classes."""
+        return dict.fromkeys(self.class_prefixes, ClassRows())
 
     @property
     def body(self) -> Features:

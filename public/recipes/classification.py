@@ -23,6 +23,7 @@ from public.recipes import start
 from public.recipes.preparation import preparation
 from public.recipes.task import Evaluated, Panels, Task
 from public.runtime.distributed import DistributedContext
+from public.weights.class_rows import ClassLayers, ClassRows
 from public.weights.loading import load_weights
 from public.weights.published import note_on_input
 
@@ -52,12 +53,22 @@ class ClassificationTask(Task):
         return network
 
     @classmethod
-    def load_initial_weights(cls, network: nn.Module, config: ClassificationConfig) -> list[str]:
-        """All weights but a classifier for another number of classes, or one that the file has not."""
+    def load_initial_weights(
+        cls, network: nn.Module, config: ClassificationConfig, class_names: list[str]
+    ) -> list[str]:
+        """All weights but a classifier for another number of classes, or one that the file has not; one of ours by the
+        names of its classes."""
         if config.initial_weights is None:
             return []
         allowed = getattr(network, "classifier_prefix", ())  # a network of the experiment's own may have none
-        report = load_weights(network, config.initial_weights, allow_missing=allowed, allow_mismatched=allowed)
+        prefixes = (allowed,) if isinstance(allowed, str) else allowed
+        report = load_weights(
+            network,
+            config.initial_weights,
+            allow_missing=allowed,
+            allow_mismatched=allowed,
+            classes=ClassLayers(class_names, dict.fromkeys(prefixes, ClassRows())),
+        )
         return [
             f"initial weights {config.initial_weights}: {report}",
             *note_on_input(config.initial_weights, config.data),

@@ -26,6 +26,7 @@ from public.recipes import start
 from public.recipes.task import Evaluated, Panels, Task
 from public.runtime.distributed import DistributedContext
 from public.runtime.parallel import num_replicas
+from public.weights.class_rows import ClassLayers
 from public.weights.loading import load_weights
 from public.weights.published import note_on_input
 
@@ -63,13 +64,17 @@ class DetectionTask(Task):
         return build_from_options(num_classes, config.detector)
 
     @classmethod
-    def load_initial_weights(cls, network: nn.Module, config: DetectionConfig) -> list[str]:
-        """The whole detector's weights, or the backbone's from classification; what was loaded and skipped."""
+    def load_initial_weights(cls, network: nn.Module, config: DetectionConfig, class_names: list[str]) -> list[str]:
+        """The whole detector's weights, the classes of a checkpoint of ours by name, or the backbone's from
+        classification; what was loaded and skipped."""
         assert isinstance(network, Detector)
         reports = []
         if config.initial_weights is not None:
-            skipped = network.class_prefixes if config.new_class_head else ()
-            report = load_weights(network, config.initial_weights, skip=skipped)
+            source = config.initial_weights
+            if config.new_class_head:
+                report = load_weights(network, source, skip=network.class_prefixes)
+            else:
+                report = load_weights(network, source, classes=ClassLayers(class_names, network.class_rows))
             reports.append(f"initial weights {config.initial_weights}: {report}")
         if config.backbone_weights is not None:
             report = load_weights(network.body, config.backbone_weights, allow_unexpected=network.body.unused_prefixes)

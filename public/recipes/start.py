@@ -109,7 +109,7 @@ def train(
     network = task_type.build_network(config, len(data.class_names))
     check_batch_statistics(network, config, context, task_type.smallest_size(config))
     # A checkpoint holds all that the weights to start from gave; they may be gone by then.
-    reports = [] if run_folder.will_resume(fresh) else task_type.load_initial_weights(network, config)
+    reports = [] if run_folder.will_resume(fresh) else task_type.load_initial_weights(network, config, data.class_names)
     dtype = choose_precision(config.precision, context.device)
     task = task_type(network, config, dtype)
     wrapped = wrap(

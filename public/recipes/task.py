@@ -124,8 +124,8 @@ class Task(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def load_initial_weights(cls, network: nn.Module, config: Any) -> list[str]:
-        """Loads the weights that the config names; a line about each for the log."""
+    def load_initial_weights(cls, network: nn.Module, config: Any, class_names: list[str]) -> list[str]:
+        """Loads the weights that the config names, for classes of these names; a line about each for the log."""
         raise NotImplementedError
 
     @classmethod

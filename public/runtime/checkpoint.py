@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -107,15 +108,36 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_entries(path: Path, state: dict[str, Any], names: Sequence[str]) -> None:
-    """Refuses a checkpoint without the entries that its reader needs.
+class Entries(msgspec.Struct, kw_only=True):
+    """What a checkpoint of ours says of its run, as far as others than the run itself read it."""
+
+    class_names: list[str] = []
+    category_ids: list[int] | None = None
+    num_images: int = 0
+    task: str | None = None
+    score_threshold: float | None = None
+    class_thresholds: dict[str, float] = {}
+
+
+def check_entries(path: Path | str, state: dict[str, Any], names: Sequence[str]) -> None:
+    """Refuses a checkpoint without the entries that its reader needs, or with such as no run of ours writes.
 
     Raises:
-        ValueError: naming those that are not there.
+        ValueError: naming those that are not there, or saying what one is.
     """
     missing = [name for name in names if name not in state]
     if missing:
         raise ValueError(f"{path} is not a whole checkpoint of a run: it has no {', '.join(missing)}.")
+    try:
+        found = msgspec.convert(state, Entries)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path} is whole, but no run of ours wrote it: {error}.") from error
+    ids, num_classes = found.category_ids, len(found.class_names)
+    if len({*found.class_names}) < num_classes or (ids is not None and len({*ids}) != num_classes):
+        raise ValueError(
+            f"{path} is whole, but no run of ours wrote it: class_names and category_ids must tell its {num_classes} "
+            "classes apart."
+        )
 
 
 def read_torch_file(path: Path) -> Any:

@@ -3,6 +3,7 @@
 load_weights(network, "torchvision:resnet50")
 load_weights(network, "best.pth", allow_mismatched=network.classifier_prefix)   # another number of classes
 load_weights(detector, "best.pth", skip=detector.class_prefixes)           # other classes, even if as many
+load_weights(detector, "best.pth", classes=ClassLayers(["cat", "dog"], detector.class_rows))    # by their names
 load_weights(features, "torchvision:resnet50", allow_unexpected=features.unused_prefixes)
 """
 
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from public.weights.class_rows import ClassLayers, by_class_name, describe_classes
 from public.weights.key_maps import rename_to_fit
 from public.weights.reading import WeightsSource, describe_source, read_source, some
 
@@ -30,10 +32,13 @@ class LoadReport(NamedTuple):
     """As was asked, wherever they are: they keep the network's values, and those of the source are ignored."""
     entry: str | None = None
     """Under which name of a training checkpoint they were: `ema` for the averages; None where it is no checkpoint."""
+    classes: str | None = None
+    """How many classes kept their rows; None where they were not told by name."""
 
     def __str__(self) -> str:
         where = "" if self.entry is None else f" from {self.entry!r}"
-        return "; ".join([f"{len(self.loaded)} tensors loaded{where}", *_differences(self)])
+        classes = [] if self.classes is None else [self.classes]
+        return "; ".join([f"{len(self.loaded)} tensors loaded{where}", *classes, *_differences(self)])
 
 
 def load_weights(
@@ -44,6 +49,7 @@ def load_weights(
     allow_unexpected: Sequence[str] = (),
     allow_mismatched: Sequence[str] = (),
     skip: Sequence[str] = (),
+    classes: ClassLayers | None = None,
 ) -> LoadReport:
     """Loads weights into a network, in place; where they do not fit, nothing is changed.
 
@@ -57,6 +63,8 @@ def load_weights(
         allow_unexpected: beginnings of keys which the network need not have.
         allow_mismatched: beginnings of keys whose shapes may differ; the network's values stay where they do.
         skip: beginnings of keys that are not loaded; the network's values stay, whatever the source has.
+        classes: the network's; where the source is a checkpoint of ours they take the rows that they have there, by
+            name, and those that it lacks keep the network's values. None: by place.
 
     Returns:
         Which keys were loaded, missing, unexpected, mismatched and skipped, the allowed ones included.
@@ -65,9 +73,13 @@ def load_weights(
         FileNotFoundError: see `read_source`.
         ValueError: see `read_source`; or any key differs that is not allowed to; or no key fits at all.
     """
-    own, (given, entry) = model.state_dict(), read_source(source)
+    own, (given, entry, names) = model.state_dict(), read_source(source)
     weights = {key: _as_expected(key, tensor, own) for key, tensor in rename_to_fit(given, own.keys()).items()}
-    report = _compare(weights, own, skip)._replace(entry=entry)
+    report_on_classes = None
+    if classes is not None and names is not None and (renewed := by_class_name(weights, own, classes, names)):
+        weights |= renewed
+        report_on_classes = describe_classes(classes.class_names, names)
+    report = _compare(weights, own, skip)._replace(entry=entry, classes=report_on_classes)
     refused = LoadReport(
         report.loaded,
         [key for key in report.missing if not _begins(key, allow_missing)],

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file
 from torch import Tensor
 
-from public.runtime.checkpoint import read_torch_file
+from public.runtime.checkpoint import FORMAT, check_entries, read_torch_file
 from public.weights.published import fetch_published
 
 WeightsSource = str | Path | Mapping[str, Any]
@@ -29,6 +29,8 @@ class Read(NamedTuple):
     """The state dict, on the CPU, its keys without the prefixes of wrappers."""
     entry: str | None
     """Under which name of a training checkpoint it was; None where the source is the state dict."""
+    class_names: list[str] | None = None
+    """What the weights' classes are called, where the source is a checkpoint of ours."""
 
 
 def read_weights(source: WeightsSource) -> dict[str, Tensor]:
@@ -105,7 +107,10 @@ def _only_tensors(content: Any, where: str) -> Read:
     ]
     if others:
         raise ValueError(f"{where} mixes tensors by name with others: {some(others)}; expected a state dict.")
-    return Read(_clean_keys(dict(state)), entry)
+    is_ours = entry is not None and content.get("format") == FORMAT
+    if is_ours:
+        check_entries(where, content, ())
+    return Read(_clean_keys(dict(state)), entry, content.get("class_names") if is_ours else None)
 
 
 def _network_entry(content: Any) -> str | None:

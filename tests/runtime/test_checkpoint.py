@@ -221,6 +221,25 @@ def test_nothing_stays_allowed_behind_a_file(tmp_path: Path) -> None:
         torch.load(tmp_path / "file.pth", weights_only=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"class_names": 7}, "Expected `array`, got `int` - at `$.class_names`"),
+        ({"class_names": ["a", 7]}, "Expected `str`, got `int` - at `$.class_names[1]`"),
+        ({"class_names": ["a", "a"]}, "class_names and category_ids must tell its 2 classes apart"),
+        ({"category_ids": [3]}, "class_names and category_ids must tell its 2 classes apart"),
+        ({"num_images": "9"}, "Expected `int`, got `str` - at `$.num_images`"),
+        ({"score_threshold": "high"}, "Expected `float | null`, got `str` - at `$.score_threshold`"),
+    ],
+)
+def test_entries_that_no_run_writes(changes: dict[str, Any], words: str) -> None:
+    """What others than the run itself read of a checkpoint is what it must be."""
+    state = {"class_names": ["a", "b"], "category_ids": [3, 90], "num_images": 9, "score_threshold": 0.25, "model": {}}
+    check_entries("best.pth", state, ("model",))
+    with pytest.raises(ValueError, match=re.escape(f"best.pth is whole, but no run of ours wrote it: {words}")):
+        check_entries("best.pth", state | changes, ("model",))
+
+
 SmallDisk = Callable[[int], AbstractContextManager[None]]
 
 

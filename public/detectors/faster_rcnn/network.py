@@ -13,7 +13,7 @@ sample is filled up with background whatever the number of positives; each image
 is scored where there is no proposal; anchors at the border learn; ignored regions; boxes without a stray 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, NamedTuple, cast
 
@@ -43,6 +43,7 @@ from public.detectors.pyramid import PyramidBackbone
 from public.detectors.targets import not_compiled
 from public.geometry.fixed_shapes import Chosen
 from public.geometry.labels import PADDING
+from public.weights.class_rows import ClassRows
 
 POSITIVE_FRACTION = 0.25
 """Of the sampled regions, at most."""
@@ -116,6 +117,13 @@ class FasterRCNN(Detector):
         with_regions = {number: stride for number, stride in strides if number < 6}
         heads = [RegionHead(with_regions, num_classes, stage, options) for stage in self.stages]
         self.roi_heads = heads[0] if len(heads) == 1 else nn.ModuleList(heads)
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """Background first; boxes of their own, where the classes have such."""
+        boxes = {} if self.options.has_one_box else {"bbox_pred.": ClassRows(background=1, width=4)}
+        layers = {"cls_score.": ClassRows(background=1)} | boxes
+        return {f"{prefix}{layer}": rows for prefix in self.class_prefixes for layer, rows in layers.items()}
 
     @property
     def body(self) -> Features:

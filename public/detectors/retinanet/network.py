@@ -12,7 +12,7 @@ regions; probabilities are not clamped; every (anchor, class) pair is a candidat
 suppression is class by class; sides grow at most 62.5 times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,7 @@ from public.geometry.fixed_shapes import Chosen
 from public.layers.initialization import set_prior_, small_normal_
 from public.losses.box import giou_loss, l1_loss, smooth_l1_loss
 from public.losses.focal import sigmoid_focal_loss_sums
+from public.weights.class_rows import ClassRows
 
 SMOOTH_L1_BETA = 1 / 9
 _PRIOR = 0.01
@@ -134,6 +135,11 @@ class RetinaNet(Detector):
         self.head = Head(options.channels, options.num_convs, num_classes)
         sizes = options.anchor_sizes or [4 * stride for stride in self.backbone.strides]
         self.anchor_sizes = tuple(map(float, sizes))
+
+    @property
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """All classes of an anchor, anchor after anchor."""
+        return dict.fromkeys(self.class_prefixes, ClassRows(groups=NUM_SHAPES))
 
     @property
     def body(self) -> Features:
