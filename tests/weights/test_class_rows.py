@@ -111,16 +111,16 @@ def test_every_output_of_a_class_goes_with_its_name(name: str) -> None:
 
 def test_a_classifier(tmp_path: Path) -> None:
     """From a file; the new class's row is the network's own. Without names, and with others, as before."""
-    old, new = nn.Sequential(nn.Linear(5, 3)), nn.Sequential(nn.Linear(5, 4))
+    old, new = (nn.Sequential(nn.Linear(5, number)) for number in (3, 4))
     for network in (old, new):
-        make_exact(network[0])
-    own = new[0].weight[1].clone()
+        make_exact(network.get_submodule("0"))
+    own = new.get_parameter("0.weight")[1].clone()
     layers = ClassLayers(NEW, {"0.": ClassRows()})
     save_checkpoint(tmp_path / "best.pth", {"class_names": GIVEN, "model": old.state_dict()})
     load_weights(new, tmp_path / "best.pth", classes=layers)
     images = torch.rand(2, 5)
     assert torch.equal(new(images)[:, [2, 3, 0]], old(images))
-    assert torch.equal(new[0].weight[1], own)
+    assert torch.equal(new.get_parameter("0.weight")[1], own)
     with pytest.raises(ValueError, match=r"2 mismatched \(0\.weight"):
         load_weights(new, old.state_dict(), classes=layers)
     with pytest.raises(ValueError, match=r"2 mismatched \(0\.weight"):
