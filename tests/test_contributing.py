@@ -20,7 +20,7 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 ADDED = ROOT / "tests" / "added"
 EXAMPLE = "imagenet_experiments/resnet_sample_train_example"
 TRICKS = "imagenet_experiments/resnet50_tricks_imagenet"
-COPIED = ("public", EXAMPLE, TRICKS, "README.md")
+COPIED = ("public", EXAMPLE, TRICKS, "docs/networks.md", "docs/results.md")
 
 IMAGES = """\
 from public.recipes.classification import main
@@ -148,7 +148,7 @@ def test_a_network(tree: Tree, image_folder: Path) -> None:
     ours = '    "plainnet": Card(42_016, 6_128_384, (8, 8, 16, 16, 32), "arithmetic", None, ""),\n'
     tree.change("public/backbones/cards.py", card, f"    # plainnet.py\n{ours}{card}")
     row = "| `plainnet` | 0.042 M | 0.006 G | 224 | c1-c5: 8, 8, 16, 16, 32 | 2, 4, 8, 16, 32 | arithmetic | - |  |\n"
-    tree.change("README.md", "| `mobilenet_v1` | 4.232", f"{row}| `mobilenet_v1` | 4.232")
+    tree.change("docs/networks.md", "| `mobilenet_v1` | 4.232", f"{row}| `mobilenet_v1` | 4.232")
     tree.assert_only("a network", family="plainnet")
     shutil.copy(ROOT / EXAMPLE / "config.py", tree.outside)
     tree.run(f"""{IMAGES}
@@ -159,7 +159,7 @@ from public.detectors.catalog import build_detector
 from public.evaluation.complexity import count
 assert count(build_backbone("plainnet"), 224) == (CARDS["plainnet"].parameters, CARDS["plainnet"].macs)
 assert build_detector("fcos", 3, backbone="plainnet", levels=("p4", "p5"), channels=32)
-assert table() in Path({str(tree.folder / "README.md")!r}).read_text()
+assert table() in Path({str(tree.folder / "docs/networks.md")!r}).read_text()
 train("--network", "plainnet", "--network-options.slope", "0.1", "--data.folder", {str(image_folder)!r})
 """)
     assert '"slope": 0.1' in (tree.outside / "runs/resnet18/config.json").read_text()
@@ -345,7 +345,8 @@ def test_an_experiment(tree: Tree) -> None:
     tree.write(f"{folder}/config.py", config.replace('"resnet18"', '"resnet34"'))
     tree.write(f"{folder}/train.py", (ROOT / EXAMPLE / "train.py").read_text())
     tree.write(f"{folder}/test.sh", (ROOT / EXAMPLE / "test.sh").read_text())
-    tree.change("README.md", "## Results\n", f"## Results\n\n`{folder}`: `python train.py resnet34`\n")
+    row = f"\n`{folder}`: `python train.py resnet34`\n"
+    tree.change("docs/results.md", "## Measured here\n", f"## Measured here\n{row}")
     tree.assert_only("an experiment", experiment=folder)
     output = tree.run(
         """

@@ -196,7 +196,7 @@ def _builder(name: str) -> "Callable[..., Backbone]":
 
 
 def table() -> str:
-    """The cards of all networks as a table in GitHub's markdown; the same text is in the README."""
+    """The cards of all networks as a table in GitHub's markdown; the same text is in docs/networks.md."""
     header = "network | parameters | MACs | input | channels | strides | reference | top-1 | source of top-1"
     rows = [header, " | ".join(["---"] * (header.count("|") + 1))]
     rows += [f"`{name}` | {_row(CARDS[name])}" for name in list_backbones()]

@@ -277,8 +277,8 @@ print("torch" in sys.modules)
     assert _run(script) == "False"
 
 
-def test_the_readme_shows_the_table() -> None:
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_networks_shows_the_table() -> None:
+    text = (REPOSITORY / "docs" / "networks.md").read_text(encoding="utf-8")
     shown = text.partition("<!-- networks -->\n")[2].partition("<!-- end of networks -->")[0]
     assert shown.rstrip() == table().rstrip(), "paste the output of `python -m public.backbones.catalog`"
 
