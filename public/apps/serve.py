@@ -1,7 +1,8 @@
-"""A page in the browser for trained networks: try them on pictures.
+"""A page in the browser: trained networks are tried on pictures, runs are watched and compared.
 
     python -m public.apps.serve --weights best.pth
     python -m public.apps.serve --weights a/checkpoints/best.pth b/checkpoints/best.pth --port 0
+    python -m public.apps.serve --runs ~/experiments
 
 It needs `pip install ".[serve]"`, and nothing from other hosts. `POST /api/predict` answers as `public.apps.predict`
 does, bit for bit; /api says how it is asked. Only this machine can open it unless --host says otherwise: there are no
@@ -42,6 +43,7 @@ try:
     from public.apps.serve_api import Endpoint, api_page, refusal
     from public.apps.serve_guard import Guard
     from public.apps.serve_predict import Limits, Networks, named_networks
+    from public.apps.serve_runs import Runs, usual_roots
 except ModuleNotFoundError as error:
     package = str(error.name).partition(".")[0]
     if package not in ("python_multipart", "uvicorn", "starlette"):
@@ -55,11 +57,14 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions(PredictorOptions):
-    """Serves a page on which trained networks are tried; and their answers to programs, see /api there."""
+    """Serves a page on which networks are tried and runs are watched; programs get the same, see /api there."""
 
     weights: tuple[str, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     """Of each network a checkpoint of ours; or, with network, a file of weights alone, torchvision:<model>[.<weights>]
     or timm:<model>."""
+    runs: tuple[str, ...] | None = None
+    """Folders below which runs are looked for; None: the experiments' own runs/. What lies outside of them, or is no
+    result (checkpoints), is never shown."""
     host: str = "127.0.0.1"
     """The address that is listened at; 0.0.0.0: every one of this machine, so that others can open the page."""
     port: int = 8000
@@ -136,11 +141,12 @@ def build_app(options: ServeOptions) -> ASGIApp:
     """The whole application, its networks loaded.
 
     Raises:
-        FileNotFoundError: there are no such weights.
+        FileNotFoundError: there are no such weights, or no such folder of runs.
         ValueError: they are damaged, do not fit, or a setting contradicts them.
     """
+    runs = Runs(usual_roots() if options.runs is None else [Path(path).expanduser() for path in options.runs])
     networks = Networks(named_networks([(one, load_one(one, options)) for one in options.weights]), options.limits)
-    return application(networks.endpoints(), hosts_of(options))
+    return application([*networks.endpoints(), *runs.endpoints()], hosts_of(options))
 
 
 def load_one(weights: str, options: ServeOptions) -> Predictor:

@@ -80,19 +80,23 @@ def changed_results(old: RunConfig, new: RunConfig, experiment: Experiment | Non
     return differences(before, now)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line 'section.field: old -> new' for every field in which two records differ."""
-    lines: list[str] = []
+    return [f"{name}: {before} -> {now}" for name, before, now in differing(old, new)]
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str, str]]:
+    """The name 'section.field' and both values, for messages, of every field in which two records differ."""
+    found: list[tuple[str, str, str]] = []
     for key in sorted(old.keys() | new.keys()):
         before, now = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(now, Mapping) and "call" not in before:
-            lines += differences(before, now, f"{prefix}{key}.")
+            found += differing(before, now, f"{prefix}{key}.")
         elif before != now:
             # Two classes may share a name: torchvision and this package both have a RandomResizedCrop.
             is_clear = _shown(before) != _shown(now)
-            shown = (_shown(value, is_short=is_clear) for value in (before, now))
-            lines.append(f"{prefix}{key}: {' -> '.join(shown)}")
-    return lines
+            found.append((f"{prefix}{key}", _shown(before, is_short=is_clear), _shown(now, is_short=is_clear)))
+    return found
 
 
 def class_summary(names: list[str]) -> str:

@@ -72,6 +72,45 @@ class FolderLock:
             os.close(descriptor)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the folder, seen from outside, without keeping a run that begins just now out of it.
+
+    Where the file names a process of this machine that has ended, that tells. Else the lock is tried, shared and for an
+    instant: the number may be that of a later process by now, or the process on another machine.
+    """
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        holder = _holder(descriptor)
+        if holder.get("host") == socket.gethostname() and not _is_alive(holder.get("pid")):
+            return False
+        return fcntl is not None and _is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_alive(pid: Any) -> bool:
+    """Whether this machine has such a process."""
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (OSError, TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _is_locked(descriptor: int) -> bool:
+    assert fcntl is not None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _CANNOT_LOCK
+    return False
+
+
 def this_process() -> dict[str, Any]:
     """What tells this process, and the launcher that started it, from others."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "launcher": os.getppid()}
