@@ -7,12 +7,12 @@ which takes some seconds: torch is imported anew.
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests import warm_python
 from tests.datasets.written import coco_content, write_coco, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ class Tree:
         path.write_text(f"import torch\ntorch.set_num_threads(1)\n{program}", encoding="utf-8")
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{self.folder}:{cwd or self.outside}"}
         environment |= {"OMP_NUM_THREADS": "1", "TINY_DATA": str(self.outside / "coco")}
-        command = [sys.executable, str(path)]
+        command = [warm_python.executable(), str(path)]
         done = subprocess.run(
             command, cwd=cwd or self.outside, env=environment, capture_output=True, text=True, timeout=120, check=False
         )

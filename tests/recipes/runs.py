@@ -5,7 +5,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 
 from public.runtime.distributed import DistributedContext
 from public.runtime.interruption import Decision, Interruption
+from tests import warm_python
 
 ONE_PROCESS = DistributedContext(rank=0, size=1, device=torch.device("cpu"))
 
@@ -72,17 +72,17 @@ LAUNCHES = {
         *("--master_addr", "127.0.0.1", "--master_port", str(free_port()), "train.py"),
     ],
 }
-"""Every way to start two processes."""
+"""Every way to start two processes; the last one's option makes it, and so its workers, start Python itself."""
 
 
 def run_program(
-    script: str, folder: Path, data: Path, args: list[str], expected: int = 0
+    script: str, folder: Path, data: Path, args: list[str], expected: int = 0, python: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a tiny experiment of this folder, copied, as a person would."""
+    """Runs a tiny experiment of this folder, copied, as a person would, by default with the warm Python."""
     folder.mkdir(exist_ok=True)
     shutil.copy(Path(__file__).with_name(script), folder / "train.py")
     environment = os.environ | {"TINY_DATA": str(data), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *args]
+    command = [python or warm_python.executable(), *args]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.restarts import launchers, run_with_kills
 from public.runtime.checkpoint import load_checkpoint
+from tests import warm_python
 from tests.recipes import runs
 
 
@@ -18,6 +19,7 @@ def run_under(launcher: str, folder: Path, data: Path, kills: list[tuple[int, in
     folder.mkdir()
     shutil.copy(Path(__file__).with_name("tiny_experiment.py"), folder / "train.py")
     environment = os.environ | {"TINY_DATA": str(data), "OMP_NUM_THREADS": "1"}
+    environment["PYTHON_EXEC"] = warm_python.executable()  # of the workers, which torchrun starts and sees die
     script = ["train.py", "--batch-size", "2", "--epochs", "2", "--runtime.save-every-minutes", "0.0001"]
     code, lines = run_with_kills(launchers()[launcher], script, folder, environment, kills, longest=300)
     assert code == 0, "".join(lines[-60:])

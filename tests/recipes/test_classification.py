@@ -21,6 +21,7 @@ from public.config.classification import ClassificationConfig
 from public.config.command_line import parse_config
 from public.optim import train_state
 from public.runtime.checkpoint import load_checkpoint
+from tests import warm_python
 from tests.recipes import runs, tiny_experiment
 from tests.recipes.runs import LAUNCHES
 from tests.recipes.tiny_experiment import TINY, TinyNetwork
@@ -247,9 +248,11 @@ def test_a_task_of_the_experiments_own_is_recorded_by_its_file(tiny_data: Path, 
 # ---- several processes ----------------------------------------------------------------------------------------------
 
 
-def run_program(folder: Path, data: Path, args: list[str], expected: int = 0) -> subprocess.CompletedProcess[str]:
+def run_program(
+    folder: Path, data: Path, args: list[str], expected: int = 0, python: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Runs the copied experiment as a person would."""
-    return runs.run_program("tiny_experiment.py", folder, data, args, expected)
+    return runs.run_program("tiny_experiment.py", folder, data, args, expected, python)
 
 
 PLAIN = ["--network", "tiny_plain", "--name", "run", "--ema-decay", "None"]
@@ -279,15 +282,15 @@ def test_two_processes_train_as_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "exit_code", "warm"), [(signal.SIGTERM, 143, True), (signal.SIGINT, 130, False)])
 def test_a_signal_to_the_whole_group_stops_all_processes_at_one_step(
-    number: signal.Signals, exit_code: int, tiny_data: Path, tmp_path: Path
+    number: signal.Signals, exit_code: int, warm: bool, tiny_data: Path, tmp_path: Path
 ) -> None:
     """Launcher, two training processes and their data workers all get it, as from Ctrl-C or a batch system."""
     shutil.copy(Path(__file__).with_name("tiny_experiment.py"), tmp_path / "train.py")
     environment = os.environ | {"TINY_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
     settings = ["--runtime.processes", "2", "--runtime.num-workers", "1", "--epochs", "1000"]
-    command = [sys.executable, "train.py", *settings]
+    command = [warm_python.executable() if warm else sys.executable, "train.py", *settings]
     run = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -307,15 +310,16 @@ def test_a_signal_to_the_whole_group_stops_all_processes_at_one_step(
 
 @pytest.mark.slow
 def test_a_mistake_is_one_sentence_and_exit_code_2(tiny_data: Path, tmp_path: Path) -> None:
-    """A missing data folder, seen from the shell: no traceback."""
-    done = run_program(tmp_path / "run", tmp_path / "nowhere", ["train.py"], expected=2)
+    """A missing data folder, seen from the shell, with Python itself: no traceback."""
+    done = run_program(tmp_path / "run", tmp_path / "nowhere", ["train.py"], expected=2, python=sys.executable)
     assert "Traceback" not in done.stderr
     assert f"error: {tmp_path / 'nowhere' / 'train'} is missing; expected train/<class>/<image files>" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_run_killed_outright_resumes_bit_for_bit(tmp_path: Path) -> None:
+def test_a_run_killed_outright_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL at two random steps of a real experiment, each start with other workers (the script kills ten times)."""
+    monkeypatch.setattr(sys, "executable", warm_python.executable())
     options = exact_resume.Options(kills=2, epochs=2, images_per_class=8)
     kills, differing = exact_resume.check(tmp_path, options)
     assert len(kills) == 2

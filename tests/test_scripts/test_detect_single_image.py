@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -28,6 +27,7 @@ from public.test_scripts import detect_single_image
 from public.test_scripts.detect_single_image import DetectOptions, drawn_files, find_images, main, run
 from public.test_scripts.detection import main as evaluate
 from public.test_scripts.test_on_coco import COCO
+from tests import warm_python
 from tests.conftest import ROOT
 from tests.old_runs.make import write_old_data, write_old_run
 from tests.test_scripts.trained import CLASS_NAMES, NUM_VAL, TrainedRun
@@ -450,7 +450,7 @@ def test_the_shell_script(trained_run: TrainedRun, tmp_path: Path) -> None:
     """From any folder, without a display: one image in, one drawn image out."""
     script = ROOT / "public" / "test_scripts" / "detect_single_image.sh"
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    environment |= {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHON": warm_python.executable(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     arguments = ["--weights", str(trained_run.best), "--images", str(trained_run.val_images[0]), "--device", "cpu"]
     done = subprocess.run(
         [str(script), *arguments],

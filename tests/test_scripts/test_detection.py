@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from public.test_scripts.detection import main, options_of, run
 from public.test_scripts.request import Request, read_request
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_voc import VOC
+from tests import warm_python
 from tests.conftest import ROOT
 from tests.datasets.written import voc_object, write_voc
 from tests.old_runs.make import write_old_data, write_old_run
@@ -260,7 +260,7 @@ def test_two_processes_give_the_same_table(trained_run: TrainedRun, tmp_path: Pa
     arguments = ["--data.folder", str(trained_run.data), "--output", str(tmp_path / "two"), *QUIET]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, *launcher, *script, *arguments],
+        [warm_python.executable(), *launcher, *script, *arguments],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -578,7 +578,7 @@ def test_a_run_of_format_1(
 @pytest.mark.parametrize("name", ["coco", "voc", "imagenet", "cifar100"])
 def test_help_needs_nothing_else(name: str) -> None:
     """Neither weights nor data nor a trained row."""
-    command = [sys.executable, "-m", f"public.test_scripts.test_on_{name}", "--help"]
+    command = [warm_python.executable(), "-m", f"public.test_scripts.test_on_{name}", "--help"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")

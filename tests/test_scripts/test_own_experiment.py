@@ -25,6 +25,7 @@ from public.test_scripts.classification import main
 from public.test_scripts.detection import main as detection_main
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_imagenet import IMAGENET
+from tests import warm_python
 from tests.conftest import ROOT
 from tests.datasets.written import voc_object, write_voc
 from tests.recipes.runs import ONE_PROCESS
@@ -38,7 +39,7 @@ QUIET = ["--num-workers", "0", "--device", "cpu"]
 
 def shell(command: str, folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
     """A line of a shell, typed in a folder."""
-    names = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    names = {"PYTHON": warm_python.executable(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment = {name: value for name, value in os.environ.items() if name != "DATA_ROOT"} | names | variables
     return subprocess.run(
         command, cwd=folder, env=environment, shell=True, capture_output=True, text=True, timeout=300, check=False
@@ -51,7 +52,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own") / "my loss"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("runs", "__pycache__"))
     write_imagenet(folder / "data" / "ILSVRC2012", 0, 2, 1)
-    trained = shell(f"{sys.executable} train.py --name mine {shlex.join(SMALL)}", folder, DATA_ROOT="data")
+    trained = shell(f"$PYTHON train.py --name mine {shlex.join(SMALL)}", folder, DATA_ROOT="data")
     assert trained.returncode == 0, trained.stderr[-3000:]
     return folder
 
@@ -112,9 +113,10 @@ def test_the_command_lines_size_is_that_of_every_image(
 def test_its_test_script_evaluates_it(
     example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the number that training gave, at the size it was trained at; and at another."""
+    """With Python itself: with the number that training gave, at the size it was trained at; and at another."""
     expected = f"top1       {100 * metric_of(best_of(example), 'top1'):.2f} % "
-    done = shell(f"./test.sh --weights runs/mine/checkpoints/best.pth {shlex.join(QUIET)}", example, DATA_ROOT="data")
+    command = f"./test.sh --weights runs/mine/checkpoints/best.pth {shlex.join(QUIET)}"
+    done = shell(command, example, DATA_ROOT="data", PYTHON=sys.executable)
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
     (small,) = re.findall(r"([\d.]+) G MACs at 32x32", done.stdout)
@@ -129,7 +131,7 @@ def test_without_its_folder_it_is_refused_by_name(
     example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the script and by the call from Python: nothing that a file names is imported."""
-    best, module = best_of(example), f"{sys.executable} -m public.test_scripts.test_on_imagenet"
+    best, module = best_of(example), "$PYTHON -m public.test_scripts.test_on_imagenet"
     command = f"{module} --weights {shlex.quote(str(best))} {shlex.join(QUIET)}"
     done = shell(command, example.parent, DATA_ROOT=str(example / "data"))
     assert (done.returncode, done.stdout) == (2, "")
@@ -152,7 +154,7 @@ def test_a_task_of_ones_own_alone(
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns("runs", "__pycache__"))
     text = (folder / "config.py").read_text()
     (folder / "config.py").write_text(text.replace("Call(RandomInvert, probability=0.1),", ""))
-    trained = shell(f"{sys.executable} train.py --name mine {shlex.join(SMALL)}", folder, DATA_ROOT="data")
+    trained = shell(f"$PYTHON train.py --name mine {shlex.join(SMALL)}", folder, DATA_ROOT="data")
     assert trained.returncode == 0, trained.stderr[-3000:]
     best = best_of(folder)
     config = config_of(load_checkpoint(best))
@@ -189,7 +191,7 @@ def test_the_last_line_of_another_network_than_the_rows(example: Path, tmp_path:
     folder = tmp_path / "experiment"
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns("runs", "__pycache__", "data"))
     data = ["--data.folder", str(example / "data" / "ILSVRC2012"), "--network", "mobilenet_v3_small"]
-    trained = shell(f"{sys.executable} train.py --name mine {shlex.join([*SMALL, *data])}", folder)
+    trained = shell(f"$PYTHON train.py --name mine {shlex.join([*SMALL, *data])}", folder)
     assert trained.returncode == 0, trained.stderr[-3000:]
     done = shell(last_command(folder / "runs" / "mine"), tmp_path)
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from PIL import Image
 
 from public.config.detection import DetectionConfig
 from public.detectors.retinanet.options import RetinaNetOptions
+from tests import warm_python
 from tests.conftest import ROOT
 from tests.recipes.tiny_detection import TINY
 
@@ -105,5 +105,5 @@ def write_squares(root: Path) -> None:
 def run_script(script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A program of an experiment's folder, as a person starts it."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(script), *arguments]
+    command = [warm_python.executable(), str(script), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
