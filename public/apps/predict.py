@@ -25,17 +25,15 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from public.apps.predict_model import Predictor, PredictorOptions, Prepared, load
+from public.apps.predict_model import Predictor, PredictorOptions, Prepared, load, read_command
 from public.apps.predict_outputs import OUTPUTS, Names, Output, open_outputs
 from public.apps.predict_results import Classified, Detected, Result
 from public.apps.predict_sources import Frame, Limits, Sources, find_sources, read_ahead
-from public.backbones.catalog import check_backbone_name, options_of
 from public.config.checks import require, require_at_least
-from public.config.command_line import fail, given
+from public.config.command_line import fail
 from public.config.names import first_line
 from public.config.options import DetectorOptions, NetworkOptions
 from public.datasets.decoding import DECODING_ERRORS
-from public.detectors.catalog import DETECTOR_KIND
 from public.runtime.launch import raised_by_us
 from public.test_scripts.output import make_folder, writing_to
 
@@ -127,26 +125,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Reads a command line, predicts and writes; None takes the program's arguments."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        kind, default = _command(args)
-        tally = run(tyro.cli(kind, args=args, default=default, prog=PROGRAM, description=kind.__doc__))
+        kinds = (PredictOptions, ClassifierOptions, DetectorWeightsOptions)
+        tally = run(read_command(kinds, args, PROGRAM, weights=tyro.MISSING, source=tyro.MISSING))
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
         fail(str(error))
     if tally.skipped:
         raise SystemExit(1)
-
-
-def _command(args: Sequence[str]) -> tuple[type[PredictOptions], PredictOptions]:
-    """The options that a command line has, with those of the network that it names, and their defaults."""
-    name = given("network", args)
-    must: dict[str, Any] = {"weights": tyro.MISSING, "source": tyro.MISSING}
-    if name is None:
-        return PredictOptions, PredictOptions(**must)
-    if name in DETECTOR_KIND.names:
-        return DetectorWeightsOptions, DetectorWeightsOptions(**must, detector=DETECTOR_KIND.type_of(name)())  # pyright: ignore[reportArgumentType]
-    check_backbone_name(name)
-    return ClassifierOptions, ClassifierOptions(**must, network_options=options_of(name)())
 
 
 def run(options: PredictOptions) -> Tally:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -18,9 +19,12 @@ from torch import nn
 from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
+from public.apps.exported import FILE_FORMATS, INSTALL, FileFormat, is_exported, open_exported
 from public.apps.predict_results import Classified, Detected, Result
+from public.backbones.catalog import check_backbone_name, options_of
 from public.backbones.trained import TrainedClassifier, assemble_classifier, classifier_of
 from public.config.checks import require, require_at_least, require_side
+from public.config.command_line import given
 from public.config.detection import DetectionConfig
 from public.config.experiment import Experiment
 from public.config.names import nearest_names
@@ -45,12 +49,12 @@ Picture = str | Path | np.ndarray | torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictorOptions:
-    """Which network, and how it computes: what `load` takes."""
+class NetworkChoice:
+    """Which network."""
 
     weights: str
-    """A checkpoint of ours, which knows all of the rest; or, with network, a file of weights alone,
-    torchvision:<model>[.<weights>] or timm:<model>."""
+    """A checkpoint of ours, which knows all of the rest, or what public.apps.export made of one; or, with network, a
+    file of weights alone, torchvision:<model>[.<weights>] or timm:<model>."""
     network: str | None = None
     """Of weights that do not know it: a name from public.backbones.catalog (a classifier) or public.detectors.catalog
     (a detector)."""
@@ -65,6 +69,16 @@ class PredictorOptions:
     """Of such weights: height and width of what the network sees, pixels; None: 224, for detectors 667."""
     experiment: str | None = None
     """The folder of the experiment whose own transforms a checkpoint uses."""
+
+    def __post_init__(self) -> None:
+        if self.input_size is not None:
+            require_side("input_size", self.input_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorOptions(NetworkChoice):
+    """Which network, and how it computes: what `load` takes."""
+
     engine: str = "auto"
     """What computes; auto: the fastest that is installed, takes the weights and keeps the numbers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -80,14 +94,13 @@ class PredictorOptions:
     """How many of the likeliest classes a classifier's result has."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_at_least("batch_size", self.batch_size, 1)
         require_at_least("top_k", self.top_k, 1)
         require(
             self.score_threshold is None or 0 <= self.score_threshold <= 1,
             f"score_threshold={self.score_threshold} must lie in 0..1.",
         )
-        if self.input_size is not None:
-            require_side("input_size", self.input_size)
 
 
 class Prepared(NamedTuple):
@@ -260,15 +273,40 @@ def load(weights: str | Path, **settings: Any) -> Predictor:
 
 def _engine_of(options: PredictorOptions) -> Engine:
     """The engine that is asked for, or the first of the table that is installed and takes the weights."""
-    if options.engine != "auto":
-        known = ENGINES.get(options.engine)
-        require(known is not None, f"engine={options.engine!r}: {nearest_names(options.engine, ['auto', *ENGINES])}.")
-        assert known is not None
-        missing = known.missing()
-        require(missing is None, f"engine={options.engine!r} needs the package {missing}: pip install {missing}.")
-        require(known.takes(options.weights), f"engine={options.engine!r} does not take weights={options.weights!r}.")
-        return known
-    return next(one for one in ENGINES.values() if one.takes(options.weights) and one.missing() is None)
+    able = {name: one for name, one in ENGINES.items() if one.takes(options.weights)}
+    name = options.engine
+    if name == "auto":
+        name = next((name for name, one in able.items() if one.missing() is None), next(iter(able)))
+    require(name in ENGINES, f"engine={name!r}: {nearest_names(name, ['auto', *ENGINES])}.")
+    missing = ENGINES[name].missing()
+    require(missing is None, f"engine={name!r} needs the package {missing}, which is not installed: {INSTALL}.")
+    require(name in able, f"engine={name!r} does not take weights={options.weights!r}.")
+    return ENGINES[name]
+
+
+def read_command(kinds: tuple[Any, Any, Any], args: Sequence[str], program: str, **must: Any) -> Any:
+    """What a command line asks for, with the options of the network that it names.
+
+    Args:
+        kinds: subclasses of `NetworkChoice`: for weights that know their network, for a classifier, which has
+            `network_options`, and for a detector, which has `detector`.
+        args: the command line.
+        program: its name.
+        must: the fields without a default.
+
+    Raises:
+        ValueError: there is no such network, or an option's own check.
+    """
+    plain, classifier, detector = kinds
+    name = given("network", args)
+    if name is None:
+        kind, default = plain, plain(**must)
+    elif name in DETECTOR_KIND.names:
+        kind, default = detector, detector(**must, detector=DETECTOR_KIND.type_of(name)())
+    else:
+        check_backbone_name(name)
+        kind, default = classifier, classifier(**must, network_options=options_of(name)())
+    return tyro.cli(kind, args=args, default=default, prog=program, description=kind.__doc__)
 
 
 def _load_torch(options: PredictorOptions) -> Predictor:
@@ -277,25 +315,74 @@ def _load_torch(options: PredictorOptions) -> Predictor:
     dtype = choose_precision(options.precision, device)
     # Fastest everywhere but in fp32 on a GPU; it also decides which kernels compute the last digits.
     last = device.type == "cpu" or dtype != torch.float32
-    trained = _opened(options)
-    network = _of_weights(options, device, last) if trained is None else _of_checkpoint(trained, options, device, last)
+    network, _, threshold = open_network(options, device, options.precision, channels_last=last)
     if isinstance(network, TrainedClassifier):
         speed_up(network.image_classifier, network.image_classifier, device, dtype)
+    else:
+        speed_up(network.image_detector, network.image_detector.outputs, device, dtype)
+    return predictor_of(network, options, threshold)
+
+
+def _load_exported(engine: str, options: PredictorOptions) -> Predictor:
+    """What public.apps.export wrote."""
+    others = {name: getattr(options, name) for name in ("network", "classes", "input_size")}
+    stated = [f"{name}={value!r}" for name, value in others.items() if value is not None]
+    require(not stated, f"{options.weights} knows its network, classes and size: leave out {', '.join(stated)}.")
+    require(options.device != "cuda", f"device='cuda': {options.weights} is computed on the CPU.")
+    network, threshold = open_exported(options.weights, engine, options.precision, options.experiment)
+    return predictor_of(network, options, threshold)
+
+
+def predictor_of(
+    network: TrainedClassifier | TrainedDetector, options: PredictorOptions, stated: float | None
+) -> Predictor:
+    """The predictor of a network, where its weights state a threshold with that."""
+    if isinstance(network, TrainedClassifier):
         return ClassificationPredictor(network, top_k=options.top_k, batch_size=options.batch_size)
-    speed_up(network.image_detector, network.image_detector.outputs, device, dtype)
-    stated = None if trained is None else trained.score_threshold
     threshold = next(one for one in (options.score_threshold, stated, USUAL_THRESHOLD) if one is not None)
     return DetectionPredictor(network, score_threshold=threshold, batch_size=options.batch_size)
 
 
-def _opened(options: PredictorOptions) -> Trained | None:
+class OpenedNetwork(NamedTuple):
+    """A network with its weights, as its config has it."""
+
+    network: TrainedClassifier | TrainedDetector
+    config: Any
+    """A ClassificationConfig or DetectionConfig."""
+    score_threshold: float | None
+    """Detection: what the checkpoint states."""
+
+
+def open_network(choice: NetworkChoice, device: torch.device, precision: str, *, channels_last: bool) -> OpenedNetwork:
+    """The network of a checkpoint, or the one that is named with weights of any kind.
+
+    Args:
+        choice: which.
+        device: where it goes.
+        precision: see `PredictorOptions`.
+        channels_last: NHWC memory layout.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: they are damaged, do not fit, or a setting contradicts them.
+    """
+    trained = _opened(choice)
+    if trained is None:
+        return _of_weights(choice, device, precision, channels_last)
+    trained = trained._replace(config=replace(trained.config, channels_last=channels_last))
+    of_trained = detector_of if isinstance(trained.config, DetectionConfig) else classifier_of
+    network = of_trained(trained, device=device.type, precision=precision)
+    return OpenedNetwork(network, trained.config, trained.score_threshold)
+
+
+def _opened(options: NetworkChoice) -> Trained | None:
     """The checkpoint; None for weights of another kind, whose network is given."""
     own = {"network": options.network, "classes": options.classes, "input_size": options.input_size}
-    given = [f"{name}={value!r}" for name, value in own.items() if value is not None]
+    stated = [f"{name}={value!r}" for name, value in own.items() if value is not None]
     trained = open_ours(options.weights, None if options.experiment is None else Experiment(Path(options.experiment)))
     if trained is not None:
         known = f"{trained.path} is a checkpoint of ours, which knows its network, classes and size"
-        require(not given, f"{known}: leave out {', '.join(given)}.")
+        require(not stated, f"{known}: leave out {', '.join(stated)}.")
         return trained
     if options.network is None:
         hint = "Weights that do not know their network need its name beside them: --network NAME."
@@ -306,17 +393,7 @@ def _opened(options: PredictorOptions) -> Trained | None:
     return None
 
 
-def _of_checkpoint(
-    trained: Trained, options: PredictorOptions, device: torch.device, channels_last: bool
-) -> TrainedClassifier | TrainedDetector:
-    trained = trained._replace(config=replace(trained.config, channels_last=channels_last))
-    of_trained = detector_of if isinstance(trained.config, DetectionConfig) else classifier_of
-    return of_trained(trained, device=device.type, precision=options.precision)
-
-
-def _of_weights(
-    options: PredictorOptions, device: torch.device, channels_last: bool
-) -> TrainedClassifier | TrainedDetector:
+def _of_weights(options: NetworkChoice, device: torch.device, precision: str, channels_last: bool) -> OpenedNetwork:
     """The network that is named, by the protocol of the test scripts, with weights of any kind."""
     is_detector = options.network in DETECTOR_KIND.names
     of_network = partial(detection.of_network, data=COCO)
@@ -326,14 +403,13 @@ def _of_weights(
     data = config.data if options.input_size is None else replace(config.data, input_size=options.input_size)
     config = replace(config, data=data, channels_last=channels_last)
     names, ids = _classes(options.classes, is_detector)
-    where = {"device": device, "precision": options.precision}
+    where = {"device": device, "precision": precision}
     if not is_detector:
         config = replace(config, network_options=options.network_options or config.network_options)
-        return assemble_classifier(config, options.weights, names, **where)
+        return OpenedNetwork(assemble_classifier(config, options.weights, names, **where), config, None)
     config = replace(config, detector=options.detector or config.detector)
-    return assemble_detector(
-        build_from_options(len(names), config.detector), config, options.weights, names, ids, **where
-    )
+    detector = build_from_options(len(names), config.detector)
+    return OpenedNetwork(assemble_detector(detector, config, options.weights, names, ids, **where), config, None)
 
 
 def _classes(given: tuple[str, ...] | None, is_detector: bool) -> tuple[list[str], list[int] | None]:
@@ -375,7 +451,17 @@ def speed_up(module: nn.Module, run: Callable[[torch.Tensor], Any], device: torc
     keep_weights_in(module, dtype, lambda: run(example))
 
 
+def _exported(engine: str, file_format: FileFormat) -> Engine:
+    """The engine of a format of exported files."""
+    return Engine(
+        takes=lambda weights: weights.endswith(file_format.takes),
+        missing=lambda: None if find_spec(file_format.package) else file_format.package,
+        load=partial(_load_exported, engine),
+    )
+
+
 ENGINES: dict[str, Engine] = {
-    "torch": Engine(takes=lambda weights: True, missing=lambda: None, load=_load_torch),
+    **{name: _exported(name, file_format) for name, file_format in FILE_FORMATS.items()},
+    "torch": Engine(takes=lambda weights: not is_exported(weights), missing=lambda: None, load=_load_torch),
 }
 """By the name that --engine has for it, the fastest first; auto takes the first that can."""

@@ -40,6 +40,24 @@ def best_places(scores: Tensor, limit: int, order: Tensor | None = None) -> Tens
     Returns:
         int64 [B, min(limit, N)].
     """
+    if torch.compiler.is_exporting():
+        return best_places_op(scores, limit, order)
+    return _best_places(scores, limit, order)
+
+
+@torch.library.custom_op("public::best_places", mutates_args=())
+def best_places_op(scores: Tensor, limit: int, order: Tensor | None = None) -> Tensor:
+    """`best_places` as one node of a graph, which `public.apps.export_onnx` writes as ONNX's TopK."""
+    return _best_places(scores, limit, order)
+
+
+@best_places_op.register_fake
+def _(scores: Tensor, limit: int, order: Tensor | None = None) -> Tensor:
+    return torch.empty(scores.shape[0], min(limit, scores.shape[1]), dtype=torch.int64, device=scores.device)
+
+
+def _best_places(scores: Tensor, limit: int, order: Tensor | None) -> Tensor:
+    """See `best_places`."""
     # The bits of a float32 as a whole number rise with it, but for those of negative ones, which fall.
     scores = scores.float().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     bits = (scores + 0.0).view(torch.int32)  # -0 is 0
@@ -73,7 +91,7 @@ def _best_pairs(
 ) -> Pairs:
     """See `best_pairs`: the best k, above the threshold or not, of which those that are not only fill up."""
     places = best_places(best, limit)  # [B, m]
-    images = torch.arange(len(best), device=best.device)[:, None].expand_as(places)
+    images = torch.arange(best.shape[0], device=best.device)[:, None].expand_as(places)
     scores = scores_at(images, places).flatten(1)  # [B, m * C]
     chosen = best_places(scores, limit)  # [B, n]
     scores = scores.gather(1, chosen)
@@ -154,7 +172,7 @@ def best_of_group(scores: Tensor, groups: Tensor, limit: int) -> Tensor:
 
 def rows_at(values: Tensor, places: Tensor) -> Tensor:
     """[B, N, ...], int64 [B, n] -> [B, n, ...]."""
-    return values[torch.arange(len(places), device=places.device)[:, None], places]
+    return values[torch.arange(places.shape[0], device=places.device)[:, None], places]
 
 
 def clip_to_content(boxes: Tensor, content_sizes: Tensor) -> Tensor:

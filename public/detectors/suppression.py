@@ -16,11 +16,11 @@ _CPU_PIECE, _GPU_PIECE = 2**9, 2**16
 """Boxes that are compared with one another: the work of one call of `ops.nms` grows with the square."""
 
 
-def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_labels: int) -> Tensor:
     """Non-maximum suppression within each class of each image.
 
     The one step of decoding whose result has a number of rows that depends on values: here it ends in a mask. On a GPU
-    it is one call of `ops.nms` for the batch, which is what the host waits for.
+    it is one call of `ops.nms` for the batch, which is what the host waits for. In an exported graph it is one node.
 
     Args:
         boxes: float32 [B, N, 4], x1 y1 x2 y2.
@@ -28,10 +28,29 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
         labels: int64 [B, N], PADDING where there is no box.
         iou_threshold: a box that overlaps a better one of its class by more than this goes; of equally good ones the
             first stays.
+        num_labels: labels are below it: how many classes an exported graph has to look at.
 
     Returns:
         bool [B, N], which stay.
     """
+    if torch.compiler.is_exporting():
+        return suppress_op(boxes, scores, labels, iou_threshold, num_labels)
+    return _stays(boxes, scores, labels, iou_threshold)
+
+
+@torch.library.custom_op("public::suppress", mutates_args=())
+def suppress_op(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_labels: int) -> Tensor:
+    """`suppress` as one node of a graph, which `public.apps.export_onnx` writes as ONNX's NonMaxSuppression."""
+    return _stays(boxes, scores, labels, iou_threshold)
+
+
+@suppress_op.register_fake
+def _(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_labels: int) -> Tensor:
+    return torch.empty_like(labels, dtype=torch.bool)
+
+
+def _stays(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """See `suppress`."""
     there, num_rows = (labels != PADDING).flatten(), labels.shape[1]
     images = torch.arange(len(labels), device=labels.device)[:, None]
     groups = (images * (labels.max() + 2) + labels + 1).flatten()  # [B * N]; what is no box is in a group of its own

@@ -16,7 +16,7 @@ from public.config.checks import require
 from public.config.detection import DetectionConfig
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.datasets.decoding import read_pixels
-from public.datasets.detection_loaders import LoadedImage, checked_transforms, collate
+from public.datasets.detection_loaders import LoadedImage, checked_transforms, collate, on_larger_canvas
 from public.detectors.catalog import build_from_options
 from public.detectors.detector import Detector, ImageDetector
 from public.geometry.labels import PADDING
@@ -49,6 +49,9 @@ class TrainedDetector:
         class_names: of the labels.
         category_ids: the data set's own number of each class; None: counted from 1.
     """
+
+    canvas: tuple[int, int] | None = None
+    """Height and width of every canvas, pixels, where it is always the same; None: as small as its pictures allow."""
 
     def __init__(
         self,
@@ -91,21 +94,30 @@ class TrainedDetector:
 
     def canvas_size(self, prepared: LoadedImage) -> tuple[int, int]:
         """Height and width of an image's canvas, pixels."""
-        height, width = (-(-side // self._multiple) * self._multiple for side in prepared.sample.image.shape[:2])
+        if self.canvas is not None:
+            return self.canvas
+        height, width = (
+            -(-side // self.canvas_multiple) * self.canvas_multiple for side in prepared.sample.image.shape[:2]
+        )
         return height, width
+
+    def gather(self, prepared: Sequence[LoadedImage]) -> tuple[torch.Tensor, ImageSizes]:
+        """Images on their canvas, uint8 [B, 3, H, W], and their sizes."""
+        batch: DetectionBatch = collate(prepared, canvas_multiple=self.canvas_multiple)
+        return batch.images if self.canvas is None else on_larger_canvas(batch.images, self.canvas), batch.sizes
 
     @torch.inference_mode()
     def detect(self, prepared: Sequence[LoadedImage], score_threshold: float = 0.0) -> list[Found]:
         """Detects in images at once. They should have canvases of one size: else what lies around the smaller ones
         is larger than it would be alone."""
-        batch: DetectionBatch = collate(prepared, canvas_multiple=self._multiple)
-        sizes = ImageSizes(*(size.to(self.device) for size in batch.sizes))
-        found = self.image_detector(batch.images.to(self.device), sizes)
+        images, sizes = self.gather(prepared)
+        found = self.image_detector(images.to(self.device), ImageSizes(*(size.to(self.device) for size in sizes)))
         columns = (field.cpu().numpy() for field in found)
         return [self._found(*row, score_threshold=score_threshold) for row in zip(*columns, strict=True)]
 
     @property
-    def _multiple(self) -> int:
+    def canvas_multiple(self) -> int:
+        """What heights and widths of canvases are multiples of, pixels."""
         return getattr(self.transforms[-1], "canvas_multiple", 1)
 
     def _found(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, *, score_threshold: float) -> Found:

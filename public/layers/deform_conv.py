@@ -48,7 +48,7 @@ class DeformConv(nn.Module):
         num_taps = self.kernel_size**2
         offsets, mask = self.conv_offset_mask(x).to(dtype).split([2 * num_taps, num_taps], dim=1)
         mask = mask.sigmoid()  # [B, taps, H, W]
-        if x.device.type == "cuda":
+        if x.device.type == "cuda" or torch.compiler.is_exporting():
             return self._by_torchvision(x.to(dtype), offsets, mask).to(x.dtype)
         return self._by_rows(x.to(dtype), offsets, mask)
 

@@ -1,6 +1,8 @@
 """Which device and which precision a run computes with, and how it says so."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,8 +55,10 @@ def cpu_has_native_bf16() -> bool:
     return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Autocast to `dtype` on `device`; for float32 a context that changes nothing."""
+    if dtype == torch.float32 and torch.compiler.is_exporting():  # it would be a graph within the graph
+        return nullcontext()
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 

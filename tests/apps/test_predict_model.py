@@ -207,7 +207,10 @@ def test_what_cannot_be_loaded(detector: Path, classifier: Path, tmp_path: Path)
             {"weights": tmp_path / "bare.pth", "network": "fcos", "classes": (str(tmp_path / "none.txt"),)},
             r"there is no name of a class",
         ),
-        ({"weights": detector, "engine": "tensorflow"}, r"engine='tensorflow': there are: auto, torch"),
+        (
+            {"weights": detector, "engine": "tensorflow"},
+            r"engine='tensorflow': there are: auto, onnxruntime, openvino, torch.export, torch",
+        ),
         ({"weights": detector, "score_threshold": 30}, r"score_threshold=30 must lie in 0\.\.1"),
         ({"weights": detector, "batch_size": 0}, r"batch_size=0 must be 1 or more"),
         ({"weights": detector, "top_k": 0}, r"top_k=0 must be 1 or more"),
@@ -232,7 +235,7 @@ def test_the_table_of_engines(monkeypatch: pytest.MonkeyPatch, detector: Path) -
     load("a.pth")
     load("a.onnx", engine="all")
     assert used == ["files", "all", "all"]
-    with pytest.raises(ValueError, match=r"engine='absent' needs the package thing: pip install thing\."):
+    with pytest.raises(ValueError, match=r"'absent' needs the package thing, which is not installed: pip install"):
         load("a.onnx", engine="absent")
     with pytest.raises(ValueError, match=r"engine='files' does not take weights='a\.pth'"):
         load("a.pth", engine="files")

@@ -20,7 +20,7 @@ def kept(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) ->
     found = []
     for context in (nullcontext(), fixed_shapes()):
         with context:
-            stays = suppress(boxes[None], scores[None], labels[None], iou_threshold)
+            stays = suppress(boxes[None], scores[None], labels[None], iou_threshold, 10)
         assert (stays.shape, stays.dtype) == ((1, len(boxes)), torch.bool)
         found.append(torch.nonzero(stays[0]).flatten().tolist())
     assert found[0] == found[1]
@@ -90,7 +90,7 @@ def test_images_do_not_suppress_one_another(num_rows: int, monkeypatch: pytest.M
         monkeypatch.setattr(suppression, "_GPU_PIECE", piece)
         for context in (nullcontext(), fixed_shapes()):
             with context:
-                stays = suppress(boxes, scores / 40, labels, 0.3)
+                stays = suppress(boxes, scores / 40, labels, 0.3, 10)
             assert [torch.nonzero(row).flatten().tolist() for row in stays] == alone
 
 

@@ -30,7 +30,7 @@ def decode(
     """
     scores, labels, cells = find_peaks(heatmap, stride, sizes, options)  # [B, n] each
     rows, columns = cells // heatmap.shape[3], cells % heatmap.shape[3]
-    at_peaks = (torch.arange(len(cells), device=cells.device)[:, None], slice(None), rows, columns)
+    at_peaks = (torch.arange(cells.shape[0], device=cells.device)[:, None], slice(None), rows, columns)
     centers = torch.stack([columns, rows], dim=2) + offsets[at_peaks].float()  # [B, n, 2]
     halves = box_sizes[at_peaks].float() / 2
     boxes = torch.cat([centers - halves, centers + halves], dim=2) * stride  # [B, n, 4]
@@ -38,7 +38,8 @@ def decode(
     are_boxes = (boxes[..., 2:] > boxes[..., :2]).all(dim=2)  # a size may come out negative
     labels = torch.where(are_boxes, labels, PADDING)
     if options.iou_threshold is not None:
-        labels = torch.where(suppress(boxes, scores, labels, options.iou_threshold), labels, PADDING)
+        stays = suppress(boxes, scores, labels, options.iou_threshold, heatmap.shape[1])
+        labels = torch.where(stays, labels, PADDING)
     return pack(boxes, scores, labels, sizes, options.max_detections)
 
 

@@ -50,7 +50,9 @@ def decode(
         sizes: of the images.
         options: of the detector.
     """
-    if len(regions.boxes) == 0:  # on a CPU, where none may exist: one that is nothing, for what fills up to point at
+    if (
+        regions.boxes.shape[0] == 0
+    ):  # on a CPU, where none may exist: one that is nothing, for what fills up to point at
         probabilities, deltas = (x.new_zeros(1, *x.shape[1:]) for x in (probabilities, deltas))
         regions = Regions(*(x.new_zeros(1, *x.shape[1:]) for x in regions))
     if shapes_are_fixed(exist.device):
@@ -65,7 +67,7 @@ def decode(
     are_large = (boxes[..., 2:] - boxes[..., :2] >= _SMALLEST_SIDE).all(dim=2)
     labels = torch.where(are_large, labels, PADDING)
     if options.soft_nms is None:
-        stays = suppress(boxes, scores, labels, options.iou_threshold)
+        stays = suppress(boxes, scores, labels, options.iou_threshold, probabilities.shape[1] - 1)
     else:
         scores = soft_nms(
             boxes,

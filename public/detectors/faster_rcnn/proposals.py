@@ -175,7 +175,7 @@ class RegionProposals(nn.Module):
         boxes = decode_boxes(chosen, self.anchors(canvas_size, chosen.device)[places], _NO_WEIGHTS)
         boxes = clip_to_content(boxes, content_sizes[:, None])
         are_boxes = (boxes[..., 2:] - boxes[..., :2] >= _SMALLEST_SIDE).all(dim=2)
-        stays = suppress(boxes, scores, torch.where(are_boxes, levels, PADDING), NMS_IOU)
+        stays = suppress(boxes, scores, torch.where(are_boxes, levels, PADDING), NMS_IOU, len(objectness))
         best = best_places(torch.where(stays, scores, -torch.inf), limit)  # [B, R]
         stays = stays.gather(1, best)
         boxes = torch.where(stays[..., None], rows_at(boxes, best), 0)

@@ -50,7 +50,7 @@ class Regions(NamedTuple):
 
 def regions_of(boxes: Tensor, chosen: Chosen) -> Regions:
     """Those of [B, R, 4] that are chosen."""
-    images = torch.arange(len(boxes), device=boxes.device)
+    images = torch.arange(boxes.shape[0], device=boxes.device)
     return Regions(chosen.of(boxes), chosen.of_images(images))
 
 

@@ -52,7 +52,7 @@ def decode(
     scores, points, labels = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))  # [B, n] each
     sides = to_sides(rows_at(joined, points)[..., :4].float(), grid.levels[points])  # [B, n, 4]
     boxes = clip_to_content(boxes_around(grid.centers[points], sides), sizes.content[:, None])
-    stays = suppress(boxes, scores, labels, options.iou_threshold)
+    stays = suppress(boxes, scores, labels, options.iou_threshold, class_logits[0].shape[1])
     return pack(boxes, scores, torch.where(stays, labels, PADDING), sizes, options.max_detections)
 
 

@@ -42,7 +42,7 @@ def decode(
     boxes = decode_boxes(deltas, anchors[places], options.box_weights)
     boxes = clip_to_content(boxes, sizes.content[:, None])
     scores = logits.sigmoid()
-    stays = suppress(boxes, scores, labels, options.iou_threshold)
+    stays = suppress(boxes, scores, labels, options.iou_threshold, class_logits[0].shape[-1])
     return pack(boxes, scores, torch.where(stays, labels, PADDING), sizes, options.max_detections)
 
 

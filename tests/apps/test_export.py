@@ -1,0 +1,298 @@
+"""Exported files: they answer what PyTorch answers, or there is no file; what they say of themselves; bad input."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import Sequential
+
+from public.apps import export
+from public.apps.export import ExportOptions, main, run
+from public.apps.export_check import Difference, Limits, difference
+from public.apps.export_graph import ClassifierGraph, trace
+from public.apps.exported import about_of, read_exported
+from public.apps.predict_model import DetectionPredictor, load
+from public.apps.predict_results import Classified, Detected
+from public.backbones.build import build_from_options as build_classifier
+from public.backbones.classifier import ImageClassifier
+from public.config.calls import SIZE, Call
+from public.config.record import to_record
+from public.config.run import RunConfig
+from public.detectors.catalog import build_from_options as build_detector
+from public.runtime.checkpoint import save_checkpoint
+from public.transforms.detection import ShortSideResize
+from tests.apps.networks import CLASSIFIER, IDS, NAMES, lived, write_pictures
+from tests.recipes.tiny_detection import TINY
+
+CANVAS = (64, 96)
+EXTRA = {"onnx": "onnxscript", "openvino": "openvino"}
+
+
+def saved(path: Path, config: RunConfig, module: torch.nn.Module, **entries: Any) -> Path:
+    """A checkpoint of three classes."""
+    state = {"config": to_record(config), "class_names": NAMES, "model": lived(module).state_dict()}
+    assert save_checkpoint(path, state | entries)
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of few layers, on canvases of many sizes; every score from 0 on counts."""
+    torch.manual_seed(0)
+    data = replace(TINY.data, val_transforms=(Call(ShortSideResize, short=SIZE, long_cap=90),))
+    chosen = replace(TINY.detector, backbone="darknet_tiny", score_threshold=0.0, max_detections=20)
+    config = replace(TINY, data=data, detector=chosen)
+    path = tmp_path_factory.mktemp("detector") / "best.pth"
+    return saved(path, config, build_detector(3, chosen), category_ids=IDS, score_threshold=0.25)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of few layers."""
+    torch.manual_seed(0)
+    config = replace(CLASSIFIER, network="darknet_tiny")
+    network = build_classifier(config.network, 3, config.network_options)
+    return saved(tmp_path_factory.mktemp("classifier") / "best.pth", config, network)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Of three sizes, of which the tall ones do not fit on the canvas."""
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+# ---- what is written -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_a_detector(detector: Path, pictures: list[Path], tmp_path: Path, form: str) -> None:
+    """It is tried with 2, 1 and 5 pictures; as weights it predicts what the checkpoint does on the same canvas."""
+    pytest.importorskip(EXTRA.get(form, "torch"))
+    output = tmp_path / f"deep/best{export.FORMATS[form].ending}"
+    options = ExportOptions(weights=str(detector), format=form, output=str(output), canvas=CANVAS)
+    written = run(options)
+    assert written.difference.is_small
+    assert written.difference.detections == 8 * 20
+    assert sorted(path.name for path in output.parent.iterdir()) == [output.name]
+
+    expected, found = load(detector, device="cpu"), load(output)
+    assert isinstance(expected, DetectionPredictor)
+    assert isinstance(found, DetectionPredictor)
+    assert found.score_threshold == expected.score_threshold == 0.25, "the checkpoint states it"
+    assert found.network.category_ids == IDS
+    expected.score_threshold = found.score_threshold = 0
+    expected.network.canvas = CANVAS
+    wide = [path for path in pictures if path.stem in "023"]
+    for one, other in zip(found(wide), expected(wide), strict=True):
+        assert isinstance(one, Detected)
+        assert isinstance(other, Detected)
+        assert (one.height, one.width, one.names) == (other.height, other.width, other.names)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(one.boxes, other.boxes, rtol=0, atol=0.05)
+    with pytest.raises(ValueError, match=r"takes canvases of 64x96 .* a picture of 90x70 is resized to 82x64"):
+        found(pictures[1])
+    if form == "onnx":
+        _check_onnx(output)
+
+
+def _check_onnx(path: Path) -> None:
+    """What other people's programs see: one suppression by class, metadata, an input that may be left out."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(path)
+    (suppression,) = (node for node in model.graph.node if node.op_type == "NonMaxSuppression")
+    shapes = {
+        one.name: [d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim] for one in model.graph.value_info
+    }
+    assert shapes[suppression.input[1]][1] == 3, "scores are [B, C, N]"
+    texts = {one.key: json.loads(one.value) for one in model.metadata_props}
+    assert (texts["class_names"], texts["input_size"], texts["score_threshold"]) == (NAMES, [*CANVAS], 0.25)
+    assert (texts["network"], texts["precision"]) == ("fcos on darknet_tiny", "fp32")
+    assert texts["versions"]["torch"] == version("torch")
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, *CANVAS), dtype=np.uint8)
+    session: Any = onnxruntime.InferenceSession(path)
+    whole = session.run(None, {"images": images})
+    stated = session.run(None, {"images": images, "content": np.array([CANVAS] * 3)})
+    assert all(np.array_equal(one, other) for one, other in zip(whole, stated, strict=True))
+    assert [one.shape for one in whole] == [(3, 20, 4), (3, 20), (3, 20)]
+
+
+@pytest.mark.slow
+def test_a_classifier(classifier: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """By OpenVINO, from the command line; the files lie beside the weights."""
+    pytest.importorskip("openvino")
+    main(["--weights", str(classifier), "--format", "openvino", "--images", str(pictures[0].parent)])
+    said = capsys.readouterr().out
+    assert re.search(r"takes +uint8 \[B, 3, 64, 64\]\ncompared .*: scores by \d\.\de-\d\d\n", said)
+    path = classifier.with_suffix(".xml")
+    assert classifier.with_suffix(".bin").is_file()
+    for one, other in zip(
+        load(path, top_k=2)(pictures), load(classifier, device="cpu", top_k=2)(pictures), strict=True
+    ):
+        assert isinstance(one, Classified)
+        assert isinstance(other, Classified)
+        assert one.names == other.names
+        np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_another_answer_is_no_file(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One probability is wrong by 0.001: exit code 1, and nothing is left."""
+
+    def read_wrong(path: Path, engine: str) -> Any:
+        about, answer = read_exported(path, engine)
+
+        def wrong(*arrays: np.ndarray) -> list[np.ndarray]:
+            (said,) = answer(*arrays)
+            said[0, 0] += 0.001
+            return [said]
+
+        return about, wrong
+
+    monkeypatch.setattr(export, "read_exported", read_wrong)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--weights", str(classifier), "--format", "torch", "--output", str(tmp_path / "a.pt2")])
+    assert "a.pt2 is not written: beside PyTorch it differs in scores by 1.0e-03; allowed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_mode_is_refused() -> None:
+    """An exporter would only warn, and write batch norms that normalize by the batch."""
+    network = ImageClassifier(Sequential(torch.nn.Flatten(), torch.nn.Dropout()), mean=[0.5] * 3, std=[0.5] * 3)
+    graph = ClassifierGraph(network).eval()
+    network.network[1].train()  # pyright: ignore[reportIndexIssue]
+    with pytest.raises(ValueError, match=r"classifier\.network\.1 is in training mode"):
+        trace(graph, (8, 8))
+
+
+# ---- what is compared ------------------------------------------------------------------------------------------------
+
+LIMITS = Limits(score_threshold=0.05, iou_threshold=0.5)
+Row = tuple[Sequence[float], float, int]
+
+
+def answer(*rows: Row, size: int = 4) -> list[np.ndarray]:
+    """Of one picture, filled up."""
+    rows += (([0, 0, 0, 0], 0.0, -1),) * (size - len(rows))
+    boxes, scores, labels = zip(*rows, strict=True)
+    return [np.array([boxes], np.float32), np.array([scores], np.float32), np.array([labels], np.int64)]
+
+
+ONE: Row = ([0, 0, 10, 10], 0.9, 0)
+TWO: Row = ([20, 20, 30, 40], 0.8, 0)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        ([ONE, TWO], Difference(0, 0, 0, 2)),
+        ([TWO, ONE], Difference(0, 0, 0, 2)),
+        ([ONE, ([20, 20.25, 30, 40], 0.75, 0)], Difference(0.05, 0.25, 0, 2)),
+        ([ONE, (TWO[0], 0.8, 1)], Difference(0, 0, 2, 2)),  # another class: each has one that the other has not
+        ([ONE], Difference(0, 0, 1, 2)),
+        ([ONE, TWO, ([50, 50, 60, 60], 0.05005, 0)], Difference(0, 0, 0, 2)),  # just above the threshold
+        ([ONE, TWO, ([50, 50, 60, 60], 0.0502, 0)], Difference(0, 0, 1, 2)),
+        ([ONE, TWO, ([0, 0, 10, 5], 0.5, 0)], Difference(0, 0, 0, 2)),  # IoU 0.5 with the first
+        ([ONE, TWO, ([0, 0, 10, 5], 0.5, 1)], Difference(0, 0, 1, 2)),  # ... of another class
+        ([ONE, TWO, ([0, 0, 10, 4.9], 0.5, 0)], Difference(0, 0, 1, 2)),
+    ],
+)
+def test_the_differences_of_detections(theirs: list[Row], expected: Difference) -> None:
+    """Two boxes against others."""
+    np.testing.assert_allclose(difference(answer(ONE, TWO), answer(*theirs), LIMITS), expected, atol=1e-6)
+
+
+def test_the_last_place_may_be_anybodys() -> None:
+    """Where there is no more room, equals of the last one are left out by either side."""
+    third, fourth = ([50, 50, 60, 60], 0.7, 0), ([70, 50, 80, 60], 0.7, 0)
+    ours, theirs = answer(ONE, TWO, third, size=3), answer(ONE, TWO, fourth, size=3)
+    assert difference(ours, theirs, LIMITS) == Difference(0, 0, 0, 3)
+    assert difference(answer(ONE, TWO, third), answer(ONE, TWO, fourth), LIMITS).alone == 2
+
+
+def test_what_is_no_number_is_no_answer() -> None:
+    """It is as far away as can be."""
+    assert difference([np.array([[0.5]])], [np.array([[np.nan]])], None).score == np.inf
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--weights", "absent.pth"], "there is no absent.pth"),
+        (["--weights", "{detector}", "--output", "a.pt2"], "output='a.pt2': files of format='onnx' end in .onnx"),
+        (
+            ["--weights", "{detector}", "--precision", "bf16"],
+            "precision='bf16' with format='onnx': that is computed by",
+        ),
+        (["--weights", "{detector}"], "give --canvas HEIGHT WIDTH, or --images"),
+        (["--weights", "{detector}", "--canvas", "60", "96"], "canvas=(60, 96) must be multiples of 32"),
+        (["--weights", "{detector}", "--canvas", "64", "64", "--images", "{pictures}"], "need one of 96 96"),
+        (["--weights", "{detector}", "--network", "fcos"], "is a checkpoint of ours"),
+        (["--weights", "{detector}", "--format", "tflite"], "tflite"),
+        (["--weights", "{detector}", "--canvas", "64", "96", "--output", "{detector}/a.onnx"], "can be written to"),
+        (["--weights", "{classifier}", "--canvas", "64", "64"], "a classifier's size is what its transforms"),
+        (["--weights", "{classifier}", "--images", "absent/"], "no image at 'absent/'"),
+        (["--weights", "a.onnx"], "weights='a.onnx' was exported already"),
+        (["--weights", "{text}", "--network", "resnet18"], "text.pth"),
+        (["--weights", "{text}"], "need its name beside them: --network NAME"),
+    ],
+)
+def test_what_cannot_be_exported(
+    detector: Path, classifier: Path, pictures: list[Path], tmp_path: Path,
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """One sentence, exit code 2."""
+    (tmp_path / "text.pth").write_text("no weights")
+    places = {"detector": detector, "classifier": classifier, "pictures": pictures[0].parent}
+    with pytest.raises(SystemExit, match="2"):
+        main([one.format(text=tmp_path / "text.pth", **places) for one in args])
+    said = capsys.readouterr().err
+    assert message in " ".join(said.split())
+    assert "Traceback" not in said
+
+
+def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named, with the command that brings it."""
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--weights", "best.pth"])
+    assert 'needs onnxscript, which this Python has not: pip install ".[export]"' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_files_that_are_none_of_ours(classifier: Path, tmp_path: Path) -> None:
+    """Damaged, written by something else, or asked for something that they are not."""
+    path = tmp_path / "a.pt2"
+    with pytest.raises(FileNotFoundError, match=r"there is no .*a\.pt2"):
+        load(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"a\.pt2 cannot be read by torch\.export: "):
+        load(path)
+    run(ExportOptions(weights=str(classifier), format="torch", output=str(path)))
+    with pytest.raises(ValueError, match=r"precision='bf16': .*a\.pt2 computes in fp32; leave it out"):
+        load(path, precision="bf16")
+    with pytest.raises(ValueError, match=r"knows its network, classes and size: leave out network='resnet18'"):
+        load(path, network="resnet18")
+    with pytest.raises(ValueError, match=r"device='cuda': .*a\.pt2 is computed on the CPU"):
+        load(path, device="cuda")
+    with pytest.raises(ValueError, match=r"engine='openvino' does not take weights='.*a\.pt2'"):
+        load(path, engine="openvino")
+    with pytest.raises(ValueError, match=r"does not say its task, network"):
+        about_of(path, {"class_names": "[]"})
+    with pytest.raises(ValueError, match=r"what it says of itself cannot be read"):
+        about_of(path, dict.fromkeys(read_exported(path, "torch.export")[0].texts(), "no JSON"))
