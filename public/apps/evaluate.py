@@ -1,15 +1,17 @@
-"""Evaluates files of detections that anyone wrote, in the float64 numbers in which they are written.
+"""What a network is worth on a split: of weights, of files of detections that anyone wrote, of runs side by side.
 
-    python -m public.apps.evaluate --results predictions.json --data.folder FOLDER
+    python -m public.apps.evaluate --weights best.pth [--data.folder FOLDER]
+    python -m public.apps.evaluate --results predictions.json --data.folder FOLDER [--output FOLDER]
     python -m public.apps.evaluate --results comp4_det_test_*.txt --data.folder FOLDER --data.val-splits VOC2007/test
-    python -m public.apps.evaluate EXPERIMENT [ROW] --results predictions.json
+    python -m public.apps.evaluate --compare RUN RUN ...
+    ... EXPERIMENT [ROW] --weights/--results ...        with the data of an experiment's row
 
-.json: COCO's results format; .txt: that of VOC's devkit, a file for each class. The data set may be of any format and
-is that of an experiment's row, or what the command line says of it; its images need not be there. Numbers are by COCO's
-rules or VOC's, as `--data.metrics` says, by default those of the data set's format (`--data.dataset auto`: as found).
+--weights: as test.sh does, for either task. --results: .json is COCO's results format, .txt that of VOC's devkit, of
+which each class has a file; in the float64 numbers in which they are written. The data set may be of any format and its
+images need not be there. By COCO's rules or VOC's, as `--data.metrics` says, by default those of the data set's format
+(`--data.dataset auto`: as found). --compare: see `evaluate_compare.py`. Add --help to any of the three for its options.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,24 +20,26 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from public.apps import evaluate_compare
+from public.config.classification import ClassificationConfig
 from public.config.command_line import choose_row, fail, given, in_present_folder, with_kinds
 from public.config.detection import DetectionConfig, DetectionData
-from public.config.experiment import load_configs
+from public.config.experiment import Experiment, load_configs
 from public.config.record import class_summary
-from public.datasets.annotations import DetectionAnnotations
 from public.datasets.format import DetectionFormat
 from public.datasets.formats import DATA_KIND, FORMATS, resolved
-from public.datasets.scan import Kind, clean
-from public.datasets.splits import scan_split
+from public.datasets.splits import read_truth
+from public.detectors.catalog import DETECTOR_KIND
 from public.evaluation.detection import evaluator_of, format_table
-from public.evaluation.evaluator import DetectionResult, Evaluator
-from public.evaluation.pictures import draw_precision_recall
+from public.evaluation.evaluator import DetectionResult
+from public.evaluation.report import write_report
 from public.runtime.launch import raised_by_us
-from public.runtime.run_folder import replace_text
+from public.test_scripts import classification, detection
 from public.test_scripts.detection import of_network
-from public.test_scripts.output import make_folder, writing_to
-from public.test_scripts.request import parse_options
+from public.test_scripts.output import make_folder
+from public.test_scripts.request import open_ours, parse_options
 from public.test_scripts.test_on_coco import COCO
+from public.test_scripts.test_on_imagenet import IMAGENET
 from public.test_scripts.test_on_voc import VOC
 
 
@@ -46,7 +50,7 @@ class EvaluateOptions:
     results: tuple[str, ...]
     """One file of COCO's results format (.json), or those of VOC's devkit, one for each class (comp4_*.txt)."""
     output: str | None = None
-    """Folder for metrics.json (every digit), table.txt and precision_recall.png; None: none are written."""
+    """Folder for the report (report.html, metrics.json, per_class.csv, pictures); None: none is written."""
     data: DetectionData
     """The data set, whose validation splits the results are of."""
 
@@ -54,6 +58,50 @@ class EvaluateOptions:
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads a command line, evaluates and prints; None takes the program's arguments."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if has("compare", args):
+        evaluate_compare.main(args)
+    elif has("results", args):
+        evaluate_results(args)
+    elif has("weights", args) or (args and not args[0].startswith("-")):
+        evaluate_weights(args)
+    elif not {"-h", "--help"}.isdisjoint(args):
+        print(__doc__)
+    else:
+        fail("nothing to evaluate is given: --weights FILE, --results FILE ... or --compare RUN RUN ...; see --help.")
+
+
+def has(option: str, args: Sequence[str]) -> bool:
+    """Whether an option is on a command line, with a value or without."""
+    return any(arg.partition("=")[0] == f"--{option}" for arg in args)
+
+
+def evaluate_weights(args: list[str]) -> None:
+    """What test.sh does, for the task that the weights, the experiment or --network are of."""
+    try:
+        is_detector = _is_detector(args)
+    except (ValueError, FileNotFoundError) as error:
+        if not raised_by_us(error):
+            raise
+        fail(str(error))
+    if is_detector:
+        detection.main(COCO, args)
+    else:
+        classification.main(IMAGENET, args)
+
+
+def _is_detector(args: list[str]) -> bool:
+    """Whether a command line asks for a detector."""
+    if not args[0].startswith("-"):
+        return isinstance(choose_row(load_configs(Path(args[0])), args[1:])[0], DetectionConfig)
+    weights, folder, network = (given(name, args) for name in ("weights", "experiment", "network"))
+    trained = None if weights is None else open_ours(weights, None if folder is None else Experiment(Path(folder)))
+    if trained is not None:
+        return not isinstance(trained.config, ClassificationConfig)
+    return network in DETECTOR_KIND.names
+
+
+def evaluate_results(args: list[str]) -> None:
+    """Evaluates files of detections; a user's mistake ends with code 2."""
     try:
         options = read_options(args)
         run(replace(options, data=in_present_folder(options.data, args)))
@@ -77,7 +125,7 @@ def read_options(args: list[str]) -> EvaluateOptions:
             )
     else:
         results = given("results", args)
-        kind = given("data.dataset", args) or (results and _format_of([Path(results)]).options.kind)
+        kind = given("data.dataset", args) or (results and format_of_files([Path(results)]).options.kind)
         config = of_network(None, next((one for one in (COCO, VOC) if one.kind == kind), COCO))
     config = with_kinds(config, (DATA_KIND,), args)
     return parse_options(args, EvaluateOptions(results=tyro.MISSING, data=config.data), DATA_KIND)
@@ -90,13 +138,13 @@ def run(options: EvaluateOptions) -> DetectionResult:
         ValueError: the results or the data cannot be read or do not fit each other, or the output cannot be written.
     """
     paths = [Path(name) for name in options.results]
-    results = _format_of(paths).results
+    results = format_of_files(paths).results
     assert results is not None
     data = resolved(options.data)
     rules = evaluator_of(data.rules)
     if options.output is not None:
         make_folder(Path(options.output))
-    annotations = read_annotations(data)
+    annotations, missing = read_truth(data)
     written = results.read(paths, annotations)
     evaluator = rules(annotations)
     result = evaluator.evaluate_written(written)
@@ -105,36 +153,22 @@ def run(options: EvaluateOptions) -> DetectionResult:
     print(f"data       {class_summary(annotations.class_names)} of {annotations.source}")
     print(format_table(result), end="")
     if options.output is not None:
-        write(Path(options.output), result, evaluator)
+        write_report(
+            Path(options.output),
+            result,
+            written.predictions,
+            annotations,
+            data=None,
+            evaluator=evaluator,
+            title=f"{', '.join(path.name for path in paths[:3])} on {annotations.source}",
+            picture=None if missing else "pictures.jpg",
+        )
+        pictures = f"numbers, but no pictures: {missing} is missing" if missing else "numbers and pictures"
+        print(f"written    {options.output}: report.html and its {pictures}")
     return result
 
 
-def read_annotations(data: DetectionData) -> DetectionAnnotations:
-    """The validation splits, whether their images are there or not.
-
-    Raises:
-        DataError: they are missing or damaged.
-    """
-    raw = scan_split(data, "val")
-    return clean(replace(raw, problems=[one for one in raw.problems if one.kind != Kind.MISSING_IMAGE]))
-
-
-def write(folder: Path, result: DetectionResult, evaluator: Evaluator) -> None:
-    """The numbers, every digit of them, the table and the curves.
-
-    Raises:
-        ValueError: the folder cannot be written to.
-    """
-    numbers = {"metrics": result.metrics, "per_class": result.per_class}
-    texts = {"metrics.json": json.dumps(numbers, indent=1) + "\n", "table.txt": format_table(result)}
-    with writing_to(folder):
-        for name, text in (texts | evaluator.reports(result)).items():
-            replace_text(folder / name, text)
-    draw_precision_recall(folder / "precision_recall.png", result)
-    print(f"written    {folder}: metrics.json, table.txt, precision_recall.png")
-
-
-def _format_of(paths: Sequence[Path]) -> DetectionFormat:
+def format_of_files(paths: Sequence[Path]) -> DetectionFormat:
     """The format that reads these files.
 
     Raises:

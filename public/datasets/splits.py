@@ -15,11 +15,12 @@ import numpy as np
 from public.config.detection import DetectionData
 from public.config.names import nearest_names
 from public.config.record import class_summary
+from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.division import validation_rows
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
-from public.datasets.scan import Kind, Problem, RawAnnotations, with_sizes
+from public.datasets.scan import Kind, Problem, RawAnnotations, clean, with_sizes
 
 Purpose = Literal["train", "val"]
 PURPOSES: tuple[Purpose, Purpose] = ("train", "val")
@@ -68,6 +69,18 @@ def scan_split(
 
 def _scan(data: DetectionData, purpose: Purpose) -> RawAnnotations:
     return format_of(data).scan(dataset_folder(data.folder), splits_for(data, purpose), data)
+
+
+def read_truth(data: DetectionData) -> tuple[DetectionAnnotations, str]:
+    """The validation splits, whether their images are there or not, and the first that is missing; empty for none.
+
+    Raises:
+        DataError: they are missing or damaged.
+    """
+    raw = scan_split(data, "val")
+    missing = [one.path for one in raw.problems if one.kind == Kind.MISSING_IMAGE]
+    kept = [one for one in raw.problems if one.kind != Kind.MISSING_IMAGE]
+    return clean(replace(raw, problems=kept)), missing[0] if missing else ""
 
 
 def splits_for(data: DetectionData, purpose: Purpose) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from hotcoco import COCO, COCOeval
 from public.datasets.annotations import DetectionAnnotations, WrittenObjects
 from public.datasets.predictions import Predictions, WrittenPredictions, with_sides
 from public.evaluation.evaluator import Curves, DetectionResult, Evaluator, mean_or_minus_one
+from public.evaluation.resampling import Resampled, Verdicts, average_precisions, mean_precisions
 
 METRICS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
@@ -16,8 +17,11 @@ METRICS = (
 """In COCO's order. AP and AR are means over ten IoUs and all classes; small objects are those below 32 x 32 pixels,
 large ones those above 96 x 96; AR_10 is the recall of the ten best detections of each class in an image."""
 
-
 SIZES = ("small", "medium", "large")
+IOUS = np.arange(50, 100, 5) / 100
+"""At which AP is a mean."""
+RECALLS = np.linspace(0, 1, 101)
+"""At which precision is read."""
 
 
 class CocoEvaluator(Evaluator):
@@ -32,6 +36,7 @@ class CocoEvaluator(Evaluator):
     metrics = METRICS
     panels = (("AP", ("AP", "AP50", "AP75")), ("AP by size", ("AP_small", "AP_medium", "AP_large")))
     report_names = ("record_mAP.txt",)
+    resampled_metrics = ("AP", "AP50")
 
     @cached_property
     def truth(self) -> WrittenObjects:
@@ -72,14 +77,43 @@ class CocoEvaluator(Evaluator):
 
     def comparison(self, written: WrittenPredictions) -> COCOeval:
         """The library's evaluation, with precision and recall; its images have their ranks for ids."""
+        evaluation = self._judgement(written)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        return evaluation
+
+    def resampled(self, written: WrittenPredictions) -> Resampled:
+        """AP and AP50. The library matches; its own `compare` counts an image once, however often it was drawn."""
+        evaluation = self._judgement(written)
+        evaluation.params.area_rng, evaluation.params.area_rng_lbl = [[0, 1e10]], ["all"]
+        evaluation.evaluate()
+        judged = [entry for entry in evaluation.eval_imgs if entry is not None]  # of an image and a class
+        scores = np.concatenate([np.zeros(0), *(entry["dtScores"] for entry in judged)])
+        found = [len(entry["dtScores"]) for entry in judged]
+        objects = [int(np.sum(entry["gtInDenominator"])) for entry in judged]
+        ranks, labels = (np.array([entry[key] for entry in judged], np.int64) for key in ("image_id", "category_id"))
+        images = np.argsort(self.annotations.image_ids)[ranks]
+        order = np.lexsort((-scores, np.repeat(labels, found)))
+        matched, ignored = (
+            np.concatenate([np.zeros((len(IOUS), 0), bool), *(np.array(entry[key], bool) for entry in judged)], axis=1)
+            for key in ("dtMatched", "dtIgnore")
+        )
+        verdicts = Verdicts(
+            np.repeat(images, found)[order],
+            np.repeat(labels, found)[order],
+            np.where(ignored, 0, np.where(matched, 1, -1)).astype(np.int8)[:, order],
+            np.repeat(images, objects),
+            np.repeat(labels, objects),
+        )
+        return mean_precisions(average_precisions(verdicts, len(self.annotations.class_names), _covered))
+
+    def _judgement(self, written: WrittenPredictions) -> COCOeval:
+        """The library's evaluation before it evaluates."""
         (image_ids, boxes, scores, labels), sides = written
         truth = self.ground_truth
         columns = self._ranks(image_ids), boxes[:, :2], sides, scores, labels
         found = truth.load_res(np.column_stack(columns).astype(np.float64, copy=False))
-        evaluation = COCOeval(truth, found, "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        return evaluation
+        return COCOeval(truth, found, "bbox")
 
     def _ranks(self, image_ids: np.ndarray) -> np.ndarray:
         """The place of each id among the split's, by which equal scores are ordered; int64 [D].
@@ -131,6 +165,11 @@ def format_coco_record(result: DetectionResult) -> str:
     width = max((len(row["class"]) for row in result.per_class), default=0)
     lines += [f"{row['class']:<{width}}: {row['AP50']:.4f}" for row in result.per_class]
     return "\n".join(lines) + "\n"
+
+
+def _covered(recall: np.ndarray) -> np.ndarray:
+    """The part of `RECALLS` at a recall or below."""
+    return np.searchsorted(RECALLS, recall, side="right") / len(RECALLS)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.predictions import Predictions, WrittenPredictions
+from public.evaluation.resampling import Resampled
 
 
 class Curves(NamedTuple):
@@ -48,6 +49,8 @@ class Evaluator:
     """What curves.png shows of them: a title and the metrics under it."""
     report_names: ClassVar[tuple[str, ...]] = ()
     """The files that `reports` gives."""
+    resampled_metrics: ClassVar[tuple[str, ...]] = ()
+    """The metrics that `resampled` gives; none: a comparison by these rules has no intervals."""
 
     def __init__(self, annotations: DetectionAnnotations) -> None:
         self.annotations = annotations
@@ -59,6 +62,10 @@ class Evaluator:
     def evaluate_written(self, written: WrittenPredictions) -> DetectionResult:
         """What the predictions of a file of results are worth, in its own numbers."""
         return self.evaluate(written.predictions)
+
+    def resampled(self, written: WrittenPredictions) -> Resampled:
+        """The same with images that count more or less often, for intervals: `resampled_metrics`, in their order."""
+        raise NotImplementedError
 
     def reports(self, result: DetectionResult) -> dict[str, str]:
         """Further files of a report by name, as these rules' own tools write them: the texts of `report_names`."""

@@ -49,7 +49,7 @@ def find_mistakes(judged: Judged, annotations: DetectionAnnotations, threshold: 
     confusion: Any = comparison.confusion_matrix(iou_thr=0.5, min_score=threshold)["matrix"]
     tide: Any = comparison.tide_errors(pos_thr=0.5, bg_thr=0.1)
     errors = [(kind, words, int(tide["counts"][kind]), float(tide["delta_ap"][kind])) for kind, words in KINDS.items()]
-    shown = judged.predictions.scores >= np.float32(threshold)
+    shown = judged.predictions.scores >= judged.predictions.scores.dtype.type(threshold)
     images = rows_of_images(judged.predictions, annotations)
     found = np.bincount(images[shown & judged.right], minlength=annotations.num_images)
     wrong = np.bincount(images[shown & ~judged.right], minlength=annotations.num_images)

@@ -33,10 +33,10 @@ def write_report(
     predictions: Predictions,
     annotations: DetectionAnnotations,
     *,
-    data: DetectionData,
+    data: DetectionData | None,
     evaluator: Evaluator,
     title: str,
-    picture: str = "pictures.jpg",
+    picture: str | None = "pictures.jpg",
 ) -> OperatingPoints:
     """Writes everything; a full disk is one warning for each kind of file.
 
@@ -45,10 +45,11 @@ def write_report(
         result: of the evaluator.
         predictions: for the split.
         annotations: of the split.
-        data: of which it is; its format writes the detections once more as they are handed in.
+        data: of which it is; its format writes the detections once more as they are handed in. None: they are of files
+            already, and are not written.
         evaluator: gives the files of its rules; those that an evaluation by other rules may have left are removed.
         title: of the page: what was evaluated on what.
-        picture: name of the picture grid.
+        picture: name of the picture grid; None: the images are not there, and none are shown.
 
     Returns:
         The thresholds of the best F1: what is shown in the pictures has the one of all classes together.
@@ -60,7 +61,7 @@ def write_report(
     with going_on_without_plot("precision_recall.png"):
         draw_precision_recall(folder / "precision_recall.png", result)
     shown = spread(annotations), np.argsort(-mistakes.by_image, kind="stable")[:NUM_WORST]
-    for name, images in zip((picture, "worst.jpg"), shown, strict=True):
+    for name, images in zip((picture, "worst.jpg") if picture else (), shown, strict=picture is not None):
         with going_on_without_plot(name):
             draw_grid(folder / name, grid_entries(annotations, predictions, images, threshold), annotations.class_names)
     rows = _class_rows(result, points)
@@ -79,8 +80,9 @@ def write_report(
             continue
         with going_on_when_disk_is_full(name):
             (folder / name).unlink(missing_ok=True)
-    write_coco_json(folder / "predictions.json", predictions, annotations)
-    format_of(data).write(folder, predictions, annotations)
+    if data is not None:
+        write_coco_json(folder / "predictions.json", predictions, annotations)
+        format_of(data).write(folder, predictions, annotations)
     return points
 
 
@@ -108,7 +110,7 @@ def _sections(
     points: OperatingPoints,
     mistakes: Mistakes,
     annotations: DetectionAnnotations,
-    grid: str,
+    grid: str | None,
 ) -> list[Section]:
     kinds = ("kind", "what it is", "how often", "AP50 lost")
     classes = [table([*rows[0]], [[*row.values()] for row in rows])] if rows else []
@@ -118,8 +120,8 @@ def _sections(
         Section("Precision over recall", _picture(folder / "precision_recall.png")),
         Section("Kinds of error", [table(kinds, mistakes.errors)]),
         Section("Confusion matrix", _confusion(mistakes.confusion, annotations.class_names)),
-        Section("Most mistakes", _picture(folder / "worst.jpg")),
-        Section("Images across the split", _picture(folder / grid)),
+        Section("Most mistakes", _picture(folder / "worst.jpg") if grid else []),
+        Section("Images across the split", _picture(folder / grid) if grid else []),
         Section("Classes", classes),
     ]
 

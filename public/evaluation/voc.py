@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from public.datasets.annotations import DetectionAnnotations
-from public.datasets.predictions import Predictions, rows_of_images
+from public.datasets.predictions import Predictions, WrittenPredictions, rows_of_images
 from public.evaluation.evaluator import Curves, DetectionResult, Evaluator, mean_or_minus_one
+from public.evaluation.resampling import Resampled, Verdicts, average_precisions, mean_precisions
 
 IOUS = np.arange(50, 100, 5) / 100
 """The thresholds of mAP50_95; the first one is VOC's own."""
@@ -44,6 +45,7 @@ class VocEvaluator(Evaluator):
 
     kind = "voc"
     metrics = ("mAP50_11point", "mAP50", "mAP50_95")
+    resampled_metrics = ("mAP50_95", "mAP50")
     panels = (("mAP", ("mAP50", "mAP50_11point", "mAP50_95")),)
 
     def evaluate(self, predictions: Predictions) -> DetectionResult:
@@ -76,6 +78,22 @@ class VocEvaluator(Evaluator):
         metrics = {f"m{name}": mean_or_minus_one(np.array([row[name] for row in rows])) for name in names}
         absent = [name for name, count in zip(annotations.class_names, counts, strict=True) if count == 0]
         return DetectionResult(metrics, rows, absent, annotations.class_names, Curves(CURVE, curves))
+
+    def resampled(self, written: WrittenPredictions) -> Resampled:
+        """mAP50_95 and mAP50."""
+        predictions, annotations = written.predictions, self.annotations
+        matches = match(predictions, annotations)
+        order = np.argsort(matches.labels, kind="stable")
+        images = rows_of_images(predictions, annotations)[np.argsort(-predictions.scores, kind="stable")]
+        easy = ~annotations.ignored
+        verdicts = Verdicts(
+            images[order],
+            matches.labels[order],
+            np.stack([judge(matches, annotations.ignored, iou) for iou in IOUS])[:, order],
+            np.repeat(np.arange(annotations.num_images), np.diff(annotations.offsets))[easy],
+            annotations.labels[easy],
+        )
+        return mean_precisions(average_precisions(verdicts, len(annotations.class_names), lambda recall: recall))
 
 
 def match(predictions: Predictions, annotations: DetectionAnnotations) -> Matches:
