@@ -1,4 +1,4 @@
-"""Four detectors with MobileNetV2 on three kinds of blood cells; settings: config.py, loop: public/recipes/detection.py."""
+"""Four detectors on MobileNetV2 on blood cells; settings: config.py, loop: public/recipes/detection.py."""
 
 from config import CONFIGS
 
