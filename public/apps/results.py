@@ -27,7 +27,7 @@ from public.runtime.run_folder import replace_text
 
 FILES = ("config.json", "metrics.jsonl", "environment.json")
 PEER = "peer.txt"
-BEGIN, END = "<!-- tables of public.apps.results: begin -->", "<!-- tables of public.apps.results: end -->"
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 REPOSITORY = Path(__file__).parents[2]
 
 

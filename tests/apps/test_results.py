@@ -86,4 +86,5 @@ def test_refusals(tmp_path: Path, plain: ClassificationConfig, capsys: pytest.Ca
 def test_the_page_is_made_of_the_records() -> None:
     """`python -m public.apps.results` would change nothing, and every record can be read."""
     page = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
+    assert page.count(BEGIN) == page.count(END) == 1
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == tables(REPOSITORY / "results").strip()
