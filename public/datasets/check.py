@@ -76,7 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         page = Path(f"check_{config.name}.html")
     else:
         page = (experiment.parent if experiment.suffix == ".py" else experiment) / "runs/check" / f"{config.name}.html"
-    reports = list(_printed(check_all(config)))
+    try:
+        reports = list(_printed(check_all(config)))
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     _write_page(own.page or page, f"{dataset_folder(config.data.folder)}", reports)
     counts: Counter[Kind] = Counter()
     for problem in (problem for report in reports for problem in report.problems):

@@ -145,7 +145,11 @@ def _undecoded(path: str, content: bytes, error: Exception) -> Problem:
 
 
 def read_images(title: str, images: ReadImages, num_workers: int) -> list[FoundImage]:
-    """Reads every image in several processes, with a bar in a terminal; in order."""
+    """Reads every image in several processes, with a bar in a terminal; in order.
+
+    Raises:
+        DataError: one of these processes was ended.
+    """
     collate: Callable[[Sequence[Any]], Any] = list
     batches = DataLoader(
         _AsDataset(images),
@@ -157,9 +161,16 @@ def read_images(title: str, images: ReadImages, num_workers: int) -> list[FoundI
     )
     found: list[FoundImage] = []
     with tqdm(total=len(images), desc=title, unit="image", leave=False, dynamic_ncols=True, disable=None) as bar:
-        for batch in batches:
-            found += batch
-            bar.update(len(batch))
+        try:
+            for batch in batches:
+                found += batch
+                bar.update(len(batch))
+        except RuntimeError as error:  # a worker is gone, which torch says so
+            raise DataError(
+                f"{title}: a process that reads images was ended ({first_line(error)}). Usually memory ran out: fewer "
+                "processes (--runtime.num-workers) need less. A packed file may be damaged between its records: "
+                "python -m public.datasets.pack FOLDER --check."
+            ) from error
     return found
 
 

@@ -22,6 +22,7 @@ from torchvision.datasets.utils import download_url
 from public.config.calls import build_all
 from public.config.checks import require
 from public.config.classification import ClassificationConfig, ClassificationData
+from public.config.names import first_line
 from public.config.record import class_summary
 from public.datasets.archives import unpack
 from public.datasets.balance import EpochOrder, balanced
@@ -187,7 +188,7 @@ def _read_pickle(path: Path, published_archive: bool) -> dict[str, Any]:
     try:
         value = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise DataError(f"{path} is not a CIFAR-100 pickle: {error}.") from error
+        raise DataError(f"{path} is not a CIFAR-100 pickle: {first_line(error)}.") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds a {type(value).__name__}, expected a dict.")
     return {_text(key): [_text(v) for v in val] if isinstance(val, list) else val for key, val in value.items()}

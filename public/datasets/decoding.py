@@ -183,6 +183,7 @@ def decode_pil(encoded: bytes, *, upright: bool = True, max_pixels: int = MAX_PI
 
 # ---- what the header tells -------------------------------------------------------------------------------------------
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with a file is said by its name
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, the same for both decoders
 _ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 0x0112, 258, 262, 339  # TIFF's tags
 _SIGNED, _WHITE_IS_ZERO = 2, 0

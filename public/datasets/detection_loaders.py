@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from public.config.names import first_line
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError, DetectionBatch, steps_per_epoch
-from public.datasets.decoding import UnreadableImage, decode_annotated
+from public.datasets.decoding import DECODING_ERRORS, UnreadableImage, decode_annotated
 from public.datasets.loaders import BatchSampler, EpochBatchSampler, WithSteps, build_dataloader, checked
 from public.geometry.labels import PADDING
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
@@ -158,7 +158,7 @@ class DetectionDataset(Dataset[Any]):
         )
         try:
             image = decode_annotated(path, (height, width), self.annotations.reading)
-        except (OSError, ValueError, cv2.error) as error:
+        except DECODING_ERRORS as error:
             return UnreadableImage(str(path), first_line(error), remedy=remedy)
         if image.shape[:2] != (height, width):
             reason = f"it is {image.shape[0]} pixels high and {image.shape[1]} wide, annotated as {height} and {width}"

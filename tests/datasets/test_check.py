@@ -1,8 +1,10 @@
 """The check of a data set: every kind of problem by its file, counts, exit codes, and agreement with training."""
 
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from public.datasets import check as checks
 from public.datasets.batches import DataError
 from public.datasets.check import check, main
 from public.datasets.detection import build_train_data
+from public.datasets.image_folder import ImageList
 from public.datasets.scan import TREATMENT, Kind
 from public.runtime.distributed import DistributedContext
 from tests.datasets.written import coco_content, voc_object, write_coco, write_image, write_voc
@@ -320,6 +323,22 @@ def test_an_image_folder(image_folder: Path, tmp_path: Path, capsys: pytest.Capt
     (image_folder / "val/cat").rename(image_folder / "val/lynx")
     assert main([str(folder)]) == 1
     assert "only here ['lynx'], only there ['cat']" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the patch reaches the reader by a fork")
+def test_a_reader_that_is_ended(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By lack of memory, or a damaged page of a packed file: one sentence, and exit code 1."""
+    folder = experiment(tmp_path / "experiment", CLASSIFICATION_CONFIG, dataset="imagenet", folder=str(image_folder))
+    monkeypatch.setattr(checks, "num_cores", lambda: 1)
+    monkeypatch.setattr(ImageList, "read", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    assert main([str(folder)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {image_folder}/train: a process that reads images was ended (")
+    assert error.count("\n") == 1
+    assert "pack FOLDER --check" in error
 
 
 def test_what_a_folder_of_classes_holds_beside_images(
