@@ -79,9 +79,10 @@ class Run:
     def save_or_tell(self, path: Path) -> None:
         """Writes a checkpoint within an epoch; says what a stop costs where it could not be written."""
         if not self.save(path) and self.context.is_main:
+            there = self.folder.latest.is_file()
             logger.error(
-                f"epoch {self.state.epoch + 1} after step {self.state.step} is not saved: a run that resumes goes back "
-                "to the checkpoint before it."
+                f"epoch {self.state.epoch + 1} after step {self.state.step} is not saved: a run that resumes "
+                f"{'goes back to the checkpoint before it' if there else 'starts over'}."
             )
 
     @property

@@ -38,7 +38,7 @@ def train_epochs(run: Run) -> int:
             while state.epoch < run.config.epochs:
                 row = train_epoch(run)
                 run.task.measured = {}  # that was of other weights
-                run.save(folder.latest)  # a kill during the evaluation costs no training
+                run.save_or_tell(folder.latest)  # a kill during the evaluation costs no training
                 if run.evaluation_is_due():
                     row |= run.evaluate()
                 is_written = finish_epoch(run, row)
@@ -50,7 +50,7 @@ def train_epochs(run: Run) -> int:
         raise NonFiniteLossError(f"{error} {run.last_weights}") from error
     except DataError:
         if run.context.size == 1:  # with others, they would wait in vain for this process to save
-            run.save(folder.latest)
+            run.save_or_tell(folder.latest)
         raise
 
 

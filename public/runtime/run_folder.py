@@ -152,7 +152,8 @@ def replace_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-_warned: set[str] = set()
+_unwritten: list[str] = []
+"""Whatever could not be written since this process began, again each time."""
 
 
 @contextlib.contextmanager
@@ -161,9 +162,22 @@ def going_on_when_disk_is_full(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if what not in _warned:
-            _warned.add(what)
+        if what not in _unwritten:
             logger.warning(f"could not write {what}: {error}. The run continues without it.")
+        _unwritten.append(what)
+
+
+@contextlib.contextmanager
+def all_written(folder: Path) -> Iterator[None]:
+    """For programs whose files are their result: what is only warned of below ends them.
+
+    Raises:
+        ValueError: not everything could be written.
+    """
+    before = len(_unwritten)
+    yield
+    if failed := _unwritten[before:]:
+        raise ValueError(f"not everything could be written to {folder} (why: see above): {', '.join(failed)}.")
 
 
 def write_or_warn(path: Path, content: str | bytes) -> None:
@@ -179,6 +193,7 @@ def going_on_without_plot(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        _unwritten.extend([what] if isinstance(error, OSError) else [])
         logger.warning(f"could not draw {what} ({type(error).__name__}: {error}). The run continues without it.")
 
 

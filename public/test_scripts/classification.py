@@ -29,6 +29,7 @@ from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.classification import ClassificationTask
 from public.runtime.device import choose_precision, device_name, memory_format
 from public.runtime.distributed import DistributedContext
+from public.runtime.run_folder import all_written
 from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
@@ -150,7 +151,8 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
         _print_result(options, config, classifier, metrics, context)
         if options.output is not None:
             title = f"{config.network}, {options.weights}"
-            write_report(Path(options.output), result, eval_data.class_names, eval_data.loader, title=title)
+            with all_written(Path(options.output)):
+                write_report(Path(options.output), result, eval_data.class_names, eval_data.loader, title=title)
             print(f"written    {options.output}: report.html and its numbers and pictures")
         print(f"time       {_time(classifier, eval_data.loader, context.device)}, batch {options.batch_size}")
     return metrics

@@ -33,6 +33,7 @@ from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.detection import DetectionTask
 from public.runtime.device import device_name
 from public.runtime.distributed import DistributedContext
+from public.runtime.run_folder import all_written
 from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
@@ -175,7 +176,8 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
         if options.output is not None:
             output = Path(options.output)
             title = f"{named(config)}, {options.weights}"
-            write_report(output, result, predictions, annotations, data=data, evaluator=evaluator, title=title)
+            with all_written(output):
+                write_report(output, result, predictions, annotations, data=data, evaluator=evaluator, title=title)
             print(f"written    {options.output}: report.html and its numbers and pictures, predictions")
         _print_timings(options, trained, annotations)
     return result

@@ -295,7 +295,7 @@ def test_a_full_disk_is_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The run goes on, the old file stays, nothing half written is left."""
-    monkeypatch.setattr(run_folder, "_warned", set())
+    monkeypatch.setattr(run_folder, "_unwritten", [])
     write(tmp_path / "out", predictions_by_hand(), annotations)
     before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     many = Predictions(*(np.concatenate([column] * 9) for column in predictions_by_hand()))

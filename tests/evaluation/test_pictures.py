@@ -218,7 +218,7 @@ def test_a_full_disk_stops_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One warning for each picture, and no half of it."""
-    monkeypatch.setattr(run_folder, "_warned", set())
+    monkeypatch.setattr(run_folder, "_unwritten", [])
     with small_disk(100):
         draw_precision_recall(tmp_path / "curves.png", result_of(2, 1))
         draw_grid(tmp_path / "grid.jpg", [entry(black(48, 64), 1)], NAMES)

@@ -137,7 +137,7 @@ def test_a_full_disk_stops_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A warning that names each file, none of which is left half written; what is small enough is there."""
-    monkeypatch.setattr(run_folder, "_warned", set())
+    monkeypatch.setattr(run_folder, "_unwritten", [])
     evaluator, found = evaluated("voc", tmp_path / "data")
     with small_disk(60):
         write_report(tmp_path / "out", *found, data=OPTIONS["voc"], evaluator=evaluator, title="t")

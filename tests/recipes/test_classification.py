@@ -101,6 +101,28 @@ def test_a_result_that_is_not_on_the_disk_is_no_success(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("polls", "words"), [(1, "starts over"), (9, "goes back to the checkpoint before it")])
+def test_a_stop_that_could_not_be_saved_says_so(
+    config: ClassificationConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: Callable[[int], None],
+    polls: int,
+    words: str,
+) -> None:
+    """SIGTERM on a full disk, in the first epoch and in the second, of whose first the checkpoint is there."""
+    real = train_state.save_checkpoint
+    monkeypatch.setattr(
+        train_state,
+        "save_checkpoint",
+        lambda path, state: (state["epoch"], state["step"]) == (1, 0) and real(path, state),
+    )
+    stop_after(polls)
+    assert tiny_experiment.train(config, tmp_path / "run") == 143
+    assert f"is not saved: a run that resumes {words}." in (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [0, 1])
 def test_best_is_what_best_pth_holds(
     config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from public.runtime import run_folder
-from public.runtime.run_folder import RunFolder, going_on_when_disk_is_full, log_to_console, replace_text
+from public.runtime.run_folder import RunFolder, all_written, going_on_when_disk_is_full, log_to_console, replace_text
 
 logger = logging.getLogger("public.test")
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("public.test")
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFolder]:
     """The main process's open run folder; every kind of warning is new."""
-    monkeypatch.setattr(run_folder, "_warned", set())
+    monkeypatch.setattr(run_folder, "_unwritten", [])
     opened = RunFolder(tmp_path / "runs" / "tiny", is_main=True)
     opened.open(fresh=False)
     yield opened
@@ -140,6 +140,14 @@ def test_a_full_disk_is_one_warning_a_kind_of_file(
     ]
     assert all(message.endswith("The run continues without it.") for message in warnings)
     assert not list(folder.path.glob("*.tmp"))
+    with all_written(folder.path):
+        folder.write_json("config.json", {})
+    with (
+        small_disk(500),
+        pytest.raises(ValueError, match=r"^not everything could be written to .* \(why: see above\): config\.json\.$"),
+        all_written(folder.path),
+    ):
+        folder.write_json("config.json", "x" * 1000)
 
 
 def test_a_full_disk_keeps_the_old_json(

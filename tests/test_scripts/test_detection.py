@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -392,6 +394,24 @@ def test_an_output_that_cannot_be_written(
     captured = capsys.readouterr()
     assert f"error: output='{tmp_path / 'file'}' is not a folder that can be written to: File exists." in captured.err
     assert "written" not in captured.out
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_after_the_evaluation(
+    trained_run: TrainedRun,
+    tmp_path: Path,
+    small_disk: Callable[[int], AbstractContextManager[None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The numbers are printed, and the exit code is none of success."""
+    with small_disk(100), pytest.raises(SystemExit, match="2"):
+        main(COCO, [str(trained_run.folder), "--output", str(tmp_path / "out"), *QUIET])
+    captured = capsys.readouterr()
+    assert "AP50 " in captured.out
+    assert "written" not in captured.out
+    error = captured.err.splitlines()[-1]
+    assert error.startswith(f"error: not everything could be written to {tmp_path / 'out'} (why: see above): ")
+    assert "report.html" in error
 
 
 def of_other_categories(trained_run: TrainedRun, folder: Path, names: dict[str, str]) -> tuple[Any, Any]:
