@@ -1,8 +1,8 @@
-"""A page in the browser: trained networks are tried on pictures, runs are watched and compared.
+"""A page in the browser: trained networks are tried on pictures, runs are watched, data is looked at.
 
     python -m public.apps.serve --weights best.pth
     python -m public.apps.serve --weights a/checkpoints/best.pth b/checkpoints/best.pth --port 0
-    python -m public.apps.serve --runs ~/experiments
+    python -m public.apps.serve --runs ~/experiments --data.folder ~/raccoons
 
 It needs `pip install ".[serve]"`, and nothing from other hosts. `POST /api/predict` answers as `public.apps.predict`
 does, bit for bit; /api says how it is asked. Only this machine can open it unless --host says otherwise: there are no
@@ -27,6 +27,7 @@ import tyro
 from public.apps.predict_model import Predictor, PredictorOptions, load
 from public.config.checks import require
 from public.config.data import MAX_PIXELS
+from public.datasets.check import parsed_config
 from public.runtime.launch import raised_by_us
 
 PROGRAM = "python -m public.apps.serve"
@@ -41,6 +42,7 @@ try:
     from starlette.types import ASGIApp
 
     from public.apps.serve_api import Endpoint, api_page, refusal
+    from public.apps.serve_data import DataSet
     from public.apps.serve_guard import Guard
     from public.apps.serve_predict import Limits, Networks, named_networks
     from public.apps.serve_runs import Runs, usual_roots
@@ -92,17 +94,34 @@ class ServeOptions(PredictorOptions):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads a command line and serves until Ctrl-C; None takes the program's arguments."""
-    options = tyro.cli(ServeOptions, args=list(sys.argv[1:] if argv is None else argv), prog=PROGRAM)
+    own, of_data = divided(sys.argv[1:] if argv is None else argv)
+    options = tyro.cli(ServeOptions, args=own, prog=PROGRAM, description=f"{ServeOptions.__doc__} {DATA_HELP}")
+    data = DataSet(parsed_config(None, of_data) if of_data else None)
     try:
-        listener = listen(options.host, options.port)
-        with listener:
-            app = build_app(options)
+        with contextlib.closing(data), listen(options.host, options.port) as listener:
+            app = build_app(options, data)
             print(f"page  {address_of(listener, options.host)}  (Ctrl-C ends it)", flush=True)
             run(app, listener)
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
         raise SystemExit(f"error: {error}") from error
+
+
+DATA_HELP = (
+    "--data.folder FOLDER and any other setting of data, as public.datasets.check takes them: a data set to look at."
+)
+
+
+def divided(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line without the settings of data, and these, each with its values."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    chosen = 0
+    for arg in args:
+        if arg.startswith("--"):
+            chosen = int(arg.startswith(("--data.", "--no-data.")))
+        parts[chosen].append(arg)
+    return parts
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -137,7 +156,7 @@ def run(app: ASGIApp, listener: socket.socket) -> None:
 # ---- what is served --------------------------------------------------------------------------------------------------
 
 
-def build_app(options: ServeOptions) -> ASGIApp:
+def build_app(options: ServeOptions, data: DataSet) -> ASGIApp:
     """The whole application, its networks loaded.
 
     Raises:
@@ -146,7 +165,7 @@ def build_app(options: ServeOptions) -> ASGIApp:
     """
     runs = Runs(usual_roots() if options.runs is None else [Path(path).expanduser() for path in options.runs])
     networks = Networks(named_networks([(one, load_one(one, options)) for one in options.weights]), options.limits)
-    return application([*networks.endpoints(), *runs.endpoints()], hosts_of(options))
+    return application([*networks.endpoints(), *runs.endpoints(), *data.endpoints()], hosts_of(options))
 
 
 def load_one(weights: str, options: ServeOptions) -> Predictor:

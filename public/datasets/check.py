@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--page", type=Path)
     own, settings = parser.parse_known_args(args)
-    config = _parsed(experiment, settings)
+    config = parsed_config(experiment, settings)
     if experiment is None:
         page = Path(f"check_{config.name}.html")
     else:
@@ -86,13 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for problem in (problem for report in reports for problem in report.problems):
         counts[problem.kind] += problem.times
     for kind, count in sorted(counts.items()):
-        print(f"{count:8d} x {kind}: training {_treatment(kind)}")
+        print(f"{count:8d} x {kind}: training {treatment(kind)}")
     print(f"problems: {counts.total()}" if counts else "nothing is wrong")
     return int(any(kind not in TREATMENT for kind in counts))
 
 
-def _parsed(experiment: Path | None, args: Sequence[str]) -> Config:
-    """The row that a command line means, with a process for each core unless it gives another number."""
+def parsed_config(experiment: Path | None, args: Sequence[str]) -> Config:
+    """The row that a command line means, with a process for each core unless it gives another number.
+
+    Args:
+        experiment: its folder or config.py; None: `--data.folder` says what is meant.
+        args: a row's name where there is an experiment, and settings; a mistake in them ends the program.
+    """
     configs, args = rows_on_folder(args) if experiment is None else (load_configs(experiment), args)
     of_detection = isinstance(next(iter(configs.values())), DetectionConfig)
     kinds = (formats.DATA_KIND if of_detection else image_formats.DATA_KIND,)
@@ -129,7 +134,8 @@ def check_all(config: Config) -> Iterator[SplitReport]:
         yield SplitReport(f"{folder}, all splits", f"{sum(len(facts.found) for facts in splits)} images", problems)
 
 
-def _treatment(kind: Kind) -> str:
+def treatment(kind: Kind) -> str:
+    """What training does about problems of a kind, as the words behind "training"."""
     verbs = {"skipped": "skips them", "clipped": "clips them", "kept": "continues", "filled": "fills them in"}
     return verbs.get(TREATMENT.get(kind, ""), "refuses")
 

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from public.apps.predict import load
 from public.apps.serve import ServeOptions, build_app, listen, main
+from public.apps.serve_data import DataSet
 from public.apps.serve_predict import PREDICTED
 
 HERE = "http://127.0.0.1:8000"
@@ -57,7 +58,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def app(weights: list[Path]) -> ASGIApp:
     """Both networks, small limits."""
     names = tuple(map(str, weights))
-    return build_app(ServeOptions(weights=names, device="cpu", max_megabytes=0.2, max_pixels=100_000))
+    options = ServeOptions(weights=names, device="cpu", max_megabytes=0.2, max_pixels=100_000)
+    return build_app(options, DataSet(None))
 
 
 @pytest.fixture
@@ -214,7 +216,7 @@ def test_other_bad_requests(client: TestClient) -> None:
 
 def test_no_answer_within_the_time(weights: list[Path], pictures: list[Path]) -> None:
     """503, and the next request is answered."""
-    app = build_app(ServeOptions(weights=(str(weights[0]),), device="cpu", max_seconds=1e-6))
+    app = build_app(ServeOptions(weights=(str(weights[0]),), device="cpu", max_seconds=1e-6), DataSet(None))
     answer = TestClient(app, base_url=HERE).post("/api/predict", content=pictures[0].read_bytes())
     assert answer.status_code == 503
     assert "--max-seconds" in answer.json()["error"]
@@ -305,7 +307,7 @@ def test_a_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> Non
     """One sentence and exit code 1 from the command, and an error that names it from an import."""
     for name in [name for name in sys.modules if name.split(".")[0] == package or name == "public.apps.serve"]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("serve_api", "serve_guard", "serve_predict"):
+    for name in ("serve_api", "serve_data", "serve_guard", "serve_predict", "serve_runs"):
         monkeypatch.delitem(sys.modules, f"public.apps.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit, match=r'^error: the page needs the package [\w-]+: pip install "\.\[serve\]"\.$'):
