@@ -9,7 +9,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,8 @@ class DataSet:
             sender.close()
             threading.Thread(target=self.receive, args=(receiver,), daemon=True).start()
 
-    def receive(self, receiver: Connection) -> None:
-        """Takes the reports of the other process as they come, until it says that all are sent."""
+    def receive(self, receiver: Any) -> None:
+        """Takes the reports of the other process from its pipe as they come, until it says that all are sent."""
         state = "failed"
         try:
             while (report := receiver.recv()) is not None:
@@ -200,7 +199,7 @@ IMAGES = {
 }
 
 
-def _send_reports(config: Config, sender: Connection) -> None:
+def _send_reports(config: Config, sender: Any) -> None:
     """What the other process does."""
     for report in check_all(config):
         sender.send(report)
