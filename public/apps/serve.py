@@ -22,11 +22,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from public.apps.predict_model import Predictor, PredictorOptions, load
+from public.apps.predict_model import Predictor, PredictorOptions, load, read_command
 from public.config.checks import require
+from public.config.command_line import fail
 from public.config.data import MAX_PIXELS
+from public.config.options import DetectorOptions, NetworkOptions
 from public.datasets.check import parsed_config
 from public.runtime.launch import raised_by_us
 
@@ -59,7 +59,8 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions(PredictorOptions):
-    """Serves a page on which networks are tried and runs are watched; programs get the same, see /api there."""
+    """Serves a page on which networks are tried, runs are watched and, with --data.folder FOLDER and other settings of
+    data, a data set is looked at. Programs get the same, see /api there."""
 
     weights: tuple[str, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     """Of each network a checkpoint of ours; or, with network, a file of weights alone, torchvision:<model>[.<weights>]
@@ -92,10 +93,29 @@ class ServeOptions(PredictorOptions):
         return Limits(megabytes=self.max_megabytes, pixels=self.max_pixels, seconds=self.max_seconds)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServeClassifierOptions(ServeOptions):
+    """Serves a page with classifiers from weights that do not know their network."""
+
+    network_options: NetworkOptions  # pyright: ignore[reportGeneralTypeIssues]
+    """How the network differs from what its family gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeDetectorOptions(ServeOptions):
+    """Serves a page with detectors from weights that do not know their network."""
+
+    detector: DetectorOptions  # pyright: ignore[reportGeneralTypeIssues]
+    """How the detector is built, and how detections are chosen."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads a command line and serves until Ctrl-C; None takes the program's arguments."""
     own, of_data = divided(sys.argv[1:] if argv is None else argv)
-    options = tyro.cli(ServeOptions, args=own, prog=PROGRAM, description=f"{ServeOptions.__doc__} {DATA_HELP}")
+    try:
+        options = read_command((ServeOptions, ServeClassifierOptions, ServeDetectorOptions), own, PROGRAM)
+    except ValueError as error:
+        fail(str(error))
     data = DataSet(parsed_config(None, of_data) if of_data else None)
     try:
         with contextlib.closing(data), listen(options.host, options.port) as listener:
@@ -106,11 +126,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not raised_by_us(error):
             raise
         raise SystemExit(f"error: {error}") from error
-
-
-DATA_HELP = (
-    "--data.folder FOLDER and any other setting of data, as public.datasets.check takes them: a data set to look at."
-)
 
 
 def divided(args: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -287,7 +287,9 @@ def test_what_cannot_start(tmp_path: Path, weights: list[Path]) -> None:
     assert "host='a..b', port=8000 cannot be listened at" in exit_of("--host", "a..b")
     assert f"there is no {tmp_path}/none.pth" in exit_of("--port", "0", "--weights", f"{tmp_path}/none.pth")
     assert "--network NAME" in exit_of("--port", "0", "--weights", f"{tmp_path}/bare.pth")
-    other = exit_of("--port", "0", "--weights", f"{tmp_path}/bare.pth", "--network", "fcos")
+    other = exit_of(
+        "--port", "0", "--weights", f"{tmp_path}/bare.pth", "--network", "fcos", "--detector.channels", "32"
+    )
     assert "bare.pth" in other
     both = exit_of("--port", "0", "--weights", str(weights[1]), "--network", "resnet18")
     assert "leave out network='resnet18'" in both
@@ -300,6 +302,10 @@ def test_a_wrong_command_line(capsys: pytest.CaptureFixture[str]) -> None:
             main(arguments)
         assert ended.value.code == 2
     assert "max_seconds=0.0 must be above 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["--weights", "x.pth", "--network", "resnet81"])
+    assert ended.value.code == 2
+    assert "resnet18" in capsys.readouterr().err, "the nearest names"
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn", "python_multipart"])
