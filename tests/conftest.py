@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from public.config.calls import SIZE, Call
@@ -56,6 +57,17 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set REAL_DATA")
     return folder
+
+
+@pytest.fixture
+def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """matplotlib's figures are saved as one white pixel, but in tests that are marked `plots`.
+
+    Drawing them takes a third of the time of a short run; `tests/evaluation` tests what they show.
+    """
+    if request.node.get_closest_marker("plots") is None:
+        pixel = Image.new("RGB", (1, 1), "white")
+        monkeypatch.setattr(Figure, "savefig", lambda self, file, **options: pixel.save(file, format="png"))
 
 
 @pytest.fixture

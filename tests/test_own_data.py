@@ -17,13 +17,14 @@ from public.datasets.predictions import Predictions
 from public.datasets.scan import clean
 from public.datasets.splits import PURPOSES, Purpose, scan_split
 from public.evaluation.detection import evaluator_of
-from public.recipes import train_loop
 from public.recipes.detection import DetectionTask, train
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import DistributedContext
 from public.test_scripts.detection import main
 from public.test_scripts.test_on_coco import COCO
 from tests.datasets.test_recognition import LAYOUTS, voc_raccoons, yolo
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 EXPERIMENT = Path(__file__).parents[1] / "detection_experiments" / "own_data_finetune"
 QUICK = [
@@ -37,12 +38,6 @@ def config_on(folder: Path, *options: str) -> DetectionConfig:
     """What the experiment's command line makes, but for size and length."""
     arguments = [*QUICK, "--data.folder", str(folder), *options]
     return parse_config(load_configs(EXPERIMENT), arguments, DetectionTask.kinds)[0]
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plots of a run are tested elsewhere."""
-    monkeypatch.setattr(train_loop, "draw_curves", lambda *arguments, **options: None)
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from public.runtime.distributed import DistributedContext
 from public.test_scripts.classification import main
 from public.test_scripts.test_on_imagenet import IMAGENET
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 EXPERIMENT = Path(__file__).parents[1] / "imagenet_experiments" / "own_images_finetune"
 QUICK = [
     *("--initial-weights", "None", "--epochs", "1", "--schedule.warmup-epochs", "0", "--batch-size", "8"),

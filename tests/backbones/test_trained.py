@@ -26,6 +26,8 @@ from public.runtime.checkpoint import load_checkpoint, save_checkpoint
 from public.runtime.distributed import DistributedContext
 from tests.old_runs.make import old_checkpoint, write_old_run
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 NAMES = ["cat", "dog", "owl"]
 
 

@@ -17,10 +17,11 @@ from public.config.classification import ClassificationConfig
 from public.config.command_line import parse_config
 from public.layers.residual import BasicBlock
 from public.recipes import classification as recipe
-from public.recipes import train_loop
 from public.runtime.checkpoint import load_checkpoint
 from tests.recipes.runs import ONE_PROCESS
 from tests.test_experiments import load_rows
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 ROWS = {
     name: row
@@ -58,7 +59,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_row_trains_for_an_epoch(name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps on images of 224 pixels, then finite metrics; what needs GPUs says so."""
     monkeypatch.setattr(build, "build_backbone", build_small)
-    monkeypatch.setattr(train_loop, "draw_curves", lambda *_, **__: None)  # half of so short a run's time
     config, _ = parse_config(
         ROWS, [name, *OPTIONS.split(), "--data.folder", str(data)], recipe.ClassificationTask.kinds
     )

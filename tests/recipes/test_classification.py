@@ -26,6 +26,8 @@ from tests.recipes import runs, tiny_experiment
 from tests.recipes.runs import LAUNCHES
 from tests.recipes.tiny_experiment import TINY, TinyNetwork
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 NUM_TRAIN, NUM_VAL, CLASSES = 44, 13, ("blue", "green", "red")
 
 
@@ -69,6 +71,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.mark.slow
+@pytest.mark.plots
 def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tmp_path: Path) -> None:
     """Every file is there, and metrics.jsonl has one complete row an epoch."""
     checkpoint = train(config, tmp_path / "run")
@@ -304,15 +307,15 @@ def test_two_processes_train_as_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "exit_code", "warm"), [(signal.SIGTERM, 143, True), (signal.SIGINT, 130, False)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_whole_group_stops_all_processes_at_one_step(
-    number: signal.Signals, exit_code: int, warm: bool, tiny_data: Path, tmp_path: Path
+    number: signal.Signals, exit_code: int, tiny_data: Path, tmp_path: Path
 ) -> None:
     """Launcher, two training processes and their data workers all get it, as from Ctrl-C or a batch system."""
     shutil.copy(Path(__file__).with_name("tiny_experiment.py"), tmp_path / "train.py")
     environment = os.environ | {"TINY_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"}
     settings = ["--runtime.processes", "2", "--runtime.num-workers", "1", "--epochs", "1000"]
-    command = [warm_python.executable() if warm else sys.executable, "train.py", *settings]
+    command = [warm_python.executable(), "train.py", *settings]
     run = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

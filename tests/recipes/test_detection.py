@@ -29,6 +29,8 @@ from tests.recipes import runs
 from tests.recipes.runs import LAUNCHES, ONE_PROCESS, run_program
 from tests.recipes.tiny_detection import TINY, TINY_TWO_STAGES
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 NUM_TRAIN, NUM_VAL = 14, 5
 
 
@@ -59,6 +61,7 @@ def train(config: DetectionConfig, path: Path, **options: Any) -> dict[str, Any]
 
 
 @pytest.mark.slow
+@pytest.mark.plots
 def test_the_run_folder_holds_what_was_promised(config: DetectionConfig, tmp_path: Path) -> None:
     """Files, a row with every loss and metric an epoch, and pictures of each evaluation."""
     checkpoint = train(config, tmp_path / "run")

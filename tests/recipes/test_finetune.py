@@ -24,6 +24,8 @@ from tests.conftest import ROOT
 from tests.recipes.runs import ONE_PROCESS
 from tests.weights.torchvision_v1 import old_names, random_detector
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 EXPERIMENT = ROOT / "detection_experiments" / "resnet50_retinanet_voc2012_finetune"
 
 

@@ -30,6 +30,8 @@ from public.weights.loading import load_weights
 from tests.old_runs.make import OLD_RUNS, old_checkpoint, write_old_data, write_old_run
 from tests.recipes.runs import ONE_PROCESS
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 RUNTIME = RuntimeConfig(device="cpu", num_workers=0, log_every=1)
 CLASSIFICATION = ClassificationConfig(
     name="old_classification",

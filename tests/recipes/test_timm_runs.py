@@ -30,6 +30,8 @@ from public.test_scripts.test_on_imagenet import IMAGENET
 from public.weights.trained import open_trained
 from tests.test_scripts.trained import row_on, write_squares
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 @pytest.mark.slow
 def test_a_classifier(config: ClassificationConfig, image_folder: Path, tmp_path: Path) -> None:

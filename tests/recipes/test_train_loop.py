@@ -17,6 +17,8 @@ from public.recipes import train_loop
 from public.recipes.train_loop import train_step
 from public.runtime.distributed import DistributedContext
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 class Product(nn.Module):
     """loss = mean of weight . x over the batch, so that the gradient is the mean of x."""

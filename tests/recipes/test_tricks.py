@@ -20,13 +20,14 @@ from public.datasets.batches import ClassificationBatch
 from public.layers.drop_block import DropBlock
 from public.layers.residual import BasicBlock
 from public.recipes import classification as recipe
-from public.recipes import train_loop
 from public.recipes.preparation import preparation
 from public.runtime.checkpoint import load_checkpoint
 from public.transforms.image import Cutout, RandomErasing
 from tests.recipes import runs
 from tests.recipes.runs import ONE_PROCESS
 from tests.recipes.tiny_experiment import TINY
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 STEPS = 4
 """Of an epoch: 16 images in batches of 4."""
@@ -54,7 +55,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def baseline(data: Path, monkeypatch: pytest.MonkeyPatch) -> ClassificationConfig:
     """One epoch of the small ResNet, whose catalog knows it."""
     monkeypatch.setattr(build, "build_backbone", build_small)
-    monkeypatch.setattr(train_loop, "draw_curves", lambda *_, **__: None)  # half of so short a run's time
     tiny_data = replace(
         TINY.data,
         folder=str(data),

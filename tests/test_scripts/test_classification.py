@@ -24,6 +24,8 @@ from public.test_scripts.request import Request, read_request
 from public.test_scripts.test_on_cifar100 import CIFAR100
 from public.test_scripts.test_on_imagenet import IMAGENET
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 def request_of(*argv: str) -> Request:
     """What a command line asks for."""

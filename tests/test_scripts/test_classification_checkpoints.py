@@ -19,6 +19,8 @@ from public.test_scripts.test_on_cifar100 import CIFAR100
 from public.test_scripts.test_on_imagenet import IMAGENET
 from tests.old_runs.make import write_old_data, write_old_run
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 QUIET = ["--num-workers", "0", "--device", "cpu"]
 
 

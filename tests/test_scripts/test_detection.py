@@ -39,6 +39,8 @@ from tests.datasets.written import voc_object, write_voc
 from tests.old_runs.make import write_old_data, write_old_run
 from tests.test_scripts.trained import CLASS_NAMES, TRAIN, TrainedRun, run_script
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 QUIET = ["--num-workers", "0", "--time-steps", "0", "--device", "cpu"]
 
 
@@ -52,6 +54,7 @@ def best_row(trained: TrainedRun) -> dict[str, Any]:
     return load_checkpoint(trained.best)["metrics"]["best"]
 
 
+@pytest.mark.plots
 @pytest.mark.slow
 def test_a_best_checkpoint_gives_the_number_that_training_gave(
     trained_run: TrainedRun, context: DistributedContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -31,6 +31,8 @@ from tests.datasets.written import voc_object, write_voc
 from tests.recipes.runs import ONE_PROCESS
 from tests.test_scripts.trained import TRAIN, TrainedRun, run_script
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 EXAMPLE = ROOT / "imagenet_experiments" / "own_loss_sample_train_example"
 SMALL = ["--epochs", "1", "--schedule.warmup-epochs", "0", "--batch-size", "10", "--data.input-size", "32"]
 SMALL += ["--runtime.num-workers", "0", "--runtime.device", "cpu", "--runtime.log-every", "1", "--precision", "fp32"]
