@@ -26,7 +26,7 @@ from public.config.classification import ClassificationConfig
 from public.config.command_line import choose_row, parse_config, with_kinds
 from public.config.detection import DetectionConfig
 from public.config.experiment import PREFIX, Experiment, load_configs
-from public.config.options import Kind, NetworkOptions
+from public.config.options import DetectorOptions, Kind, NetworkOptions
 from public.config.record import from_record, to_record
 from public.datasets.cifar100 import Cifar100Data
 from public.datasets.detection import canvas_size
@@ -221,12 +221,18 @@ def test_a_rows_network_builds(folder: str, name: str) -> None:
     row = load_rows(folder)[name]
     if isinstance(row, DetectionConfig):
         canvas = canvas_size(row.data)
-        with torch.device("meta"):
-            detector = detectors.build_from_options(row.num_classes or 80, row.detector).eval()
-            assert detector(torch.zeros(2, 3, *canvas)).canvas_size == canvas
+        assert outputs_canvas(row.num_classes or 80, row.detector, canvas) == canvas
         return
     num_classes = row.num_classes or 100
     assert logits_shape(row.network, num_classes, row.data.input_size, row.network_options) == (2, num_classes)
+
+
+@cache
+def outputs_canvas(num_classes: int, options: DetectorOptions, canvas: tuple[int, int]) -> tuple[int, int]:
+    """The canvas that the outputs for two images speak of; several rows have the same detector, which is built once."""
+    with torch.device("meta"):
+        detector = detectors.build_from_options(num_classes, options).eval()
+        return detector(torch.zeros(2, 3, *canvas)).canvas_size
 
 
 @cache
