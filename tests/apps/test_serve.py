@@ -28,7 +28,7 @@ from starlette.types import ASGIApp
 from public.apps.predict import load
 from public.apps.serve import ServeOptions, build_app, listen, main
 from public.apps.serve_data import DataSet
-from public.apps.serve_predict import PREDICTED
+from public.apps.serve_predict import MOST_AT_ONCE, PREDICTED
 
 HERE = "http://127.0.0.1:8000"
 
@@ -226,14 +226,14 @@ def test_no_answer_within_the_time(weights: list[Path], pictures: list[Path]) ->
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
+def running(app: ASGIApp, host: str = "127.0.0.1") -> Iterator[str]:
     """Its address."""
-    with listen("127.0.0.1", 0) as listener:
+    with listen(host, 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"http://{host}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join(10)
@@ -264,6 +264,38 @@ def test_two_hundred_at_once(app: ASGIApp, weights: list[Path], pictures: list[P
 
     with running(app) as address:
         assert asyncio.run(ask_all(address)) == 200
+
+
+@pytest.mark.slow
+def test_clients_that_stop_sending(weights: list[Path], pictures: list[Path]) -> None:
+    """More of them than there are places: those that hang up are forgotten, those that wait are told after the time."""
+    options = ServeOptions(weights=(str(weights[0]),), device="cpu", max_seconds=1.0)
+    start = b"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nhalf"
+    with running(build_app(options, DataSet(None))) as address:
+        port = int(address.rpartition(":")[2])
+
+        def opened() -> socket.socket:
+            client = socket.create_connection(("127.0.0.1", port), timeout=20)
+            client.sendall(start)
+            return client
+
+        for _ in range(2 * MOST_AT_ONCE):
+            opened().close()
+        content = pictures[0].read_bytes()
+        assert httpx2.post(f"{address}/api/predict", content=content, timeout=20).status_code == 200
+        waiting = [opened() for _ in range(MOST_AT_ONCE)]
+        for client in waiting:
+            with client:
+                assert client.recv(12) == b"HTTP/1.1 503"
+        assert httpx2.post(f"{address}/api/predict", content=content, timeout=20).status_code == 200
+
+
+def test_any_address_of_this_machine(app: ASGIApp) -> None:
+    """A request may name the address that it came to, and no other."""
+    with running(app, "0.0.0.0") as address:
+        there = address.replace("0.0.0.0", "127.0.0.3")
+        assert httpx2.get(f"{there}/api/about").status_code == 200
+        assert httpx2.get(f"{there}/api/about", headers={"Host": "127.0.0.4"}).status_code == 403
 
 
 # ---- what cannot start -----------------------------------------------------------------------------------------------
