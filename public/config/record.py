@@ -200,7 +200,7 @@ def _restored_section(value: Mapping[str, Any], experiment: Experiment | None) -
     given = {name: _restored(one, experiment) for name, one in value.items() if name not in ("type", "format")}
     for name in given:
         if name not in known:
-            raise ValueError(f"{type_.__name__} has no setting {name!r} here; {nearest_names(name, known)}.")
+            raise ValueError(f"{type_.__name__} has no setting {name!r} here; {nearest_names(str(name), known)}.")
     try:
         return type_(**given)
     except TypeError as error:  # a setting without a default is absent, or has a value of another type

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ class RunFolder:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         package_logger = logging.getLogger("public")
         package_logger.setLevel(logging.INFO)
+        for early in [h for h in package_logger.handlers if isinstance(h, MemoryHandler)]:
+            package_logger.removeHandler(early)
+            early.setTarget(handler)
+            early.close()  # which hands over
         package_logger.addHandler(handler)
         if kept:
             logger.info(f"--fresh: the old run is kept in {kept}")
@@ -206,6 +211,8 @@ def log_to_console(is_main: bool) -> None:
         handler = _ConsoleHandler(sys.stderr)
         handler.setLevel(logging.INFO if is_main else logging.WARNING)
         package_logger.addHandler(handler)
+        if is_main:  # for train.log, which a run opens once it knows that its data and network can be used
+            package_logger.addHandler(MemoryHandler(sys.maxsize, flushLevel=logging.CRITICAL + 1))
 
 
 class _ConsoleHandler(logging.StreamHandler):  # pyright: ignore[reportMissingTypeArgument]

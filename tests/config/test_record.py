@@ -90,12 +90,13 @@ def test_an_absent_setting_has_its_default(config: ClassificationConfig) -> None
         ({"format": "2"}, "the record has format '2'"),
         ({"type": "public.config.run.RuntimeConfig"}, "has no setting"),
         ({"epoch": 3}, "ClassificationConfig has no setting 'epoch' here; the nearest: epochs"),
+        ({7: 3}, "ClassificationConfig has no setting 7 here; there are: "),
         ({"epochs": 0}, "epochs=0 must be 1 or more"),
         ({"optimizer": {"lr": 0.1}}, "a record without a type was given, its keys are lr"),
         ({"optimizer": {"type": "public.optim.options.SGDOptions"}}, "the record of a SGDOptions is not whole"),
     ],
 )
-def test_a_record_is_refused(config: ClassificationConfig, change: dict[str, Any], message: str) -> None:
+def test_a_record_is_refused(config: ClassificationConfig, change: dict[Any, Any], message: str) -> None:
     """In one sentence that names what is wrong."""
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         from_record(to_record(config) | change)

@@ -187,6 +187,19 @@ def test_console(is_main: bool, shown: str, capsys: pytest.CaptureFixture[str]) 
     assert (captured.out, captured.err) == ("", shown)
 
 
+def test_what_is_said_before_the_folder_is_open(tmp_path: Path) -> None:
+    """Such as what of the data is left out: first in train.log, each line once."""
+    log_to_console(True)
+    folder = RunFolder(tmp_path / "run", is_main=True)
+    logger.info("2 boxes are left out")
+    folder.open(fresh=False)
+    logger.info("epoch 1")
+    folder.close()
+    logger.info("afterwards")
+    lines = (tmp_path / "run" / "train.log").read_text().splitlines()
+    assert [line.split(" ", 3)[3] for line in lines] == ["2 boxes are left out", "epoch 1"]
+
+
 def test_console_lines_carry_no_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
     """Redirected to a file, a log is text."""
     assert not sys.stderr.isatty()
