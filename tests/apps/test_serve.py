@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +20,8 @@ from tests.apps.networks import save_classifier, save_detector, write_pictures
 
 pytest.importorskip("starlette", reason='the page is not installed: pip install ".[serve]"')
 pytest.importorskip("uvicorn", reason='the page is not installed: pip install ".[serve]"')
+pytest.importorskip("httpx2", reason="needs httpx2, which Starlette's tests are made with: pip install httpx2")
+import httpx2
 import uvicorn
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp

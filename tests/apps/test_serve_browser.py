@@ -50,6 +50,17 @@ def page(browser: Any) -> Iterator[Any]:
     assert errors == []
 
 
+DROP = """async () => {
+  const canvas = new OffscreenCanvas(64, 48);
+  canvas.getContext("2d").fillRect(0, 0, 9, 9);
+  const blob = await canvas.convertToBlob();
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([blob], "dropped.png", { type: "image/png" }));
+  document.querySelector(".drop").dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+}"""
+"""A picture of 64 x 48 pixels falls on the page."""
+
+
 def is_narrow(page: Any) -> bool:
     """Whether nothing makes the page wider than the screen."""
     return page.evaluate("document.documentElement.scrollWidth") <= 420
@@ -93,6 +104,9 @@ def test_pictures_are_tried(page: Any, tmp_path: Path) -> None:
         assert page.locator("article").count() == 1
         assert len(asked) == 4, "all of this without another request"
 
+        page.evaluate(DROP)
+        page.wait_for_selector("article:has-text('dropped.png') p:has-text('64 \u00d7 48')")
+        assert len(asked) == 5
         broken = tmp_path / "broken.jpg"
         broken.write_bytes(b"no picture")
         page.set_input_files("#files", broken)
@@ -115,7 +129,7 @@ def test_runs_are_watched(page: Any, tmp_path: Path, config: ClassificationConfi
             page.locator("tbody input").nth(number).check()
         page.wait_for_selector("td:has-text('seed')")
         assert page.locator("figcaption").first.inner_text() == "top1"
-        page.wait_for_selector("text=Report: evaluation >> nth=1")
+        page.wait_for_selector("a:text-is('Report') >> nth=1")
         metrics = first / "metrics.jsonl"
         metrics.write_text(metrics.read_text() + '{"epoch": 11, "top1": 0.95}\n')
         page.wait_for_selector("td:has-text('0.95')")

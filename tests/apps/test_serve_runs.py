@@ -23,15 +23,15 @@ from tests.apps.test_serve import HERE
 
 def write_run(folder: Path, config: ClassificationConfig, rows: list[dict[str, Any]]) -> Path:
     """A run folder as training leaves it."""
-    (folder / "evaluation").mkdir(parents=True)
+    (folder / "report").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     (folder / "config.json").write_text(json.dumps(to_record(config)))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "train.log").write_text("a\nb\n")
     (folder / "checkpoints" / "best.pth").write_bytes(b"secret")
-    (folder / "evaluation" / "report.html").write_text("<p>report</p>")
+    (folder / "report" / "report.html").write_text("<p>report</p>")
     for epoch in (1, 2):
-        (folder / "evaluation" / f"epoch_00{epoch}.jpg").write_bytes(b"jpeg")
+        (folder / "report" / f"epoch_00{epoch}.jpg").write_bytes(b"jpeg")
     return folder
 
 
@@ -91,8 +91,8 @@ def test_one_run(root: Path) -> None:
     run = client.get("/api/run", params={"run": "b/second"}).json()
     assert set(run) == set(SUMMARY | RUN)
     assert run["rows"] == [{"epoch": 9, "top1": 0.5, "lr": 0.1, "loss": None}, {"epoch": 10, "lr": 0.05}]
-    assert run["reports"] == ["evaluation/report.html"]
-    assert run["pictures"] == [{"path": f"evaluation/epoch_00{n}.jpg", "epoch": n} for n in (1, 2)]
+    assert run["reports"] == ["report/report.html"]
+    assert run["pictures"] == [{"path": f"report/epoch_00{n}.jpg", "epoch": n} for n in (1, 2)]
     assert run["log"] == ["a", "b"]
     answer = client.get("/api/run", params={"run": "b/secnd"})
     assert (answer.status_code, answer.json()["error"]) == (404, "there is no run 'b/secnd'; the nearest: b/second.")
@@ -118,7 +118,7 @@ def test_files_of_runs_alone(root: Path, tmp_path: Path, config: ClassificationC
     def status(path: str, run: str = "b/second") -> int:
         return client.get("/api/file", params={"run": run, "path": path}).status_code
 
-    answer = client.get("/api/file", params={"run": "b/second", "path": "evaluation/report.html"})
+    answer = client.get("/api/file", params={"run": "b/second", "path": "report/report.html"})
     assert (answer.text, answer.headers["content-type"]) == ("<p>report</p>", "text/html; charset=utf-8")
     assert answer.headers["content-security-policy"].endswith("; sandbox")
     assert [status(path) for path in ("train.log", "inside.log", "config.json")] == [200] * 3
@@ -131,7 +131,7 @@ def test_files_of_runs_alone(root: Path, tmp_path: Path, config: ClassificationC
         ".",
         "a\0.txt",
     )
-    assert [status(path) for path in (*strange, "x" * 5000 + ".txt", "evaluation")] == [404] * 9
+    assert [status(path) for path in (*strange, "x" * 5000 + ".txt", "report")] == [404] * 9
     assert [status("train.log", run) for run in ("../outside", "elsewhere/outside", "/", "")] == [404] * 4
 
 
