@@ -21,7 +21,7 @@ from public.config.run import RunConfig
 from public.datasets.batches import DataError, steps_per_epoch
 from public.datasets.decoding import DECODING_ERRORS, UnusablePixels, decode_opencv
 from public.datasets.image_folder import Images, passed_over, unseen_classes
-from public.datasets.scan import Kind, Problem
+from public.datasets.scan import Kind, Problem, unseen_problems
 from public.runtime.interruption import ignore_signals_in_worker
 
 
@@ -236,7 +236,7 @@ def report_on_images(
     problems = [
         *class_problems(config, title, images.class_names, expected),
         *passed_over(images),
-        *(Problem(Kind.UNSEEN_CLASS, title, f"no image of class {class_!r}") for class_ in unseen_classes(images)),
+        *unseen_problems(title, "image", unseen_classes(images), len(images.class_names)),
         *(one.problem for one in found if one.problem is not None),
     ]
     if name == "train":

@@ -178,7 +178,7 @@ def _read_pickle(path: Path, published_archive: bool) -> dict[str, Any]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"CIFAR-100: {path} cannot be read ({error.strerror}); --data.download fetches it. {where_to_get()}"
+            f"CIFAR-100: {path} cannot be read ({error.strerror}); --data.download fetches it. {where_to_get(path)}"
         ) from error
     if published_archive and hashlib.md5(content).hexdigest() != FILE_MD5[path.name]:
         raise DataError(

@@ -84,7 +84,7 @@ def scan_coco(folder: Path, split: str) -> RawAnnotations:
     lies_in = images_folder(folder, split, source, entries.files)
     if not lies_in.is_dir():  # one problem for all of its images: an evaluation of results goes on without them
         text = f"it is missing, and must hold the images of {source} (so may {folder / split} and {folder / 'images'})"
-        problems.append(Problem(Kind.MISSING_IMAGE, str(lies_in), f"{text}. {where_to_get().rstrip('.')}"))
+        problems.append(Problem(Kind.MISSING_IMAGE, str(lies_in), f"{text}. {where_to_get(lies_in).rstrip('.')}"))
     return judge_entries(entries, source, lies_in, problems)
 
 

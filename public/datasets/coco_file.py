@@ -110,7 +110,7 @@ def _read(source: Path) -> bytes:
     except FileNotFoundError as error:
         raise DataError(
             f"{source} is missing; expected annotations/instances_<split>.json and images/<split>/, or "
-            f"<split>/_annotations.coco.json. {where_to_get()}"
+            f"<split>/_annotations.coco.json. {where_to_get(source)}"
         ) from error
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror}.") from error

@@ -153,6 +153,8 @@ def decode_encoded(encoded: bytes, *, upright: bool = True, max_pixels: int = MA
     header = _header(encoded, max_pixels)
     if header is not None and _is_for_pil(header, encoded):
         return np.array(decode_pil(encoded, upright=upright, max_pixels=max_pixels))
+    if header is not None and header.format == "PNG":
+        encoded = _without_notes(encoded)
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
     if image is None:
@@ -189,6 +191,8 @@ _ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 0x0112, 258, 262, 339  # TIF
 _SIGNED, _WHITE_IS_ZERO = 2, 0
 _NETPBM = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3)
 """Kind, width, height, and the number that stands for white."""
+_PNG_NOTES = frozenset(b"iCCP gAMA cHRM sRGB sBIT sPLT hIST pHYs oFFs pCAL sCAL tEXt zTXt iTXt tIME".split())
+"""PNG's chunks of color profiles, texts and measures, of which OpenCV uses none."""
 _NO_IMAGE = "it is truncated, damaged or not an image of 8 or 16 bits a color"
 
 
@@ -228,6 +232,17 @@ def _is_for_pil(header: Any, encoded: bytes) -> bool:
         return not {*header.tag_v2.get(_BITS, (1,))} <= {1, 8, 16}
     netpbm = _NETPBM.match(encoded) if header.format == "PPM" else None
     return netpbm is not None and not (netpbm[1] in b"56" and int(netpbm[4]) in (255, 65535))
+
+
+def _without_notes(encoded: bytes) -> bytes:
+    """A PNG file without `_PNG_NOTES`: libpng prints a warning about each that it finds odd."""
+    kept, place = [encoded[:8]], 8
+    while place < len(encoded):
+        end = place + 12 + int.from_bytes(encoded[place : place + 4])
+        if encoded[place + 4 : place + 8] not in _PNG_NOTES:
+            kept.append(encoded[place:end])
+        place = end
+    return b"".join(kept)
 
 
 def _as_rgb(image: Image.Image, header: Any) -> Image.Image:

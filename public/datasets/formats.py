@@ -58,7 +58,7 @@ def recognize(folder: Path) -> Recognized:
         DataError: there is no such folder, none of the formats fits it, or more than one does.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}. {where_to_get()}")
+        raise DataError(f"there is no folder {folder}. {where_to_get(folder)}")
     found = [Recognized(row, layout) for row in FORMATS.values() if (layout := row.recognize(folder)) is not None]
     if not found:
         raise DataError(

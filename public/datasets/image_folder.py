@@ -123,7 +123,9 @@ def list_images(root: Path, split: str) -> ImageList:
     """
     folder = root / split
     if not folder.is_dir():
-        raise DataError(f"{folder} is missing; expected {split}/<class>/<image files> in {root}. {where_to_get()}")
+        raise DataError(
+            f"{folder} is missing; expected {split}/<class>/<image files> in {root}. {where_to_get(folder)}"
+        )
     folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     class_names = [name for name in folders if not is_hidden(name)]
     if not class_names:

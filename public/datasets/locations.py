@@ -26,8 +26,13 @@ def is_generated_sample(folder: Path) -> bool:
     return (folder.parent / SAMPLE_RECORD).is_file()
 
 
-def where_to_get() -> str:
-    """The end of a message about a missing data set: how to point at it, or what to try without it."""
+def where_to_get(path: Path) -> str:
+    """The end of a message about a data set that is missing at a path: how to point at it, what to try without it."""
+    if not path.absolute().is_relative_to(data_root().absolute()):
+        return (
+            "Put it there, or say where it is (--data.folder); python -m public.datasets.sample --root data/sample "
+            "generates data sets to try."
+        )
     return (
         f"Data sets are looked for below DATA_ROOT (now {data_root()}). Put it there, set DATA_ROOT, or try the "
         f"generated one: python -m public.datasets.sample --root data/sample, then DATA_ROOT=data/sample."

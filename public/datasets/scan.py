@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from public.config.names import first_line
+from public.config.names import first_few, first_line
 from public.datasets.annotations import DetectionAnnotations, WrittenObjects
 from public.datasets.batches import DataError
 from public.datasets.decoding import DECODING_ERRORS, decode_pixels, is_hidden
@@ -262,9 +262,14 @@ def box_problems(raw: RawAnnotations) -> list[Problem]:
     problems = [_box_problem(raw, kind, row) for kind, mask in masks.items() for row in np.flatnonzero(mask).tolist()]
     counts = np.bincount(raw.labels[usable(raw, flaws)], minlength=len(raw.class_names))  # [C]
     unseen = [raw.class_names[label] for label in np.flatnonzero(counts == 0)]
-    return problems + [
-        Problem(Kind.UNSEEN_CLASS, str(raw.source), f"no usable box of class {name!r} in this split") for name in unseen
-    ]
+    return problems + unseen_problems(str(raw.source), "usable box", unseen, len(raw.class_names))
+
+
+def unseen_problems(source: str, what: str, unseen: Sequence[str], num_classes: int) -> list[Problem]:
+    """One for all classes of which a split holds nothing; none where it holds something of each."""
+    names = first_few(unseen, 10)
+    text = f"no {what} of {len(unseen)} of {num_classes} classes in this split: {names}"
+    return [Problem(Kind.UNSEEN_CLASS, source, text, times=len(unseen))] if unseen else []
 
 
 def num_usable(raw: RawAnnotations) -> int:

@@ -183,7 +183,7 @@ def _lines(path: Path, expected: str) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; {expected}. {where_to_get()}") from error
+        raise DataError(f"{path} is missing; {expected}. {where_to_get(path)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text: {error}.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -238,7 +238,7 @@ def _all_images(folder: Path, problems: list[Problem]) -> list[str]:
     images, annotations = _image_folder(folder), _annotation_folder(folder)
     stems = {file.rpartition(".")[0] for file in visible_files(images, EXTENSIONS, problems)}
     if not stems:
-        raise DataError(f"{images} holds no image ({', '.join(EXTENSIONS)}). {where_to_get()}")
+        raise DataError(f"{images} holds no image ({', '.join(EXTENSIONS)}). {where_to_get(images)}")
     for file in visible_files(annotations, (".xml",), problems if annotations != images else []):
         if file.rpartition(".")[0] not in stems:
             text = f"it is of an image that is not in {images}"
@@ -254,14 +254,21 @@ def _find_images(
     folders = {subfolder: os.path.relpath(_image_folder(folder / subfolder), folder) for subfolder in subfolders}
     stems = [os.path.normpath(f"{folders[subfolder]}/{stem}") for subfolder, stem in listed]
     found: dict[str, str] = {}
-    for parent in {os.path.dirname(stem) for stem in stems}:
+    there = {parent for parent in {os.path.dirname(stem) for stem in stems} if (folder / parent).is_dir()}
+    for parent in there:
         for name in sorted(names_in(folder / parent), key=_preference, reverse=True):
             stem, dot, extension = name.rpartition(".")
             if (dot + extension).lower() in EXTENSIONS:
                 found[os.path.join(parent, stem)] = os.path.join(parent, name)  # in the place of a later one
     files = [found.get(stem, f"{stem}.jpg") for stem in stems]
     missing = np.array([stem not in found for stem in stems], dtype=bool)
+    gone = {parent for parent in map(os.path.dirname, stems) if parent not in there}
+    for parent in sorted(gone):
+        text = f"it is missing, and must hold the images of the lists. {where_to_get(folder / parent).rstrip('.')}"
+        problems.append(Problem(Kind.MISSING_IMAGE, str(folder / parent), text))
     for row in np.flatnonzero(missing).tolist():
+        if os.path.dirname(stems[row]) in gone:
+            continue  # said of the folder
         text = f"the file is missing (also as {', '.join(EXTENSIONS[1:])}), and a list of the split names it"
         problems.append(Problem(Kind.MISSING_IMAGE, f"{folder}/{files[row]}", text, image=row))
     return files, missing

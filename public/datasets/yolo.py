@@ -92,7 +92,7 @@ def load_yaml(path: Path) -> Any:
         # The base loader makes nothing but texts, lists and maps: even less than the safe one.
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; it must name splits and classes. {where_to_get()}") from error
+        raise DataError(f"{path} is missing; it must name splits and classes. {where_to_get(path)}") from error
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
 
@@ -141,7 +141,7 @@ def images_of(data_file: _DataFile, split: str, problems: list[Problem]) -> list
         place = _place(data_file, entry)
         if place is None:
             tried = " nor ".join(dict.fromkeys(str(root / entry) for root in data_file.roots))
-            raise DataError(f"{path}: {split} names {entry!r}, and there is no {tried}. {where_to_get()}")
+            raise DataError(f"{path}: {split} names {entry!r}, and there is no {tried}. {where_to_get(path)}")
         for image in _images_at(data_file, place, problems):
             if image in found:
                 text = f"the image {image} is named a second time, expected each once in {split}"

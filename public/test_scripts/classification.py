@@ -34,6 +34,7 @@ from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
     check_classes,
+    describe_precision,
     evaluate_distributed,
     parse_options,
     read_request,
@@ -198,8 +199,7 @@ def _print_result(
     num_images, size = int(metrics["num_images"]), config.data.input_size
     print(f"network    {config.network}: {count(classifier.network, size)} at {size}x{size}")
     print(f"weights    {options.weights}")
-    dtype = str(classifier.dtype).removeprefix("torch.")
-    print(f"computed   on {context.size} x {device_name(context.device)} in {dtype}")
+    print(f"computed   on {context.size} x {device_name(context.device)} in {describe_precision(classifier.dtype)}")
     for name in ("top1", "top5"):
         correct, share = round(metrics[name] * num_images), 100 * metrics[name]
         print(f"{name}       {share:.2f} % ({correct} of {num_images}), error {100 - share:.2f} %")

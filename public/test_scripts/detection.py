@@ -37,6 +37,7 @@ from public.runtime.run_folder import all_written
 from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
+    describe_precision,
     evaluate_distributed,
     named,
     parse_options,
@@ -196,7 +197,7 @@ def _print_result(
     size = count(detector, (height, width), macs_behind=detector.decode_macs)
     print(f"detector   {named(config)}: {size} at {width}x{height}")
     print(f"weights    {options.weights}")
-    precision = str(trained.image_detector.dtype).removeprefix("torch.")
+    precision = describe_precision(trained.image_detector.dtype)
     print(f"computed   on {context.size} x {device_name(context.device)} in {precision}")
     print(format_table(result), end="")
 

@@ -14,6 +14,7 @@ from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
+import torch
 import tyro
 
 from public.config.command_line import choice_of, choose_row, fail, given, refuse_renamed, with_kinds
@@ -225,6 +226,13 @@ def named(config: Any) -> str:
     """The network of a config; of a detector also its backbone."""
     detector = getattr(config, "detector", None)
     return config.network if detector is None else f"{config.network} on {detector.backbone}"
+
+
+def describe_precision(dtype: torch.dtype) -> str:
+    """A dtype, and what numbers that are computed in it may be held against."""
+    if dtype == torch.float32:
+        return "float32, as published numbers are (--precision auto: as training computes)"
+    return f"{str(dtype).removeprefix('torch.')}, as training computes (--precision fp32: as published numbers are)"
 
 
 def evaluate_distributed(device: str, evaluate: Callable[[DistributedContext], Any]) -> None:

@@ -130,7 +130,7 @@ def _check(refused: LoadReport, what: str, weights: dict[str, Tensor], own: dict
     if not weights.keys() & own.keys():
         raise ValueError(
             f"{what}: not one of the {len(weights)} keys ({some(list(weights))}) is among the "
-            f"{len(own)} expected ({some(list(own))}). Is this another network's file?"
+            f"{len(own)} expected ({some(list(own))}). {_why_none_fits(weights, own)}"
         )
     differences = _differences(refused)
     if differences:
@@ -139,6 +139,17 @@ def _check(refused: LoadReport, what: str, weights: dict[str, Tensor], own: dict
             "detector with --new-class-head on the command line of train.py; anything, from Python, by the beginnings "
             "of the keys, with load_weights' allow_missing, allow_unexpected, allow_mismatched or skip."
         )
+
+
+def _why_none_fits(weights: dict[str, Tensor], own: dict[str, Tensor]) -> str:
+    """What a user may do: other tools write the name under which they keep a network before its every key."""
+    parts = next(iter(weights)).split(".")
+    for count in range(1, len(parts)):
+        prefix = ".".join(parts[:count]) + "."
+        fitting = sum(key.removeprefix(prefix) in own for key in weights)
+        if fitting and all(key.startswith(prefix) for key in weights):
+            return f"Without {prefix!r}, with which each begins, {fitting} of them are: save the file without it."
+    return "Is this another network's file?"
 
 
 def _differences(report: LoadReport) -> list[str]:

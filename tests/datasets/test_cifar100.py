@@ -82,7 +82,9 @@ def test_only_the_published_files_are_accepted_unless_asked(tmp_path: Path, monk
 
 def test_a_missing_data_set(tmp_path: Path) -> None:
     """The file that was looked for, and where to get data."""
-    with pytest.raises(DataError, match=rf"{tmp_path}/cifar-100-python/train cannot be read \(No such file.*DATA_ROOT"):
+    with pytest.raises(
+        DataError, match=rf"{tmp_path}/cifar-100-python/train cannot be read \(No such file.*--data\.folder"
+    ):
         read_cifar100(tmp_path, "train")
 
 

@@ -208,14 +208,18 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
 
 def test_missing_files(tmp_path: Path) -> None:
     """No annotations: where to get data; no folder of images; one image of two."""
-    with pytest.raises(DataError, match=rf"^{tmp_path}/annotations/instances_train2017\.json is missing; .*DATA_ROOT"):
+    with pytest.raises(
+        DataError, match=rf"^{tmp_path}/annotations/instances_train2017\.json is missing; .*--data\.folder"
+    ):
         read_coco(tmp_path, "train2017")
     write_coco(tmp_path, coco_content())
     os.rename(tmp_path / "images/train2017/b.jpg", tmp_path / "b.away")
     with pytest.raises(DataError, match=rf"^{tmp_path}/images/train2017/b\.jpg: the file is missing, and .* lists it"):
         read_coco(tmp_path, "train2017")
     os.rename(tmp_path / "images/train2017", tmp_path / "images/elsewhere")
-    with pytest.raises(DataError, match=r"images/train2017: it is missing, and must hold the images of .*DATA_ROOT"):
+    with pytest.raises(
+        DataError, match=r"images/train2017: it is missing, and must hold the images of .*--data\.folder"
+    ):
         read_coco(tmp_path, "train2017")
 
 

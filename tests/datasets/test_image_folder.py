@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -76,7 +77,9 @@ def test_what_counts_as_an_image(tmp_path: Path) -> None:
 
 def test_a_missing_split(image_folder: Path) -> None:
     """The folder, the layout that was expected, and where to get data."""
-    with pytest.raises(DataError, match=rf"^{image_folder}/test is missing; expected test/<class>/<image files>.*DATA"):
+    with pytest.raises(
+        DataError, match=rf"^{image_folder}/test is missing; expected test/<class>/<image files>.*--data\.folder"
+    ):
         list_images(image_folder, "test")
 
 
@@ -462,3 +465,22 @@ def test_a_palette_with_several_transparencies(tmp_path: Path) -> None:
     assert torch.equal(
         F.pil_to_tensor(decode_pil((tmp_path / "x.png").read_bytes())), decode_opencv((tmp_path / "x.png").read_bytes())
     )
+
+
+def test_notes_in_a_png_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """A color profile and a text that libpng warns of, before and behind the pixels; the pixels are the same."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    plain = buffer.getvalue()
+
+    def chunk(kind: bytes, data: bytes, crc: int) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    profile = b"icc\0\0" + zlib.compress(bytes(200))
+    noted = plain[:33] + chunk(b"iCCP", profile, zlib.crc32(b"iCCP" + profile)) + plain[33:-12]
+    noted += chunk(b"tEXt", b"a\0b", crc=1) + plain[-12:]
+    assert np.array_equal(decode_encoded(noted), pixels)
+    assert capfd.readouterr().err == ""
+    with pytest.raises(OSError, match="truncated"):
+        decode_encoded(noted[:40])

@@ -45,5 +45,8 @@ def test_an_absolute_dataset_folder_ignores_data_root(tmp_path: Path, monkeypatc
 def test_where_to_get_says_what_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder that was searched, and the generated data set."""
     monkeypatch.setenv("DATA_ROOT", "/nowhere")
-    assert "DATA_ROOT (now /nowhere)" in where_to_get()
-    assert "python -m public.datasets.sample --root data/sample" in where_to_get()
+    below, elsewhere = where_to_get(Path("/nowhere/VOC")), where_to_get(Path("/other/VOC"))
+    assert "DATA_ROOT (now /nowhere)" in below
+    assert "DATA_ROOT" not in elsewhere, "an absolute path does not depend on it"
+    assert "(--data.folder)" in elsewhere
+    assert all("python -m public.datasets.sample --root data/sample" in one for one in (below, elsewhere))

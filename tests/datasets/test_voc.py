@@ -1,5 +1,6 @@
 """VOC's format: pixels, flags and class lists by hand; real blood cells; one sentence for each bad file."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -171,9 +172,24 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
         read_voc(tmp_path, ["Own/train"], PETS)
 
 
+def test_a_missing_folder_of_images(tmp_path: Path) -> None:
+    """One problem for all of its images, which says what is missing; those of another year are judged one by one."""
+    write_voc(tmp_path, {"x": "", "y": "", "z": ""})
+    other = write_voc(tmp_path, {"u": "", "v": ""}, "Other/train").parent / "JPEGImages"
+    (other / "u.jpg").unlink()
+    shutil.rmtree(tmp_path / "Own/JPEGImages")
+    problems = scan_voc(tmp_path, ["Own/train", "Other/train"], PETS).problems
+    missing = [str(one) for one in problems if one.kind == Kind.MISSING_IMAGE]
+    assert len(missing) == 2
+    assert missing[0].startswith(f"{tmp_path}/Own/JPEGImages: it is missing, and must hold the images of the lists.")
+    assert missing[1].startswith(f"{other}/u.jpg: the file is missing")
+    with pytest.raises(DataError, match=rf"^{tmp_path}/Own/JPEGImages: it is missing"):
+        read_voc(tmp_path, ["Own/train"], PETS)
+
+
 def test_missing_files(tmp_path: Path) -> None:
     """The list: where to get data; an annotation; an image."""
-    with pytest.raises(DataError, match=rf"^{tmp_path}/Own/ImageSets/Main/train\.txt is missing; .*DATA_ROOT"):
+    with pytest.raises(DataError, match=rf"^{tmp_path}/Own/ImageSets/Main/train\.txt is missing; .*--data\.folder"):
         read_voc(tmp_path, ["Own/train"], PETS)
     annotations = write_voc(tmp_path, {"x": "", "y": ""})
     (annotations / "y.xml").unlink()

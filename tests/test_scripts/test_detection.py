@@ -75,7 +75,7 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     assert "G MACs" in printed[0]
     assert printed[1:2] == [f"weights    {trained_run.best}"]
     assert printed[2].startswith("computed   on 1 x CPU (")
-    assert printed[2].endswith(") in float32")
+    assert printed[2].endswith(") in float32, as published numbers are (--precision auto: as training computes)")
     table = (tmp_path / "test" / "table.txt").read_text()
     assert table in "\n".join(printed) + "\n"
     names = {path.name for path in (tmp_path / "test").iterdir()}

@@ -271,6 +271,16 @@ def test_another_network_is_refused_even_if_all_is_allowed() -> None:
         load_weights(Tiny(), {"x": torch.zeros(1), "y": torch.zeros(1)}, allow_missing=[""], allow_unexpected=[""])
 
 
+def test_a_name_before_every_key_is_told() -> None:
+    """As Lightning and others write it: what is in the way, and not that the network is another."""
+    weights = {f"net.model.{key}": tensor for key, tensor in Tiny().state_dict().items()}
+    words = r"expected .*\. Without 'net\.model\.', with which each begins, 8 of them are: save the file without it\.$"
+    with pytest.raises(ValueError, match=words):
+        load_weights(Tiny(), weights)
+    with pytest.raises(ValueError, match=r"Is this another network's file\?$"):
+        load_weights(Tiny(), weights | {"loss.weight": torch.zeros(1)})
+
+
 def test_the_way_out_is_named_for_python_and_the_command_line() -> None:
     words = (
         r"If that is meant, allow it: the classes of a detector with --new-class-head on the command line of "
