@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, Response
 
 from public.apps.serve_api import STYLED, Endpoint, Parameter
 from public.config.names import first_line, nearest_names
-from public.config.record import differing, from_record
+from public.config.record import differing, from_record, to_record
 from public.config.upgrade import upgraded
 from public.datasets.locations import REPOSITORY
 from public.evaluation.evaluator import existing
@@ -21,6 +21,8 @@ SHOWN = (".html", ".png", ".jpg", ".jpeg", ".txt", ".csv", ".json", ".jsonl", ".
 """Endings of the files that are given out."""
 DEEPEST = 6
 """Folders below a root in which runs are looked for."""
+UNUSABLE = (ValueError, KeyError, TypeError, AttributeError)
+"""What a record raises that is damaged, newer, or has classes of the experiment's own, whose code is not run here."""
 TAIL = 20
 """Lines of the log."""
 
@@ -81,7 +83,7 @@ class Runs:
 
     def differences(self, first: str | None, second: str | None) -> list[dict[str, str]]:
         """The settings that differ between two runs."""
-        rows = differing(record_of(self.folder(first)), record_of(self.folder(second)))
+        rows = differing(whole_record_of(self.folder(first)), whole_record_of(self.folder(second)))
         return [{"setting": name, "first": before, "second": now} for name, before, now in rows]
 
     def file(self, run: str | None, path: str | None) -> Response:
@@ -176,8 +178,8 @@ def summary(name: str, folder: Path) -> dict[str, Any]:
         config = from_record(record_of(folder))
         epochs = config.epochs
         settings = {key: getattr(config, key) for key in settings}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass  # damaged, of a newer version, or with classes of the experiment's own, whose code is not run here
+    except UNUSABLE:
+        pass
     epoch = rows[-1].get("epoch", 0) if rows else 0
     is_done = epoch == epochs or (epochs is None and " INFO done: " in _text(folder / "train.log")[-2000:])
     metrics = {key: value for row in rows for key, value in row.items() if key != "epoch"}
@@ -214,6 +216,15 @@ def record_of(folder: Path) -> Mapping[str, Any]:
         return upgraded(record if isinstance(record, Mapping) else {})
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {first_line(error)}.") from error
+
+
+def whole_record_of(folder: Path) -> Mapping[str, Any]:
+    """The same with the defaults of settings that were not there yet when the run began; raises ValueError."""
+    record = record_of(folder)
+    try:
+        return to_record(from_record(record))
+    except UNUSABLE:
+        return record
 
 
 def _text(path: Path) -> str:
