@@ -1,6 +1,8 @@
 """Parts of messages to the user: the names nearest to a mistyped one, the gist of an error."""
 
 import difflib
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
@@ -9,6 +11,19 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"the nearest: {', '.join(close)}" if close else f"there are: {first_few(known, 200)}"
+
+
+def unusable_names(names: Sequence[str]) -> list[str]:
+    """What makes names of classes unusable, a clause each: classes are matched by them, tables and files carry them."""
+    strange = [name for name in names if not name or {unicodedata.category(letter) for letter in name} & {"Cc", "Cs"}]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    texts = [f"the class name {name!r} is empty or holds control characters or halves of letters" for name in strange]
+    return texts + [f"more than one class is called {name!r}, expected each name once" for name in repeated]
+
+
+def printable(text: str) -> str:
+    """A text for any file and terminal: bytes of a file name that are no UTF-8 stand as \\udc and their number."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def first_few(names: Sequence[str], limit: int) -> str:

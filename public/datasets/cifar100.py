@@ -22,7 +22,7 @@ from torchvision.datasets.utils import download_url
 from public.config.calls import build_all
 from public.config.checks import require
 from public.config.classification import ClassificationConfig, ClassificationData
-from public.config.names import first_line
+from public.config.names import first_line, unusable_names
 from public.config.record import class_summary
 from public.datasets.archives import unpack
 from public.datasets.balance import EpochOrder, balanced
@@ -126,12 +126,14 @@ def read_cifar100(folder: Path, split: str, *, published_archive: bool = True, d
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
         raise DataError(f"{base}: the key 'data' of {split} must be uint8 [N, 3072], CIFAR-100's layout.")
     whole = isinstance(labels, list) and all(type(label) is int for label in labels)
-    is_named = isinstance(names, list) and all(isinstance(name, str) for name in names) and len({*names}) == len(names)
+    is_named = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not whole or not is_named or not names or not labels or len(labels) != len(images):
         raise DataError(
             f"{base}: {split} must hold one 'fine_labels' entry per image, and meta "
-            "the list of names 'fine_label_names', each once."
+            "the list of names 'fine_label_names'."
         )
+    if problems := unusable_names(names):
+        raise DataError(f"{base}: {problems[0]}.")
     if min(labels) < 0 or max(labels) >= len(names):
         raise DataError(f"{base}: fine_labels reach {max(labels)}, and meta names {len(names)} classes (0-based).")
     pixels = torch.from_numpy(images.reshape(-1, 3, 32, 32).copy())

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from public.config.names import printable
+
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 CAPITAL = 22
 """Height of the font's capitals in pixels at scale 1."""
@@ -104,6 +106,7 @@ def _place(text: str, box: list[int], size: tuple[int, int], others: list[_Tag])
 
     It goes above the box, into its top or below it, where it first is clear of other tags; above, where it never is.
     """
+    text = printable(text)  # OpenCV ends the process on letters that are none
     height, width = size
     scale = max(8.0, max(height, width) / 45) / CAPITAL
     letters = cv2.getTextSize(text, FONT, scale, 1)[0][0] + 4

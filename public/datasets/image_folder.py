@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from public.config.data import MAX_PIXELS
-from public.config.names import first_line
+from public.config.names import first_line, unusable_names
 from public.datasets.batches import DataError, labels_by_name
 from public.datasets.decoding import (
     DECODING_ERRORS,
@@ -130,6 +130,8 @@ def list_images(root: Path, split: str) -> ImageList:
     class_names = [name for name in folders if not is_hidden(name)]
     if not class_names:
         raise DataError(f"{folder} holds no folders; expected one folder of images for each class.")
+    if problems := unusable_names(class_names):
+        raise DataError(f"{folder}: {problems[0]}; rename its folder.")
     hidden, unread = [name for name in folders if is_hidden(name)], []
     files: list[str] = []
     counts: list[int] = []

@@ -23,7 +23,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from public.config.names import first_line
+from public.config.names import first_line, printable
 from public.datasets.batches import DataError
 from public.datasets.decoding import UnreadableImage
 from public.datasets.image_folder import ImageList, list_images
@@ -106,7 +106,7 @@ def _check(path: Path) -> int:
     for file in _packed_files(path):
         damaged = check_apart(file)
         for image in damaged:
-            print(f"  error: {image.path}: {image.reason}")
+            print(printable(f"  error: {image.path}: {image.reason}"))
         print(f"{file}: {len(damaged)} damaged records" if damaged else f"{file}: every record is sound")
         exit_code |= bool(damaged)
     return exit_code

@@ -23,7 +23,7 @@ import lmdb
 import msgspec
 import numpy as np
 
-from public.config.names import first_line
+from public.config.names import first_line, unusable_names
 from public.datasets.batches import DataError, labels_by_name
 from public.datasets.decoding import UnreadableImage
 from public.datasets.image_folder import Images, list_images
@@ -214,8 +214,8 @@ def _check_contents(contents: Contents, num_images: int) -> None:
         raise ValueError(f"it lists {len(labels)} labels of {len(files)} images")
     if not 0 <= min(labels) <= max(labels) < num_classes:
         raise ValueError(f"its labels are {min(labels)} to {max(labels)}, of {num_classes} classes, counted from 0")
-    if len({*contents.class_names}) < num_classes:
-        raise ValueError("two of its classes have one name")
+    if problems := unusable_names(contents.class_names):
+        raise ValueError(problems[0])
 
 
 def used_bytes(environment: lmdb.Environment) -> int:

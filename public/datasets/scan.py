@@ -5,7 +5,6 @@ training refuses or leaves out (`clean`), `public.datasets.check` lists everythi
 """
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from public.config.names import first_few, first_line
+from public.config.names import first_few, first_line, printable, unusable_names
 from public.datasets.annotations import DetectionAnnotations, WrittenObjects
 from public.datasets.batches import DataError
 from public.datasets.decoding import DECODING_ERRORS, decode_pixels, is_hidden
@@ -110,7 +109,7 @@ class Problem(NamedTuple):
         return self.kind not in TREATMENT
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.text}"
+        return printable(f"{self.path}: {self.text}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,12 +359,8 @@ def is_file_name(text: str) -> bool:
 
 
 def class_name_problems(source: Path | str, names: Sequence[str]) -> list[Problem]:
-    """What makes names of classes unusable: classes are matched by them, and tables and files carry them."""
-    strange = [name for name in names if not name or {unicodedata.category(letter) for letter in name} & {"Cc", "Cs"}]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    texts = [f"the class name {name!r} is empty or holds control characters or halves of letters" for name in strange]
-    texts += [f"more than one class is called {name!r}, expected each name once" for name in repeated]
-    return [Problem(Kind.BAD_NAME, str(source), text) for text in texts]
+    """See `unusable_names`."""
+    return [Problem(Kind.BAD_NAME, str(source), text) for text in unusable_names(names)]
 
 
 def with_sizes(raw: RawAnnotations) -> RawAnnotations:

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from public.config.names import printable
 from public.datasets.checking import FoundImage, SplitFacts, SplitReport
 from public.datasets.decoding import DECODING_ERRORS, decode_annotated
 from public.datasets.drawing import FONT, draw_boxes, encoded, in_rows, png_of
@@ -223,7 +224,7 @@ def _tile(facts: SplitFacts, row: int) -> np.ndarray:
     tile = np.full((TILE + CAPTION, TILE, 3), 255, np.uint8)
     left = (TILE - image.shape[1]) // 2
     tile[CAPTION : CAPTION + image.shape[0], left : left + image.shape[1]] = image
-    words = caption + one.path.rpartition("/")[2]
+    words = printable(caption + one.path.rpartition("/")[2])  # OpenCV ends the process on letters that are none
     cv2.putText(tile, words[:38], (4, CAPTION - 6), FONT, 0.38, (40, 40, 40), 1, cv2.LINE_AA)
     return tile
 

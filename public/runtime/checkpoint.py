@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import torch
 
-from public.config.names import first_line
+from public.config.names import first_line, unusable_names
 
 FORMAT = "public.checkpoint/1"
 
@@ -133,11 +133,11 @@ def check_entries(path: Path | str, state: dict[str, Any], names: Sequence[str])
     except msgspec.ValidationError as error:
         raise ValueError(f"{path} is whole, but no run of ours wrote it: {error}.") from error
     ids, num_classes = found.category_ids, len(found.class_names)
-    if len({*found.class_names}) < num_classes or (ids is not None and len({*ids}) != num_classes):
-        raise ValueError(
-            f"{path} is whole, but no run of ours wrote it: class_names and category_ids must tell its {num_classes} "
-            "classes apart."
-        )
+    problems = unusable_names(found.class_names)
+    if ids is not None and len({*ids}) != num_classes:
+        problems.append(f"its category_ids are not {num_classes} different numbers, one for each class")
+    if problems:
+        raise ValueError(f"{path} is whole, but no run of ours wrote it: {problems[0]}.")
 
 
 def read_torch_file(path: Path) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from public.config.names import printable
 from public.runtime.folder_lock import FolderLock, this_process
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class _FileHandler(logging.FileHandler):
 
 def replace_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    replace_bytes(path, text.encode())
+    replace_bytes(path, printable(text).encode())
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
@@ -189,7 +190,7 @@ def write_or_warn(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all, and makes its folder; a full disk is a warning, see above."""
     with going_on_when_disk_is_full(path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, content.encode() if isinstance(content, str) else content)
+        (replace_text if isinstance(content, str) else replace_bytes)(path, content)  # pyright: ignore[reportArgumentType]
 
 
 @contextlib.contextmanager

@@ -90,6 +90,8 @@ def test_an_absent_setting_has_its_default(config: ClassificationConfig) -> None
         ({"format": "2"}, "the record has format '2'"),
         ({"type": "public.config.run.RuntimeConfig"}, "has no setting"),
         ({"epoch": 3}, "ClassificationConfig has no setting 'epoch' here; the nearest: epochs"),
+        ({"optimizer": None}, "optimizer of the ClassificationConfig is None here, expected a OptimizerOptions"),
+        ({"data": 7}, "data of the ClassificationConfig is 7 here, expected a ClassificationData"),
         ({7: 3}, "ClassificationConfig has no setting 7 here; there are: "),
         ({"epochs": 0}, "epochs=0 must be 1 or more"),
         ({"optimizer": {"lr": 0.1}}, "a record without a type was given, its keys are lr"),

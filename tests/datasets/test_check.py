@@ -1,5 +1,7 @@
 """The check of a data set: every kind of problem by its file, counts, exit codes, and agreement with training."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -323,6 +325,19 @@ def test_an_image_folder(image_folder: Path, tmp_path: Path, capsys: pytest.Capt
     (image_folder / "val/cat").rename(image_folder / "val/lynx")
     assert main([str(folder)]) == 1
     assert "only here ['lynx'], only there ['cat']" in capsys.readouterr().out
+
+
+def test_file_names_that_are_no_text(image_folder: Path, tmp_path: Path) -> None:
+    """Bytes of another encoding, as old archives hold: shown by their numbers, in the list and on the page."""
+    folder = experiment(tmp_path / "experiment", CLASSIFICATION_CONFIG, dataset="imagenet", folder=str(image_folder))
+    cut = os.path.join(os.fsencode(image_folder), b"train", b"cat", b"\xe9.png")
+    os.rename(image_folder / "train/cat/3.png", cut)
+    Path(os.fsdecode(cut)).write_bytes(b"404")
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with contextlib.redirect_stdout(printed):
+        assert main([str(folder)]) == 1
+    printed.seek(0)
+    assert f"error: {image_folder}/train/cat/\\udce9.png: " in printed.read()
 
 
 @pytest.mark.slow

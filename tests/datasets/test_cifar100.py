@@ -109,7 +109,7 @@ def test_a_damaged_pickle(tmp_path: Path, share: float) -> None:
         ({"meta": {"coarse_label_names": NAMES}}, r"meta the list of names 'fine_label_names'"),
         ({"meta": {"fine_label_names": "abc"}}, r"meta the list of names 'fine_label_names'"),
         ({"meta": {"fine_label_names": ["a", 1, "c"]}}, r"meta the list of names 'fine_label_names'"),
-        ({"meta": {"fine_label_names": ["a", "b", "a"]}}, r"meta the list of names 'fine_label_names', each once"),
+        ({"meta": {"fine_label_names": ["a", "b", "a"]}}, "more than one class is called 'a', expected each name once"),
         ({"train": [1, 2]}, r"train holds a list, expected a dict"),
     ],
 )

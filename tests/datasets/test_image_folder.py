@@ -132,6 +132,14 @@ def test_hidden_files_and_kinds_that_are_not_read(image_folder: Path) -> None:
     assert Counter(problem.kind for problem in passed_over(images)) == {Kind.HIDDEN: 5, Kind.UNREAD: 2}
 
 
+@pytest.mark.parametrize(("name", "shown"), [(b"\xe9cureuil", r"'\\udce9cureuil'"), (b"a\nb", r"'a\\nb'")])
+def test_a_class_that_no_text_can_name(image_folder: Path, name: bytes, shown: str) -> None:
+    """Tables, pages and pictures carry it, and OpenCV ends the process on letters that are none."""
+    os.rename(os.fsencode(image_folder / "train" / "cat"), os.path.join(os.fsencode(image_folder / "train"), name))
+    with pytest.raises(DataError, match=rf"/train: the class name {shown} is empty or holds .*; rename its folder"):
+        list_images(image_folder, "train")
+
+
 def test_a_link_that_leads_back_up(image_folder: Path) -> None:
     """Its images are there already: followed, it would bring them again and again."""
     (image_folder / "val/bird/all").symlink_to(image_folder / "val")

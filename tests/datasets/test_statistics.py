@@ -1,8 +1,10 @@
 """What all files together show, and the page of statistics."""
 
 import base64
+import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ from PIL import Image
 
 from public.datasets import statistics_page as pages
 from public.datasets.checking import FoundImage, SplitFacts, SplitReport
-from public.datasets.drawing import class_color
+from public.datasets.drawing import class_color, draw_boxes
 from public.datasets.scan import Kind, Problem
 from public.datasets.statistics import rare_classes, repeated_images, unread_images
 from public.datasets.statistics_page import statistics_page
@@ -115,6 +117,18 @@ def test_the_page_of_boxes(boxes_on_red: SplitFacts) -> None:
     assert red[:, : pages.TILE].mean() > 0.4, "the first image"
     assert red[:, 3 * pages.TILE :].sum() == 0, "there is no fourth"
     assert (np.abs(grid[:, : pages.TILE].astype(int) - class_color(0)) < 40).all(axis=2).any(), "its boxes"
+
+
+def test_what_is_written_on_pictures_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of files may be bytes of another encoding, which no letters stand for."""
+    written: list[str] = []
+    monkeypatch.setattr(cv2, "putText", lambda _, words, *others: written.append(words))
+    facts = facts_of("train", [b"a"], [0])
+    name = os.fsdecode(b"\xe9.png")
+    pages._tile(replace(facts, found=[facts.found[0]._replace(path=f"data/{name}")]), 0)
+    assert written == ["dog: \\udce9.png"]
+    draw_boxes(np.zeros((50, 90, 3), np.uint8), np.array([[5.0, 20, 40, 40]]), np.array([0]), None, [name])
+    assert written[1] == "\\udce9.png"
 
 
 @pytest.mark.slow

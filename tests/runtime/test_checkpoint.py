@@ -226,8 +226,9 @@ def test_nothing_stays_allowed_behind_a_file(tmp_path: Path) -> None:
     [
         ({"class_names": 7}, "Expected `array`, got `int` - at `$.class_names`"),
         ({"class_names": ["a", 7]}, "Expected `str`, got `int` - at `$.class_names[1]`"),
-        ({"class_names": ["a", "a"]}, "class_names and category_ids must tell its 2 classes apart"),
-        ({"category_ids": [3]}, "class_names and category_ids must tell its 2 classes apart"),
+        ({"class_names": ["a", "a"]}, "more than one class is called 'a', expected each name once"),
+        ({"class_names": ["a", "\udce9"]}, r"the class name '\udce9' is empty or holds control characters or halves"),
+        ({"category_ids": [3]}, "its category_ids are not 2 different numbers, one for each class"),
         ({"num_images": "9"}, "Expected `int`, got `str` - at `$.num_images`"),
         ({"score_threshold": "high"}, "Expected `float | null`, got `str` - at `$.score_threshold`"),
     ],

@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from public.runtime import run_folder
-from public.runtime.run_folder import RunFolder, all_written, going_on_when_disk_is_full, log_to_console, replace_text
+from public.runtime.run_folder import (
+    RunFolder,
+    all_written,
+    going_on_when_disk_is_full,
+    log_to_console,
+    replace_text,
+    write_or_warn,
+)
 
 logger = logging.getLogger("public.test")
 
@@ -231,6 +238,12 @@ def test_fresh_twice_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyP
         folder.open(fresh=True)
         folder.close()
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_file_names_that_are_no_text(tmp_path: Path) -> None:
+    """Reports name files; a byte of another encoding is shown by its number."""
+    write_or_warn(tmp_path / "outcomes.csv", os.fsdecode(b"caf\xe9.jpg") + "écureuil")
+    assert (tmp_path / "outcomes.csv").read_bytes() == b"caf\\udce9.jpg" + "écureuil".encode()
 
 
 def test_no_half_row_stays_behind(tmp_path: Path, small_disk: SmallDisk) -> None:
