@@ -201,10 +201,9 @@ def _restored_section(value: Mapping[str, Any], experiment: Experiment | None) -
     for name in given:
         if name not in known:
             raise ValueError(f"{type_.__name__} has no setting {name!r} here; {nearest_names(str(name), known)}.")
-    sections = {name: hint for name, hint in get_type_hints(type_).items() if is_dataclass(hint) and name in given}
-    for name, section in sections.items():
-        if not isinstance(given[name], section):  # pyright: ignore[reportArgumentType]
-            raise ValueError(f"{name} of the {type_.__name__} is {given[name]!r} here, expected a {section.__name__}.")
+    for name, section in get_type_hints(type_).items():
+        if isclass(section) and is_dataclass(section) and name in given and not isinstance(given[name], section):
+            raise ValueError(f"{name} of the {type_.__name__} is {given[name]!r}, expected a {section.__name__}.")
     try:
         return type_(**given)
     except TypeError as error:  # a setting without a default is absent, or has a value of another type
