@@ -1,6 +1,7 @@
 # Sourced by quickstart.sh and run_tests.sh: makes .venv with this project in it where it is missing or out of date, and
-# activates it. Takes the extras to install, for example `source ./environment.sh dev`.
-# PYTHON chooses the interpreter that .venv is made from (default python3).
+# activates it. Takes `dev` for everything that tests need: `source ./environment.sh dev`.
+# PYTHON chooses the interpreter that .venv is made from (default python3). requirements.lock and requirements-dev.lock
+# state every version with its hashes; CONTRIBUTING.md says how they are written.
 
 extras="${1:-}"
 if [ ! -x .venv/bin/python ]; then
@@ -13,14 +14,21 @@ if [ ! -x .venv/bin/python ]; then
 fi
 source .venv/bin/activate
 
+# uv downloads several packages at once, with a bar for each. It reads no settings of pip's: where it cannot reach an
+# index, pip may.
+locked="requirements${extras:+-$extras}.lock"
+install_locked() {
+    python -m pip install --quiet --disable-pip-version-check uv &&
+        uv pip install --require-hashes -r "$locked" && uv pip install --quiet --no-deps -e . && return
+    echo "uv could not install them: with pip, then"
+    python -m pip install --require-hashes -r "$locked" && python -m pip install --quiet --no-deps -e .
+}
+
 # Installed again only when what is requested has changed since the last time.
-requested="$(cat pyproject.toml requirements.txt) extras=$extras"
+requested="$(cat pyproject.toml "$locked") extras=$extras"
 stamp=".venv/installed-${extras:-base}"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$requested" ]; then
-    echo "installing into .venv (torch with CUDA is over 5 GB; this takes a few minutes) ..."
-    python -m pip install --quiet -r requirements.txt
-    if [ -n "$extras" ]; then
-        python -m pip install --quiet -e ".[$extras]"
-    fi
+    echo "== installing into .venv: torch with CUDA is 3 GB to load and over 5 GB on the disk; this takes a few minutes"
+    install_locked
     echo "$requested" > "$stamp"
 fi
