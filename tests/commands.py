@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 LAUNCHERS = {("python", "-m", "torch.distributed.launch"): parse_launch, ("torchrun",): parse_torchrun}
 TEST_SCRIPTS = {"imagenet": (classification, IMAGENET), "coco": (detection, COCO), "voc": (detection, VOC)}
 """By the end of the module's name: what its `main` is, and what it is given."""
-OTHERS = ("pip", "source", "git", "export", "properdocs", "sbatch", "kubectl")
+OTHERS = ("pip", "source", "curl", "sbatch")
 """Programs that are not ours, whose commands nothing parses."""
 
 
