@@ -34,6 +34,7 @@ from public.evaluation.detection import evaluator_of, format_table
 from public.evaluation.evaluator import DetectionResult
 from public.evaluation.report import write_report
 from public.runtime.launch import raised_by_us
+from public.runtime.run_folder import all_written
 from public.test_scripts import classification, detection
 from public.test_scripts.detection import of_network
 from public.test_scripts.output import make_folder
@@ -153,16 +154,17 @@ def run(options: EvaluateOptions) -> DetectionResult:
     print(f"data       {class_summary(annotations.class_names)} of {annotations.source}")
     print(format_table(result), end="")
     if options.output is not None:
-        write_report(
-            Path(options.output),
-            result,
-            written.predictions,
-            annotations,
-            data=None,
-            evaluator=evaluator,
-            title=f"{', '.join(path.name for path in paths[:3])} on {annotations.source}",
-            picture=None if missing else "pictures.jpg",
-        )
+        with all_written(Path(options.output)):
+            write_report(
+                Path(options.output),
+                result,
+                written.predictions,
+                annotations,
+                data=None,
+                evaluator=evaluator,
+                title=f"{', '.join(path.name for path in paths[:3])} on {annotations.source}",
+                picture=None if missing else "pictures.jpg",
+            )
         pictures = f"numbers, but no pictures: {missing} is missing" if missing else "numbers and pictures"
         print(f"written    {options.output}: report.html and its {pictures}")
     return result

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,19 @@ def test_the_images_need_not_be_there(
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"metrics.json", "per_class.csv", "table.txt", "precision_recall.png", "report.html"}
     assert re.search(r"written .*numbers, but no pictures: .*000000\.jpg is missing", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_a_full_disk(
+    tmp_path: Path, small_disk: Callable[[int], AbstractContextManager[None]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The numbers are printed, and the exit code is none of success."""
+    _, file = write_case(tmp_path, *make_case(0))
+    with small_disk(100), pytest.raises(SystemExit, match="2"):
+        evaluate(tmp_path, "--results", file, "--data.val-splits", "val")
+    captured = capsys.readouterr()
+    assert "AP50" in captured.out
+    assert f"error: not everything could be written to {tmp_path / 'out'} (why: see above): " in captured.err
 
 
 @pytest.mark.slow
