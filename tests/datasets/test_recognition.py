@@ -183,7 +183,7 @@ def test_a_folder_without_a_split(tmp_path: Path, layout: str) -> None:
 
 def test_what_is_not_recognized(tmp_path: Path) -> None:
     """No folder, none of the formats, two of them, two files of splits: one sentence each, and the check says it."""
-    with pytest.raises(DataError, match=r"^there is no folder .*/nowhere\. Data sets are"):
+    with pytest.raises(DataError, match=r"^there is no folder .*/nowhere\. Put it there, or say"):
         recognize(tmp_path / "nowhere")
     message = r"is in none of the formats coco, voc, yolo: it has neither annotations/instances_<split>\.json"
     with pytest.raises(DataError, match=message):
