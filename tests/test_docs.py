@@ -1,13 +1,20 @@
-"""README.md and docs/: built strictly, no dead link, every command parsed by the program that it is for."""
+"""README.md and docs/: built strictly, no dead link, every command parsed by its program; what is marked is run."""
 
+import importlib
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
+from tests.apps.networks import save_detector, write_pictures
 from tests.commands import ROOT, Command, commands_of, parse
+from tests.datasets.written import coco_content, write_coco
+from tests.detectors.reference import HARD, batch_of
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -18,14 +25,20 @@ NAMES = [path.name for path in PAGES]
 class Block(NamedTuple):
     """A fenced block of a page."""
 
+    is_run: bool
+    """Whether it is marked: <!-- run --> stands before it."""
     language: str
     text: str
 
 
 def blocks(page: Path) -> list[Block]:
     """All of a page's."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return [Block(*one) for one in found]
+    pattern = r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$"
+    found = re.findall(pattern, page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [Block(bool(mark), language, text) for mark, language, text in found]
+
+
+RUN = [block for page in PAGES for block in blocks(page) if block.is_run]
 
 
 def table_commands(page: Path) -> Iterator[Command]:
@@ -100,3 +113,39 @@ def test_enough_commands_are_found() -> None:
     ]
     assert len(found) >= 95
     assert len(list(table_commands(ROOT / "docs" / "results.md"))) >= 85
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The present folder, in which lies what the pages speak of: a checkpoint, photos, data of one's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_detector(tmp_path / "best.pth")
+    for name, picture in zip(("cat.jpg", "street.jpg"), write_pictures(tmp_path / "photos"), strict=False):
+        (tmp_path / name).write_bytes(picture.read_bytes())
+    for folder in ("raccoons", "FOLDER"):
+        for split in ("train2017", "val2017"):
+            write_coco(tmp_path / folder, coco_content([(7, 3, 1, 2, 20, 20), (7, 90, 4, 4, 9, 9)]), split)
+    (tmp_path / "predictions.json").write_text("[]")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", RUN, ids=lambda block: block.text.splitlines()[0])
+def test_what_is_marked_runs(block: Block, desk: Path) -> None:
+    """Commands in this process, by the `main` of their module, to exit code 0."""
+    if block.language == "python":
+        exec(block.text, {"images": torch.zeros(2, 3, 96, 96), "batch": batch_of(HARD["1 pixel"], (96, 96))})
+        return
+    for command in commands_of(block.text):
+        python, option, name, *args = shlex.split(command.text)
+        assert (python, option) == ("python", "-m")
+        try:
+            code = importlib.import_module(name).main([os.path.expanduser(arg) for arg in args])
+        except SystemExit as ended:
+            code = ended.code
+        assert code in (None, 0)
+
+
+def test_enough_is_run() -> None:
+    assert len(RUN) >= 6
