@@ -15,6 +15,7 @@ import base64
 import contextlib
 import hashlib
 import re
+import signal
 import socket
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,6 @@ from typing import Any
 from public.apps.predict_model import Predictor, PredictorOptions, load, read_command
 from public.config.checks import require
 from public.config.command_line import fail
-from public.config.data import MAX_PIXELS
 from public.config.options import DetectorOptions, NetworkOptions
 from public.datasets.check import parsed_config
 from public.runtime.launch import raised_by_us
@@ -76,8 +76,8 @@ class ServeOptions(PredictorOptions):
     """Names under which the page may be asked for, beside the host, the machine's own name and its addresses."""
     max_megabytes: float = 20.0
     """Of a request."""
-    max_pixels: int = MAX_PIXELS
-    """Of a picture."""
+    max_pixels: int = 50_000_000
+    """Of a picture; eight of them are in memory at once, with three bytes a pixel."""
     max_seconds: float = 60.0
     """Until a request is answered, its turn included."""
 
@@ -119,9 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = DataSet(parsed_config(None, of_data) if of_data else None)
     try:
         with contextlib.closing(data), listen(options.host, options.port) as listener:
-            app = build_app(options, data)
-            print(f"page  {address_of(listener, options.host)}  (Ctrl-C ends it)", flush=True)
-            run(app, listener)
+            run(build_app(options, data), listener, address_of(listener, options.host))
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
@@ -158,14 +156,29 @@ def address_of(listener: socket.socket, host: str) -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}/"
 
 
-def run(app: ASGIApp, listener: socket.socket) -> None:
-    """Answers until Ctrl-C."""
+class _Server(uvicorn.Server):
+    """Says where it is as soon as Ctrl-C ends it in good order."""
+
+    address = ""
+    """What a browser is given."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Also prints the address."""
+        await super().startup(sockets)
+        print(f"page  {self.address}  (Ctrl-C ends it)", flush=True)
+
+
+def run(app: ASGIApp, listener: socket.socket, address: str) -> None:
+    """Answers until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which the server raises again at its end
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=3,
     )  # fmt: skip
+    server = _Server(config)
+    server.address = address
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 # ---- what is served --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ that the networks go on answering, and begins when somebody looks.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -201,9 +202,19 @@ IMAGES = {
 
 def _send_reports(config: Config, sender: Any) -> None:
     """What the other process does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too; the server's end is its own
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     for report in check_all(config):
         sender.send(report)
     sender.send(None)
+
+
+def _end_with(parent: Any) -> None:
+    """Ends this process when the server is gone, however that ended."""
+    parent.join()
+    os._exit(1)
 
 
 def _described(facts: SplitFacts) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _short_name(weights: str) -> str:
 
 
 class Networks:
-    """Answers for pictures. One thread runs the networks, so that a picture never waits for half of the cores."""
+    """Answers for pictures, which one thread gives to the networks, one after the other: each has all cores."""
 
     def __init__(self, networks: Sequence[Network], limits: Limits) -> None:
         self.networks, self.limits = {one.name: one for one in networks}, limits
