@@ -17,8 +17,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from inspect import isclass
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import msgspec
 import torch
 
 from public.config.calls import Call, Scaled
@@ -201,13 +203,40 @@ def _restored_section(value: Mapping[str, Any], experiment: Experiment | None) -
     for name in given:
         if name not in known:
             raise ValueError(f"{type_.__name__} has no setting {name!r} here; {nearest_names(str(name), known)}.")
-    for name, section in get_type_hints(type_).items():
-        if isclass(section) and is_dataclass(section) and name in given and not isinstance(given[name], section):
-            raise ValueError(f"{name} of the {type_.__name__} is {given[name]!r}, expected a {section.__name__}.")
+    for name, hint in _type_hints(type_).items():
+        if name in given and not _fits(given[name], hint):
+            expected = hint.__name__ if isclass(hint) else str(hint)
+            raise ValueError(f"{name} of the {type_.__name__} is {given[name]!r}, expected {expected}.")
     try:
         return type_(**given)
     except TypeError as error:  # a setting without a default is absent, or has a value of another type
         raise ValueError(f"the record of a {type_.__name__} is not whole: {first_line(error)}.") from error
+
+
+def _type_hints(type_: type[Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(type_)
+    except NameError:  # an experiment's own class may name what is imported for type checkers alone
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a section's class, or of a type made of plain ones; others are not looked at."""
+    if isclass(hint) and is_dataclass(hint):
+        return isinstance(value, hint)
+    if not _is_plain(hint):
+        return True
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _is_plain(hint: Any) -> bool:
+    if get_origin(hint) in (tuple, UnionType, Union):
+        return all(map(_is_plain, get_args(hint)))
+    return hint in (int, float, str, bool, type(None), ...)
 
 
 def find_type(name: str, experiment: Experiment | None = None, *, transform: bool | None = None) -> type[Any]:
