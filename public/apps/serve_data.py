@@ -204,6 +204,7 @@ def _send_reports(config: Config, sender: Any) -> None:
     """What the other process does."""
     parent = multiprocessing.parent_process()
     if parent is not None:
+        multiprocessing.set_start_method(None, force=True)  # workers that read images start as they do in the check
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too; the server's end is its own
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     for report in check_all(config):
