@@ -175,34 +175,39 @@ def run(options: ExportOptions) -> Export:
         not missing,
         f"format={options.format!r} needs {', '.join(missing)}, which this Python has not: {INSTALL}.",
     )
-    opened = open_network(options, torch.device("cpu"), "fp32", channels_last=False)
+    return export(open_network(options, torch.device("cpu"), "fp32", channels_last=False), options)
+
+
+def export(opened: OpenedNetwork, options: ExportOptions) -> Export:
+    """As `run`, of an opened network, which is changed: its batch norms are folded."""
     make_folder(options.path.parent)
     shown = [] if options.images is None else [read_pixels(one) for one in find_images(options.images)[: sum(BATCHES)]]
     canvas = _canvas(opened.network, shown, options.canvas)
-    batches = _batches(opened.network, shown, canvas)
+    batches = batches_of(opened.network, shown, canvas)
     answer = answer_of(opened.network)
     expected = [answer(*batch) for batch in batches]
-    about = _about(opened, canvas, options)
+    about, writer = about_of(opened, canvas, options), FORMATS[options.format]
+    dtype = PRECISION_DTYPES[options.precision] if writer.casts else torch.float32
     with writing_to(options.path.parent), tempfile.TemporaryDirectory(dir=options.path.parent) as folder:
         path = Path(folder) / options.path.name
-        _write(opened, canvas, path, about, FORMATS[options.format])
-        _, answer = read_exported(path, FORMATS[options.format].engine)
-        limits = _limits(opened)
+        writer.write(fold(opened.network, dtype), canvas, path, about)
+        _, answer = read_exported(path, writer.engine)
+        limits = limits_of(opened)
         found = [difference(ours, answer(*batch), limits) for ours, batch in zip(expected, batches, strict=True)]
-        export = Export(options.path, canvas, Difference.of(found))
-        if options.precision == "fp32" and not export.difference.is_small:
+        written = Export(options.path, canvas, Difference.of(found))
+        if options.precision == "fp32" and not written.difference.is_small:
             raise Refused(
-                f"{options.path} is not written: beside PyTorch it differs in {export.difference}; allowed are "
+                f"{options.path} is not written: beside PyTorch it differs in {written.difference}; allowed are "
                 f"{SCORE_TOLERANCE:g} and {BOX_TOLERANCE:g} px."
             )
         size = sum(one.stat().st_size for one in path.parent.iterdir())
         for one in path.parent.iterdir():
             one.replace(options.path.parent / one.name)
-    print(f"written    {export.path}: {about.network} in {about.precision}, {size / 1e6:.1f} MB")
+    print(f"written    {written.path}: {about.network} in {about.precision}, {size / 1e6:.1f} MB")
     print(f"takes      uint8 [B, 3, {canvas[0]}, {canvas[1]}]")
     source = "generated pictures" if options.images is None else f"of {options.images}"
-    print(f"compared   with PyTorch in fp32 on {sum(BATCHES)} {source}: {export.difference}")
-    return export
+    print(f"compared   with PyTorch in fp32 on {sum(BATCHES)} {source}: {written.difference}")
+    return written
 
 
 def answer_of(network: TrainedClassifier | TrainedDetector) -> Run:
@@ -217,19 +222,17 @@ def answer_of(network: TrainedClassifier | TrainedDetector) -> Run:
     return run
 
 
-def _write(opened: OpenedNetwork, canvas: tuple[int, int], path: Path, about: About, writer: Writer) -> None:
-    """Folds batch norms, which changes the network, and writes it."""
-    network, dtype = opened.network, torch.float32
-    if writer.casts:
-        dtype = PRECISION_DTYPES[about.precision]
+def fold(network: Network, dtype: torch.dtype) -> Graph:
+    """The graph of a network whose batch norms, from here on, are part of its convolutions."""
     module = network.image_classifier if isinstance(network, TrainedClassifier) else network.image_detector
     module.dtype = dtype
     outputs = module.outputs if isinstance(module, ImageDetector) else module
     speed_up(module, outputs, torch.device("cpu"), dtype)
-    writer.write(graph_of(network), canvas, path, about)
+    return graph_of(network)
 
 
-def _about(opened: OpenedNetwork, canvas: tuple[int, int], options: ExportOptions) -> About:
+def about_of(opened: OpenedNetwork, canvas: tuple[int, int], options: ExportOptions) -> About:
+    """What the file says of itself."""
     network = opened.network
     packages = ("torch", "torchvision", *FORMATS[options.format].packages)
     return About(
@@ -245,7 +248,8 @@ def _about(opened: OpenedNetwork, canvas: tuple[int, int], options: ExportOption
     )
 
 
-def _limits(opened: OpenedNetwork) -> Limits | None:
+def limits_of(opened: OpenedNetwork) -> Limits | None:
+    """The edges of a detector's decisions; None: a classifier has none."""
     if isinstance(opened.network, TrainedClassifier):
         return None
     chosen = opened.config.detector
@@ -292,8 +296,8 @@ def _canvas_of(network: Network, pixels: np.ndarray) -> tuple[int, int]:
     return height, width
 
 
-def _batches(network: Network, shown: Sequence[np.ndarray], canvas: tuple[int, int]) -> list[tuple[np.ndarray, ...]]:
-    """The inputs of the file, of as many pictures at once as `BATCHES` says, the shown ones in turn."""
+def batches_of(network: Network, shown: Sequence[np.ndarray], canvas: tuple[int, int]) -> list[tuple[np.ndarray, ...]]:
+    """The inputs of a file, of as many pictures at once as `BATCHES` says, the shown ones in turn."""
     count = sum(BATCHES)
     shown = [shown[number % len(shown)] for number in range(count)] if shown else []
     if isinstance(network, TrainedClassifier):

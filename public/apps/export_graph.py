@@ -188,13 +188,34 @@ def _make_optional(model: Any, canvas: tuple[int, int]) -> None:
 
 def write_openvino(graph: Graph, canvas: tuple[int, int], path: Path, about: About) -> None:
     """The graph as OpenVINO's pair of files. Raises ValueError as `to_onnx` does."""
-    import openvino
+    save_openvino(to_onnx(graph, canvas, content_optional=False).model_proto.SerializeToString(), path, about)
 
-    program = to_onnx(graph, canvas, content_optional=False)
-    model = openvino.Core().read_model(program.model_proto.SerializeToString(), b"")
+
+def save_openvino(onnx: bytes, path: Path, about: About) -> None:
+    """An ONNX file as OpenVINO's pair of files; with weights in fp16 where bf16 computes."""
+    import openvino
+    from openvino.frontend.onnx import ConversionExtension
+
+    core = openvino.Core()
+    core.add_extension(ConversionExtension("DeformConv", _deform_conv))
+    model = core.read_model(onnx, b"")
     for name, text in about.texts().items():
         model.set_rt_info(text, [KEY, name])
     openvino.save_model(model, path, compress_to_fp16=about.precision != "fp32")
+
+
+def _deform_conv(node: Any) -> Any:
+    """ONNX's deformable convolution, which OpenVINO has but does not read."""
+    import openvino
+
+    ops: Any = openvino.opset8
+    x, weight, offsets, bias, mask = (node.get_input(place) for place in range(5))
+    pads, (groups, offset_groups) = node.get_attribute("pads"), map(node.get_attribute, ("group", "offset_group"))
+    said = ops.deformable_convolution(
+        x, offsets, weight, node.get_attribute("strides"), pads[:2], pads[2:], node.get_attribute("dilations"), mask,
+        group=groups, deformable_group=offset_groups, bilinear_interpolation_pad=True,
+    )  # fmt: skip
+    return ops.add(said, ops.unsqueeze(bias, ops.constant([0, 2, 3]))).outputs()
 
 
 def write_torch(graph: Graph, canvas: tuple[int, int], path: Path, about: About) -> None:

@@ -1,6 +1,6 @@
 """Networks that `python -m public.apps.export` wrote, read again: what they are, and how they are run.
 
-A file is `.onnx` (run by onnxruntime, or by OpenVINO), `.xml` with its `.bin` (OpenVINO) or `.pt2` (torch.export). It
+A file is `.onnx` (run by onnxruntime), `.xml` with its `.bin` (OpenVINO) or `.pt2` (torch.export). It
 holds what `About` says, so that nothing else is needed to use it; what it computes, `public.apps.export_graph` says.
 """
 
@@ -105,7 +105,6 @@ def _read_openvino(path: Path) -> tuple[Mapping[str, str], Run]:
 
     core = openvino.Core()
     model = core.read_model(path)
-    # OpenVINO leaves metadata of ONNX files where it keeps that of its own.
     texts = {
         f.name: str(model.get_rt_info([KEY, f.name]).value) for f in fields(About) if model.has_rt_info([KEY, f.name])
     }
@@ -140,14 +139,14 @@ class FileFormat(NamedTuple):
     """A way to run exported files."""
 
     takes: tuple[str, ...]
-    """Endings of files, that of its own first."""
+    """Endings of files."""
     package: str
     read: Callable[[Path], tuple[Mapping[str, str], Run]]
 
 
 FILE_FORMATS = {
     "onnxruntime": FileFormat((".onnx",), "onnxruntime", _read_onnx),
-    "openvino": FileFormat((".xml", ".onnx"), "openvino", _read_openvino),
+    "openvino": FileFormat((".xml",), "openvino", _read_openvino),
     "torch.export": FileFormat((".pt2",), "torch", _read_torch),
 }
 """By the name of the engine."""
