@@ -101,7 +101,8 @@ def line(name: str, options: Options) -> str:
     start = time.process_time()
     size = options.size * (2 if ":" in name else 1)
     try:
-        opened = detector(*name.split(":"), size) if ":" in name else classifier(name, size)
+        kind, _, backbone = name.partition(":")
+        opened = detector(kind, backbone, size) if backbone else classifier(name, size)
         said = " | ".join(str(one) for one in differences(opened, (size, size)))
     except Exception as error:  # whatever it is, it belongs into the table
         said = f"not exported: {type(error).__name__} {first_line(error)}"

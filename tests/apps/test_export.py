@@ -17,7 +17,7 @@ from public.apps import export
 from public.apps.export import ExportOptions, main, run
 from public.apps.export_check import Difference, Limits, difference
 from public.apps.export_graph import ClassifierGraph, trace
-from public.apps.exported import about_of, read_exported
+from public.apps.exported import About, about_of, read_exported
 from public.apps.predict_model import DetectionPredictor, load
 from public.apps.predict_results import Classified, Detected
 from public.backbones.build import build_from_options as build_classifier
@@ -26,6 +26,7 @@ from public.config.calls import SIZE, Call
 from public.config.record import to_record
 from public.config.run import RunConfig
 from public.detectors.catalog import build_from_options as build_detector
+from public.layers.deform_conv import DeformConv
 from public.runtime.checkpoint import save_checkpoint
 from public.transforms.detection import ShortSideResize
 from tests.apps.networks import CLASSIFIER, IDS, NAMES, lived, write_pictures
@@ -142,6 +143,33 @@ def test_a_classifier(classifier: Path, pictures: list[Path], capsys: pytest.Cap
         assert isinstance(other, Classified)
         assert one.names == other.names
         np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_deformable_convolution(tmp_path: Path, form: str) -> None:
+    """Taps between pixels and beyond the border; OpenVINO has no rule of its own to read it from ONNX."""
+    for package in export.FORMATS[form].packages:
+        pytest.importorskip(package)
+    torch.manual_seed(0)
+    layer = DeformConv(3, 4)
+    torch.nn.init.normal_(layer.conv_offset_mask.weight, std=0.5)
+    torch.nn.init.normal_(layer.bias)
+    network = Sequential(layer, torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    graph = ClassifierGraph(ImageClassifier(network, mean=[0.5] * 3, std=[0.2] * 3)).eval()
+    about = About(
+        task="classification", network="x", class_names=NAMES, category_ids=None, input_size=(9, 12),
+        score_threshold=None, precision="fp32", config={}, versions={},
+    )  # fmt: skip
+    path = tmp_path / f"a{export.FORMATS[form].ending}"
+    export.FORMATS[form].write(graph, (9, 12), path, about)
+    read, answer = read_exported(path, export.FORMATS[form].engine)
+    assert read == about
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 9, 12), dtype=np.uint8)
+    with torch.no_grad():
+        expected = graph(torch.from_numpy(images)).numpy()
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(answer(images)[0], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
