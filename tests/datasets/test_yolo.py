@@ -144,7 +144,10 @@ BAD_FILES = {
         r"the class name 'd.x00g' is empty or holds control",
     ),
     "no split": (f"val: images/train\n{NAMES}", r"has no split 'train'; it has val"),
-    "nothing there": (f"train: photos\n{NAMES}", r"train names 'photos', and there is no .*/photos\. Data sets"),
+    "nothing there": (
+        f"train: photos\n{NAMES}",
+        r"train names 'photos', and there is no .*/photos\. Put it there, or say",
+    ),
     "no images": (f"train: labels\n{NAMES}", r"train names no image \(\.jpg"),
     "a list of no text": (f"train: list.bin\n{NAMES}", r"list\.bin cannot be read as a list of images"),
     "twice": (
@@ -166,7 +169,9 @@ def test_a_bad_data_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tmp_path, text)
     (tmp_path / "data.yaml").unlink()
-    with pytest.raises(DataError, match=r"data\.yaml is missing; it must name splits and classes\. Data sets"):
+    with pytest.raises(
+        DataError, match=r"data\.yaml is missing; it must name splits and classes\. Put it there, or say"
+    ):
         scan_yolo(tmp_path, ["train"], "data.yaml")
 
 
