@@ -123,7 +123,7 @@ def _draw_worst(outcomes: Outcomes, class_names: list[str], split: ImageEvalLoad
     tiles = []
     for index in chosen:
         truth, said = class_names[outcomes.labels[index]], class_names[outcomes.predicted[index]]
-        tiles.append(_tile(split.picture(index), truth, f"not {said} {outcomes.confidence[index]:.2f}"))
+        tiles.append(_tile(split.picture(index), truth, f"taken for {said} {outcomes.confidence[index]:.2f}"))
     return encoded(".jpg", in_rows(tiles, min(COLUMNS, len(tiles))))
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
 nav a { margin-right: 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -20,7 +20,8 @@ th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884
 th:first-child, td:first-child, .words { text-align: left; }
 img { max-width: 100%; height: auto; background: #fff; }
 .matrix td, .matrix th { padding: .1rem .4rem; text-align: center; }
-.matrix th { font-weight: normal; } .matrix thead th { writing-mode: vertical-rl; }
+.matrix th { font-weight: normal; } .matrix tbody th { text-align: right; }
+.matrix thead th { writing-mode: vertical-rl; }
 svg { max-width: 30rem; width: 100%; } svg text { font-size: 11px; fill: currentColor; }
 """
 
