@@ -20,7 +20,16 @@ import torch
 import tyro
 from torch import nn
 
-from public.apps.export import ExportOptions, about_of, answer_of, batches_of, fold, limits_of
+from public.apps.export import (
+    BATCHES,
+    ExportOptions,
+    about_of,
+    answer_of,
+    batches_of,
+    fold,
+    generated_picture,
+    limits_of,
+)
 from public.apps.export_check import Difference, difference
 from public.apps.export_graph import save_openvino, to_onnx
 from public.apps.exported import FILE_FORMATS
@@ -89,10 +98,11 @@ def _live(module: nn.Module, run: Callable[[torch.Tensor], Any], size: int) -> A
     for norm in norms:
         norm.momentum = None  # the mean of all that is seen
     module.train()
-    images = np.random.default_rng(0).integers(0, 256, (8, 3, size, size), dtype=np.uint8)
-    run(torch.from_numpy(images))
+    # Those that it will be asked about: of others a deep network with new weights says what no float32 can hold.
+    pictures = torch.from_numpy(np.stack([generated_picture(number, size, size) for number in range(sum(BATCHES))]))
+    run(pictures.permute(0, 3, 1, 2))
     module.eval()
-    return run(torch.from_numpy(images))
+    return run(pictures.permute(0, 3, 1, 2))
 
 
 def line(name: str, options: Options) -> str:

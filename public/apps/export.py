@@ -267,7 +267,10 @@ def _canvas(network: Network, shown: Sequence[np.ndarray], asked: tuple[int, int
         ValueError: nothing says it, or a picture does not fit.
     """
     # A wide and a tall one tell whether every picture has the same canvas.
-    sizes = {_canvas_of(network, pixels) for pixels in (shown or [_blobs(0, 120, 160), _blobs(1, 160, 120)])}
+    sizes = {
+        _canvas_of(network, pixels)
+        for pixels in (shown or [generated_picture(0, 120, 160), generated_picture(1, 160, 120)])
+    }
     if isinstance(network, TrainedClassifier):
         require(asked is None, f"canvas={asked}: a classifier's size is what its transforms of evaluation make.")
         require(
@@ -301,21 +304,23 @@ def batches_of(network: Network, shown: Sequence[np.ndarray], canvas: tuple[int,
     count = sum(BATCHES)
     shown = [shown[number % len(shown)] for number in range(count)] if shown else []
     if isinstance(network, TrainedClassifier):
-        prepared = [network.prepare(pixels) for pixels in (shown or [_blobs(n, *canvas) for n in range(count)])]
+        prepared = [
+            network.prepare(pixels) for pixels in (shown or [generated_picture(n, *canvas) for n in range(count)])
+        ]
         arrays = (torch.stack(prepared).numpy(),)
     elif shown:
         network.canvas = canvas
         images, sizes = network.gather([network.prepare(pixels) for pixels in shown])
         arrays = images.numpy(), sizes.content.numpy()
     else:
-        images = np.stack([_blobs(number, *canvas) for number in range(count)]).transpose(0, 3, 1, 2)
+        images = np.stack([generated_picture(number, *canvas) for number in range(count)]).transpose(0, 3, 1, 2)
         filled = np.random.default_rng(0).uniform(0.6, 1, (count, 2))
         arrays = images, (filled * canvas).astype(np.int64)
     parts = [np.split(array, np.cumsum(BATCHES)[:-1]) for array in arrays]
     return list(zip(*parts, strict=True))
 
 
-def _blobs(seed: int, height: int, width: int) -> np.ndarray:
+def generated_picture(seed: int, height: int, width: int) -> np.ndarray:
     """A generated picture, uint8 [H, W, 3]: spots of all sizes, so that its pixels make a difference."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (rng.integers(3, 12), rng.integers(3, 12), 3), dtype=np.uint8)
