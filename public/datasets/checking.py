@@ -151,6 +151,8 @@ def read_images(title: str, images: ReadImages, num_workers: int) -> list[FoundI
         DataError: one of these processes was ended.
     """
     collate: Callable[[Sequence[Any]], Any] = list
+    if num_workers:
+        cv2.setNumThreads(1)  # here, before a fork: as in `loaders.build_dataloader`
     batches = DataLoader(
         _AsDataset(images),
         batch_size=16,

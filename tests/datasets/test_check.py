@@ -10,6 +10,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -298,6 +300,14 @@ def test_the_number_of_processes_changes_nothing(
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
     assert "it is 10 x 20 pixels, and its annotation says 20 x 10" in outputs[0]
+
+
+def test_a_process_whose_threads_of_opencv_run(coco: Path) -> None:
+    """Such as the page's: they are ended before the fork, which has none of them, and often waited without end."""
+    cv2.setNumThreads(4)
+    cv2.cvtColor(np.zeros((2000, 2000, 3), np.uint8), cv2.COLOR_BGR2HSV)
+    assert main([str(coco), "--runtime.num-workers", "2"]) == 0
+    assert cv2.getNumThreads() == 1
 
 
 def test_settings_that_the_data_contradicts(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
