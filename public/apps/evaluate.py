@@ -6,10 +6,11 @@
     python -m public.apps.evaluate --compare RUN RUN ...
     ... EXPERIMENT [ROW] --weights/--results ...        with the data of an experiment's row
 
---weights: as test.sh does, for either task. --results: .json is COCO's results format, .txt that of VOC's devkit, of
-which each class has a file; in the float64 numbers in which they are written. The data set may be of any format and its
-images need not be there. By COCO's rules or VOC's, as `--data.metrics` says, by default those of the data set's format
-(`--data.dataset auto`: as found). --compare: see `evaluate_compare.py`. Add --help to any of the three for its options.
+--weights: as test.sh does, for either task; also what public.apps.export wrote, see `evaluate_exported.py`. --results:
+.json is COCO's results format, .txt that of VOC's devkit, of which each class has a file; in the float64 numbers in
+which they are written. The data set may be of any format and its images need not be there. By COCO's rules or
+VOC's, as `--data.metrics` says, by default those of the data set's format (`--data.dataset auto`: as found). --compare:
+see `evaluate_compare.py`. Add --help to any of the three for its options.
 """
 
 import sys
@@ -20,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from public.apps import evaluate_compare
+from public.apps import evaluate_compare, evaluate_exported
+from public.apps.exported import is_exported
 from public.config.classification import ClassificationConfig
 from public.config.command_line import choose_row, fail, given, in_present_folder, with_kinds
 from public.config.detection import DetectionConfig, DetectionData
@@ -78,6 +80,9 @@ def has(option: str, args: Sequence[str]) -> bool:
 
 def evaluate_weights(args: list[str]) -> None:
     """What test.sh does, for the task that the weights, the experiment or --network are of."""
+    if is_exported(given("weights", args) or ""):
+        evaluate_exported.main(args)
+        return
     try:
         is_detector = _is_detector(args)
     except (ValueError, FileNotFoundError) as error:

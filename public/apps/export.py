@@ -6,7 +6,8 @@
 
 The file takes uint8 pictures [B, 3, H, W] of one size in batches of any size, and answers as we do: probabilities, or
 boxes, scores and labels after suppression, see `public.apps.export_graph`. It holds its classes, threshold, config and
-versions, and is a --weights for public.apps.predict. One that does not say what PyTorch says is removed again.
+versions, and is a --weights for public.apps.predict and evaluate. One that does not say what PyTorch says is not
+written.
 
 Exit codes: 0, 1 where the file was refused, 2 where nothing could be done.
 """
@@ -166,7 +167,7 @@ def run(options: ExportOptions) -> Export:
 
     Raises:
         FileNotFoundError: there are no weights or no pictures.
-        Refused: the file does not say what PyTorch says; nothing is left of it.
+        Refused: the file does not say what PyTorch says; it is not written, and one of that name stays.
         ValueError: the weights do not fit, the network cannot be exported, or the file cannot be written.
     """
     require(not is_exported(options.weights), f"weights={options.weights!r} was exported already; give a checkpoint.")

@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from public.config.experiment import Experiment
 from public.config.names import first_line
 from public.config.record import from_record
 from public.datasets.batches import ImageSizes
-from public.datasets.detection_loaders import LoadedImage, checked_transforms
+from public.datasets.detection_loaders import LoadedImage, checked_transforms, on_larger_canvas
 from public.detectors.detector import Detections
 from public.detectors.postprocess import to_original
 from public.detectors.suppression import suppress_op
@@ -157,13 +158,20 @@ def is_exported(weights: str | Path) -> bool:
     return str(weights).endswith(tuple({ending for one in FILE_FORMATS.values() for ending in one.takes}))
 
 
+def engine_of(weights: str | Path) -> str:
+    """The engine that runs an exported file, by the ending of its name."""
+    return next(name for name, one in FILE_FORMATS.items() if str(weights).endswith(one.takes))
+
+
 def read_exported(path: Path, engine: str) -> tuple[About, Run]:
     """What a file says of itself, and how it is run.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or was not written by public.apps.export.
+        ValueError: it is damaged, or was not written by public.apps.export, or a package is missing.
     """
+    package = FILE_FORMATS[engine].package
+    require(find_spec(package) is not None, f"{path} needs {package}, which this Python has not: {INSTALL}.")
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}.")
     try:
@@ -201,7 +209,8 @@ class _Detector(TrainedDetector):
     def __init__(self, path: Path, run: Run, about: About, config: Any) -> None:
         built = build_all(config.data.val_transforms, config.data.input_size)
         transforms = checked_transforms("data.val_transforms", built, random=False)
-        super().__init__(_Run(run), transforms, about.class_names, about.category_ids)  # pyright: ignore[reportArgumentType]
+        network: Any = ExportedDetector(path, run, about.input_size)
+        super().__init__(network, transforms, about.class_names, about.category_ids)
         self._path, self.canvas = path, about.input_size
 
     @property
@@ -220,16 +229,58 @@ class _Detector(TrainedDetector):
         return prepared
 
 
-class _Run(nn.Module):
-    """In the place of an `ImageDetector`."""
+class ExportedDetector(nn.Module):
+    """In the place of an `ImageDetector`: the canvas, which is the file's, may be larger than the images.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        path: of the file.
+        run: runs it.
+        canvas: height and width.
+    """
+
+    def __init__(self, path: Path, run: Run, canvas: tuple[int, int]) -> None:
         super().__init__()
-        self.run = run
+        self.path, self.run, self.canvas = path, run, canvas
 
     def forward(self, images: Tensor, sizes: ImageSizes) -> Detections:
+        """uint8 [B, 3, H, W] -> detections in pixels of the original images.
+
+        Raises:
+            ValueError: the images do not fit on the canvas.
+        """
+        height, width = images.shape[2:]
+        require(
+            height <= self.canvas[0] and width <= self.canvas[1],
+            f"{self.path} takes canvases of {self.canvas[0]}x{self.canvas[1]} pixels, and a picture needs "
+            f"{height}x{width}: export with a larger --canvas.",
+        )
+        images = on_larger_canvas(images, self.canvas)
         boxes, scores, labels = map(torch.from_numpy, self.run(images.numpy(), sizes.content.numpy()))
         return Detections(to_original(boxes, sizes), scores, labels.long())
+
+
+class ExportedClassifier(nn.Module):
+    """In the place of an `ImageClassifier`, with the logarithms of the probabilities for logits.
+
+    Args:
+        path: of the file.
+        run: runs it.
+        size: height and width of its images.
+    """
+
+    def __init__(self, path: Path, run: Run, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.path, self.run, self.size = path, run, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] -> float32 [B, C].
+
+        Raises:
+            ValueError: the images have another size.
+        """
+        _require_size(self.path, (images.shape[2], images.shape[3]), self.size)
+        probabilities = torch.from_numpy(self.run(images.numpy())[0])
+        return probabilities.clamp(min=torch.finfo(torch.float32).tiny).log()  # 0 where float32 ends
 
 
 def open_exported(

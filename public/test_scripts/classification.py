@@ -196,10 +196,16 @@ def _print_result(
     context: DistributedContext,
 ) -> None:
     """One line a number."""
-    num_images, size = int(metrics["num_images"]), config.data.input_size
+    size = config.data.input_size
     print(f"network    {config.network}: {count(classifier.network, size)} at {size}x{size}")
     print(f"weights    {options.weights}")
     print(f"computed   on {context.size} x {device_name(context.device)} in {describe_precision(classifier.dtype)}")
+    print_metrics(metrics)
+
+
+def print_metrics(metrics: dict[str, float]) -> None:
+    """What `evaluate` gives, one line a number."""
+    num_images = int(metrics["num_images"])
     for name in ("top1", "top5"):
         correct, share = round(metrics[name] * num_images), 100 * metrics[name]
         print(f"{name}       {share:.2f} % ({correct} of {num_images}), error {100 - share:.2f} %")

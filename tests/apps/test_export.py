@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch.nn import Sequential
 
-from public.apps import export
+from public.apps import evaluate, export, exported
 from public.apps.export import ExportOptions, main, run
 from public.apps.export_check import Difference, Limits, difference
 from public.apps.export_graph import ClassifierGraph, trace
@@ -73,9 +74,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize("form", ["onnx", "torch"])
 def test_a_detector(detector: Path, pictures: list[Path], tmp_path: Path, form: str) -> None:
-    """It is tried with 2, 1 and 5 pictures; as weights it predicts what the checkpoint does on the same canvas."""
+    """It is tried with 2, 1 and 5 pictures; as weights it predicts what the checkpoint does on the same canvas,
+    and is worth the same."""
     pytest.importorskip(EXTRA.get(form, "torch"))
     output = tmp_path / f"deep/best{export.FORMATS[form].ending}"
     options = ExportOptions(weights=str(detector), format=form, output=str(output), canvas=CANVAS)
@@ -102,6 +105,8 @@ def test_a_detector(detector: Path, pictures: list[Path], tmp_path: Path, form: 
         found(pictures[1])
     if form == "onnx":
         _check_onnx(output)
+        write_found(tmp_path / "data", detector, pictures)
+        assert 0.1 < check_evaluation(detector, output, tmp_path / "data", ["--time-steps", "0"])["AP50"] < 0.95
 
 
 def _check_onnx(path: Path) -> None:
@@ -128,8 +133,11 @@ def _check_onnx(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_classifier(classifier: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """By OpenVINO, from the command line; the files lie beside the weights."""
+@pytest.mark.usefixtures("no_plots")
+def test_a_classifier(
+    classifier: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By OpenVINO, from the command line; the files lie beside the weights; evaluated, it is worth the same."""
     pytest.importorskip("openvino")
     main(["--weights", str(classifier), "--format", "openvino", "--images", str(pictures[0].parent)])
     said = capsys.readouterr().out
@@ -143,6 +151,9 @@ def test_a_classifier(classifier: Path, pictures: list[Path], capsys: pytest.Cap
         assert isinstance(other, Classified)
         assert one.names == other.names
         np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-4)
+    write_classes(tmp_path, pictures)
+    assert 0.1 < check_evaluation(classifier, path, tmp_path)["top1"] < 0.95
+    assert "computed   on 1 x CPU by openvino in fp32\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -202,6 +213,48 @@ def test_training_mode_is_refused() -> None:
     network.network[1].train()  # pyright: ignore[reportIndexIssue]
     with pytest.raises(ValueError, match=r"classifier\.network\.1 is in training mode"):
         trace(graph, (8, 8))
+
+
+def check_evaluation(checkpoint: Path, file: Path, data: Path, timing: Sequence[str] = ()) -> dict[str, float]:
+    """The exported file has the metrics of the checkpoint, which are given."""
+    metrics = []
+    for path, more in ((checkpoint, ["--device", "cpu", "--precision", "fp32", *timing]), (file, [])):
+        output = data / f"evaluated{path.suffix}"
+        asked = ["--data.folder", str(data), "--output", str(output), "--num-workers", "0", "--batch-size", "2"]
+        evaluate.main(["--weights", str(path), *asked, *more])
+        written = json.loads((output / "metrics.json").read_text())
+        metrics.append({name: value for name, value in written.items() if isinstance(value, float)})
+    expected, found = metrics
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose([*found.values()], [*expected.values()], rtol=0, atol=1e-4)
+    return expected
+
+
+def write_classes(folder: Path, pictures: list[Path]) -> None:
+    """The validation split of a classifier's three classes, in turn."""
+    for number, picture in enumerate(pictures):
+        place = folder / "val" / NAMES[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, place)
+
+
+def write_found(folder: Path, weights: Path, pictures: list[Path]) -> None:
+    """Wide pictures, on which every third of the detector's best detections is an object."""
+    wide = [path for path in pictures if path.stem in "02"]
+    truth: dict[str, Any] = {"images": [], "annotations": []}
+    truth["categories"] = [{"id": number, "name": name} for number, name in zip(IDS, NAMES, strict=True)]
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images/val2017").mkdir(parents=True)
+    for image_id, said in enumerate(load(weights, device="cpu", score_threshold=0)(wide)):
+        assert isinstance(said, Detected)
+        shutil.copy(wide[image_id], folder / "images/val2017")
+        size = {"height": said.height, "width": said.width}
+        truth["images"].append({"id": image_id, "file_name": wide[image_id].name, **size})
+        for (x1, y1, x2, y2), label in zip(said.boxes[::3].tolist(), said.labels[::3].tolist(), strict=True):
+            box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+            number = len(truth["annotations"]) + 1
+            truth["annotations"].append({"id": number, "image_id": image_id, "category_id": IDS[label], **box})
+    (folder / "annotations/instances_val2017.json").write_text(json.dumps(truth))
 
 
 # ---- what is compared ------------------------------------------------------------------------------------------------
@@ -303,7 +356,10 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_files_that_are_none_of_ours(classifier: Path, tmp_path: Path) -> None:
+def test_files_that_are_none_of_ours(
+    classifier: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     """Damaged, written by something else, or asked for something that they are not."""
     path = tmp_path / "a.pt2"
     with pytest.raises(FileNotFoundError, match=r"there is no .*a\.pt2"):
@@ -324,3 +380,15 @@ def test_files_that_are_none_of_ours(classifier: Path, tmp_path: Path) -> None:
         about_of(path, {"class_names": "[]"})
     with pytest.raises(ValueError, match=r"what it says of itself cannot be read"):
         about_of(path, dict.fromkeys(read_exported(path, "torch.export")[0].texts(), "no JSON"))
+
+    for args, message in {
+        ("folder",): "an exported file knows its network and its data: leave out 'folder'",
+        ("--data.folder", str(image_folder)): "classes that are not trained on: bird; expected some or all of cat, dog",
+        ("--data.dataset", "none"): "there is no such one",
+    }.items():
+        with pytest.raises(SystemExit, match="2"):
+            evaluate.main([*args, "--weights", str(path), "--num-workers", "0"])
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr(exported, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"a\.onnx needs onnxruntime, which this Python has not: pip install"):
+        exported.read_exported(tmp_path / "a.onnx", "onnxruntime")
