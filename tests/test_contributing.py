@@ -359,7 +359,7 @@ except SystemExit as end:
 """,
         cwd=tree.folder / folder,
     )
-    assert "Rows: resnet34 " in " ".join(output.split())
+    assert "Rows: resnet34, darknet_tiny (" in " ".join(output.split())
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from public.datasets.pack import check_apart
 from public.datasets.packed import CONTENTS, PackedImages, sealed, unsealed
 from public.datasets.packing import pack_split
 from public.runtime.distributed import DistributedContext
+from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 from public.weights.trained import open_trained
 from tests.fuzz.mutations import mutated_bytes, mutated_tree
@@ -97,6 +98,7 @@ def mutated_pickle(content: bytes, number: int) -> bytes:
 def checkpoint(root: Path, mutated: Callable[[bytes, int], bytes] = mutated_bytes) -> Subject:
     """Resumed from, opened, and read as weights."""
     path, context = root / "latest.pth", DistributedContext(rank=0, size=1, device=torch.device("cpu"))
+    seed_everything(0)  # the file holds the generators' states
     state = new_state(0, steps=1)
     state.finish_epoch({"epoch": 1, "loss": 0.5})
     state.save(path, context, IDENTITY)
