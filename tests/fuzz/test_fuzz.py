@@ -9,7 +9,7 @@ from tests.fuzz.detection_labels import LABELS
 from tests.fuzz.other_files import OTHERS
 from tests.fuzz.subject import outcomes
 
-COUNTS = dict.fromkeys(LABELS, 25) | dict.fromkeys(OTHERS, 12) | {"packed": 3, "safetensors": 40}
+COUNTS = dict.fromkeys(LABELS, 25) | dict.fromkeys(OTHERS, 12) | {"packed": 3, "safetensors": 40, "checkpoint": 40}
 NEVER_READ = ("png", "packed")
 """Every piece of a PNG has a checksum; and few of so many packed files."""
 
