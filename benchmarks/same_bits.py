@@ -75,6 +75,7 @@ def environment(tree: Path, root: Path) -> dict[str, str]:
     """The variables of a tree's processes: one thread each, its own library first, the common data.
 
     The older tree may need a package that counted its multiply-adds and is no longer installed: they are in no result.
+    Another that only it needs can be installed beside (`pip install --target FOLDER`) and named in PYTHONPATH.
     """
     path = [str(tree)]
     if find_spec("thop") is None:
@@ -82,6 +83,7 @@ def environment(tree: Path, root: Path) -> dict[str, str]:
         stub.parent.mkdir(exist_ok=True)
         stub.write_text("def profile(*_args, **_options):\n    return 0, 0\n")
         path.append(str(stub.parent))
+    path += filter(None, [os.environ.get("PYTHONPATH")])
     fixed = {"PYTHONPATH": os.pathsep.join(path), "DATA_ROOT": str(root / "data"), "CUDA_VISIBLE_DEVICES": ""}
     return os.environ | fixed | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -1,0 +1,8 @@
+"""Four detectors with MobileNetV2 on three kinds of blood cells; settings: config.py, loop: public/recipes/detection.py."""
+
+from config import CONFIGS
+
+from public.recipes.detection import main
+
+if __name__ == "__main__":
+    main(CONFIGS, __file__)
