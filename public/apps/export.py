@@ -2,6 +2,7 @@
 
     python -m public.apps.export --weights best.pth --format onnx
     python -m public.apps.export --weights best.pth --format openvino --precision bf16 --images photos/
+    python -m public.apps.export --weights best.pth --precision int8 --calibrate photos/
     python -m public.apps.export --weights torchvision:mobilenet_v2 --network mobilenet_v2 --format torch
 
 The file takes uint8 pictures [B, 3, H, W] of one size in batches of any size, and answers as we do: probabilities, or
@@ -14,12 +15,12 @@ Exit codes: 0, 1 where the file was refused, 2 where nothing could be done.
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ import tyro
 
 from public.apps.export_check import BOX_TOLERANCE, SCORE_TOLERANCE, Difference, Limits, difference
 from public.apps.export_graph import Graph, graph_of, write_onnx, write_openvino, write_torch
+from public.apps.export_int8 import MOST_PICTURES, quantize
 from public.apps.exported import CLASSIFICATION, DETECTION, INSTALL, About, Run, is_exported, read_exported
 from public.apps.predict_model import NetworkChoice, OpenedNetwork, open_network, read_command, speed_up
 from public.apps.predict_sources import find_images
@@ -66,7 +68,7 @@ class Writer(NamedTuple):
 
 
 FORMATS = {
-    "onnx": Writer(".onnx", "onnxruntime", ("onnx", "onnxscript", "onnxruntime"), write_onnx, ("fp32",)),
+    "onnx": Writer(".onnx", "onnxruntime", ("onnx", "onnxscript", "onnxruntime"), write_onnx, ("fp32", "int8")),
     "openvino": Writer(".xml", "openvino", ("onnx", "onnxscript", "openvino"), write_openvino, ("fp32", "bf16")),
     "torch": Writer(".pt2", "torch.export", (), write_torch, ("fp32", "bf16"), casts=True),
 }
@@ -91,8 +93,10 @@ class ExportOptions(NetworkChoice):
     canvas: tuple[int, int] | None = None
     """Height and width of what the network sees, pixels. None: what the transforms of evaluation make of any picture;
     where each picture has its own canvas, the smallest that all of `images` fit on."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """In which the file computes; bf16: openvino and torch."""
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """In which the file computes; bf16: openvino and torch; int8: onnx."""
+    calibrate: str | None = None
+    """For int8: pictures such as it will see, a folder or a glob, of which at most 300 are taken."""
     images: str | None = None
     """Pictures to try the file with: a file, a folder or a glob, of which the first eight are taken; None: generated
     ones."""
@@ -106,6 +110,12 @@ class ExportOptions(NetworkChoice):
         require(
             self.precision in writer.precisions,
             f"precision={self.precision!r} with format={self.format!r}: that is computed by {' or '.join(able)}.",
+        )
+
+        require(
+            (self.calibrate is not None) == (self.precision == "int8"),
+            f"precision={self.precision!r}, calibrate={self.calibrate!r}: int8, and nothing else, takes its ranges "
+            "from pictures: --precision int8 --calibrate FOLDER.",
         )
 
     @property
@@ -192,6 +202,8 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> Export:
     with writing_to(options.path.parent), tempfile.TemporaryDirectory(dir=options.path.parent) as folder:
         path = Path(folder) / options.path.name
         writer.write(fold(opened.network, dtype), canvas, path, about)
+        if options.calibrate is not None:
+            quantize(path, calibration(opened.network, find_images(options.calibrate), canvas))
         _, answer = read_exported(path, writer.engine)
         limits = limits_of(opened)
         found = [difference(ours, answer(*batch), limits) for ours, batch in zip(expected, batches, strict=True)]
@@ -209,6 +221,26 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> Export:
     source = "generated pictures" if options.images is None else f"of {options.images}"
     print(f"compared   with PyTorch in fp32 on {sum(BATCHES)} {source}: {written.difference}")
     return written
+
+
+def calibration(
+    network: Network, pictures: Sequence[Path], canvas: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """The inputs of a file for pictures, evenly chosen where they are too many, one at a time."""
+    step = -(-len(pictures) // MOST_PICTURES)
+    for path in pictures[::step]:
+        prepared: Any = network.prepare(read_pixels(path))
+        if isinstance(network, TrainedClassifier):
+            yield (prepared[None].numpy(),)
+            continue
+        height, width = prepared.sample.image.shape[:2]
+        require(
+            height <= canvas[0] and width <= canvas[1],
+            f"calibrate: {path} needs a canvas of {height} {width}, and the file's is {canvas[0]} {canvas[1]}.",
+        )
+        network.canvas = canvas
+        images, sizes = network.gather([prepared])
+        yield images.numpy(), sizes.content.numpy()
 
 
 def answer_of(network: TrainedClassifier | TrainedDetector) -> Run:

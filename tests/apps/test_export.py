@@ -157,6 +157,34 @@ def test_a_classifier(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("task", ["classifier", "detector"])
+def test_int8(classifier: Path, detector: Path, pictures: list[Path], tmp_path: Path, task: str) -> None:
+    """Layers have int8 weights by channel, decoding has none; the answers are near."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    (tmp_path / "wide").mkdir()
+    wide = [shutil.copy(path, tmp_path / "wide") for path in pictures if path.stem in "02"]
+    weights, canvas = (classifier, None) if task == "classifier" else (detector, CANVAS)
+    output, shown = tmp_path / "a.onnx", str(Path(wide[0]).parent)
+    asked = {"precision": "int8", "calibrate": shown, "images": shown, "canvas": canvas}
+    found = run(ExportOptions(weights=str(weights), output=str(output), **asked)).difference
+    assert 1e-4 < found.score < 0.05, "rounded, and not much"
+    assert [path.name for path in tmp_path.glob("*.onnx")] == ["a.onnx"]
+    assert read_exported(output, "onnxruntime")[0].precision == "int8"
+    graph = onnx.load(output).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    constants = {one.name: one for one in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv":
+            weight = constants[makers[node.input[1]].input[0]]
+            scale = constants[makers[node.input[1]].input[1]]
+            assert (weight.data_type, [*scale.dims]) == (onnx.TensorProto.INT8, [weight.dims[0]])
+            assert makers[node.input[0]].op_type == "DequantizeLinear"
+        if node.op_type in ("NonMaxSuppression", "TopK", "Exp"):
+            assert makers[node.input[0]].op_type != "DequantizeLinear"
+
+
+@pytest.mark.slow
 def test_deformable_convolution_in_openvino(tmp_path: Path) -> None:
     """Taps between pixels and beyond the border; OpenVINO has no rule of its own to read it from ONNX."""
     form = "openvino"
@@ -320,6 +348,7 @@ def test_what_is_no_number_is_no_answer() -> None:
             ["--weights", "{detector}", "--precision", "bf16"],
             "precision='bf16' with format='onnx': that is computed by",
         ),
+        (["--weights", "{detector}", "--precision", "int8"], "takes its ranges from pictures: --precision int8 --cal"),
         (["--weights", "{detector}"], "give --canvas HEIGHT WIDTH, or --images"),
         (["--weights", "{detector}", "--canvas", "60", "96"], "canvas=(60, 96) must be multiples of 32"),
         (["--weights", "{detector}", "--canvas", "64", "64", "--images", "{pictures}"], "need one of 96 96"),
