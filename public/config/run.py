@@ -139,7 +139,7 @@ class RunConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the device computes it natively, else fp16 on a GPU, else fp32."""
     compile: bool = False
-    """torch.compile the network (on a CPU this needs a C++ compiler)."""
+    """torch.compile network, targets and losses (on a CPU this needs a C++ compiler)."""
     channels_last: bool = False
     """NHWC memory layout: often faster for plain convolutions, often slower for grouped ones."""
     seed: int = 0
@@ -182,6 +182,11 @@ class RunConfig:
             self.parallel == "distributed" or not self.sync_batch_norm,
             "sync_batch_norm=True has no effect with parallel='data_parallel': statistics are shared between processes "
             "only. Leave it out, or choose parallel='distributed'.",
+        )
+        require(
+            self.parallel == "distributed" or not self.compile,
+            "compile=True makes a graph of one device's work, and parallel='data_parallel' does that of several in one "
+            "process. Leave it out, or choose parallel='distributed'.",
         )
         self.local_batch_size(self.runtime.processes or 1)
 

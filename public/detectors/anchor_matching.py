@@ -15,7 +15,7 @@ from torch import Tensor
 
 from public.detectors.targets import FlatBoxes
 from public.geometry.boxes import pairwise_coverage, pairwise_iou
-from public.geometry.fixed_shapes import shapes_are_fixed
+from public.geometry.fixed_shapes import pieces, shapes_are_fixed
 from public.geometry.labels import BACKGROUND, IGNORED
 
 IGNORED_COVERAGE = 0.5
@@ -166,6 +166,5 @@ def _rows(flat: FlatBoxes, batch_size: int) -> tuple[Tensor, Tensor]:
 def _parts(boxes: Tensor, num_others: int) -> list[tuple[int, Tensor]]:
     """Boxes [..., n, 4] cut so that each part's pairs with the others are not too many, and where each part begins."""
     num_pairs = _CPU_PAIRS if boxes.device.type == "cpu" else _GPU_PAIRS
-    num_rows = boxes.shape[-2]
-    size = max(1, num_pairs // max(1, num_others * boxes.shape[:-2].numel()))
-    return [(first, boxes[..., first : first + size, :]) for first in range(0, max(1, num_rows), size)]
+    parts = pieces(boxes.shape[-2], num_pairs // max(1, num_others * boxes.shape[:-2].numel()))
+    return [(part.start or 0, boxes[..., part, :]) for part in parts]

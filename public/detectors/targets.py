@@ -5,8 +5,7 @@ objects in one list nothing is computed for the filling, and nothing loops over 
 filling stays in the list, as boxes of no area.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,13 +13,6 @@ from torch import Tensor
 from public.datasets.batches import DetectionBatch
 from public.geometry.fixed_shapes import Chosen
 from public.geometry.labels import IGNORED
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def not_compiled(function: _Function) -> _Function:
-    """Leaves a function, and what it calls, out of torch.compile: for shapes that change with the objects found."""
-    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
 
 
 class FlatBoxes(NamedTuple):

@@ -43,6 +43,8 @@ def pyramid_anchors(
         float32 [N, 4], x1 y1 x2 y2: level after level, row after row; in a cell ratio by ratio (tall, square, wide),
         each in all scales. None is skipped or cut at the border.
     """
+    if torch.compiler.is_compiling():  # a graph is of any size, and makes the anchors of each
+        return _make_anchors(canvas_size, strides, sizes, device, layout, scales)
     return _pyramid_anchors(tuple(canvas_size), tuple(strides), tuple(sizes), device, layout, tuple(scales))
 
 
@@ -55,22 +57,33 @@ def _pyramid_anchors(
     layout: Layout,
     scales: tuple[float, ...],
 ) -> Tensor:
-    levels = []
     with torch.inference_mode(False):  # made while decoding, they may serve the next training step
-        for stride, size, (rows, columns) in zip(strides, sizes, map_sizes(canvas_size, strides), strict=True):
-            if layout == "centered":
-                shapes, offset, steps = _shapes(size, scales), 0.5, (stride, stride)
-            else:
-                shapes, offset, steps = (
-                    _torchvision_shapes(size, scales),
-                    0.0,
-                    (canvas_size[0] // rows, canvas_size[1] // columns),
-                )
-            y, x = ((torch.arange(n) + offset) * step for n, step in zip((rows, columns), steps, strict=True))
-            centers = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # [rows, columns, 2]
-            corners = centers.repeat(1, 1, 2)[:, :, None] + shapes  # [rows, columns, A, 4]
-            levels.append(corners.reshape(-1, 4))
-        return torch.cat(levels).float().to(device)
+        return _make_anchors(canvas_size, strides, sizes, torch.device("cpu"), layout, scales).to(device)
+
+
+def _make_anchors(
+    canvas_size: tuple[int, int],
+    strides: Sequence[int],
+    sizes: Sequence[float],
+    device: torch.device,
+    layout: Layout,
+    scales: Sequence[float],
+) -> Tensor:
+    levels = []
+    for stride, size, (rows, columns) in zip(strides, sizes, map_sizes(canvas_size, tuple(strides)), strict=True):
+        if layout == "centered":
+            shapes, offset, steps = _shapes(size, scales), 0.5, (stride, stride)
+        else:
+            shapes, offset, steps = (
+                _torchvision_shapes(size, scales),
+                0.0,
+                (canvas_size[0] // rows, canvas_size[1] // columns),
+            )
+        y, x = ((torch.arange(n, device=device) + offset) * s for n, s in zip((rows, columns), steps, strict=True))
+        centers = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # [rows, columns, 2]
+        corners = centers.repeat(1, 1, 2)[:, :, None] + shapes.to(device)  # [rows, columns, A, 4]
+        levels.append(corners.reshape(-1, 4))
+    return torch.cat(levels).float()
 
 
 def _shapes(size: float, scales: Sequence[float]) -> Tensor:

@@ -30,6 +30,18 @@ def fixed_shapes() -> Iterator[None]:
         _forced.reset(before)
 
 
+def pieces(number: int, size: int) -> list[slice]:
+    """What to cut `number` rows into so that no more than `size` are worked on at a time, which bounds the memory.
+
+    At least one piece. A graph takes all rows at once: it is made for any number of them, and its compiler computes
+    what lies in between without holding all of it.
+    """
+    if torch.compiler.is_compiling():
+        return [slice(None)]
+    size = max(1, size)
+    return [slice(first, first + size) for first in range(0, max(1, number), size)]
+
+
 class Chosen:
     """Those entries of tensors [B, N, ...] that a mask chooses, as one flat list [n, ...].
 

@@ -38,10 +38,9 @@ class PointGrid(NamedTuple):
 def map_sizes(canvas_size: tuple[int, int], strides: tuple[int, ...]) -> list[tuple[int, int]]:
     """Height and width of each level's map: halving and rounding up again and again gives ceil(canvas / stride)."""
     height, width = canvas_size
-    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
+    return [(-(-height // stride), -(-width // stride)) for stride in strides]
 
 
-@torch.compiler.disable()
 def point_grid(
     canvas_size: tuple[int, int], strides: tuple[int, ...], device: torch.device, layout: Layout = "centered"
 ) -> PointGrid:
@@ -55,11 +54,20 @@ def point_grid(
             i * step, with the step rounded down from canvas / cells, which is the corner of the cell and off the
             nominal stride where the canvas is no multiple of it.
     """
+    if torch.compiler.is_compiling():  # a graph is of any size, and makes the points of each
+        return _make_grid(canvas_size, strides, device, layout)
     return _point_grid(tuple(canvas_size), tuple(strides), device, layout)
 
 
 @lru_cache(maxsize=32)  # multi-scale training has as many canvas sizes
 def _point_grid(
+    canvas_size: tuple[int, int], strides: tuple[int, ...], device: torch.device, layout: Layout
+) -> PointGrid:
+    with torch.inference_mode(False):  # made while decoding, they may serve the next training step
+        return _make_grid(canvas_size, strides, device, layout)
+
+
+def _make_grid(
     canvas_size: tuple[int, int], strides: tuple[int, ...], device: torch.device, layout: Layout
 ) -> PointGrid:
     sizes = map_sizes(canvas_size, strides)
@@ -68,30 +76,35 @@ def _point_grid(
         steps = [(canvas_size[0] // rows, canvas_size[1] // columns) for rows, columns in sizes]
     offset = 0.5 if layout == "centered" else 0.0
     numbers = [rows * columns for rows, columns in sizes]
-    # Where there is one cell, it is near whatever the step.
+    centers = [_cells(size, step, offset, device) for size, step in zip(sizes, steps, strict=True)]
+    return PointGrid(
+        centers=torch.cat(centers),
+        levels=torch.cat([torch.full((n,), level, device=device) for level, n in enumerate(numbers)]),
+        strides=torch.tensor(strides, dtype=torch.float32, device=device),
+        sizes=torch.tensor(sizes, device=device).flip(1),
+        steps=torch.tensor(steps, dtype=torch.float32, device=device).flip(1),
+        first=torch.tensor([sum(numbers[:i]) for i in range(len(numbers))], device=device),
+        offset=offset,
+        stretch=1.0 if layout == "centered" else _stretch(strides, sizes, steps),
+    )
+
+
+def _stretch(strides: tuple[int, ...], sizes: list[tuple[int, int]], steps: list[tuple[int, int]]) -> float:
+    """The largest ratio of a stride to a step. Where there is one cell, it is near whatever the step."""
+    if torch.compiler.is_compiling():
+        return 2.0  # of any canvas: n cells begin on more than n - 1 strides, and a step is a whole number
     ratios = [
         stride / step
         for stride, size, pair in zip(strides, sizes, steps, strict=True)
         for cells, step in zip(size, pair, strict=True)
         if cells > 1
     ]
-    with torch.inference_mode(False):  # made while decoding, they may serve the next training step
-        centers = [_cells(size, step, offset) for size, step in zip(sizes, steps, strict=True)]
-        return PointGrid(
-            centers=torch.cat(centers).to(device),
-            levels=torch.cat([torch.full((n,), level, device=device) for level, n in enumerate(numbers)]),
-            strides=torch.tensor(strides, dtype=torch.float32, device=device),
-            sizes=torch.tensor(sizes, device=device).flip(1),
-            steps=torch.tensor(steps, dtype=torch.float32, device=device).flip(1),
-            first=torch.tensor([sum(numbers[:i]) for i in range(len(numbers))], device=device),
-            offset=offset,
-            stretch=max([1.0, *ratios]),
-        )
+    return max([1.0, *ratios])
 
 
-def _cells(size: tuple[int, int], step: tuple[int, int], offset: float) -> Tensor:
+def _cells(size: tuple[int, int], step: tuple[int, int], offset: float, device: torch.device) -> Tensor:
     """The points of one level: float32 [rows * columns, 2], x y."""
-    y, x = ((torch.arange(n, dtype=torch.float32) + offset) * s for n, s in zip(size, step, strict=True))
+    y, x = ((torch.arange(n, dtype=torch.float32, device=device) + offset) * s for n, s in zip(size, step, strict=True))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
 
 

@@ -45,8 +45,23 @@ def sigmoid_focal_loss_sums(logits: Tensor, targets: Tensor, *, alpha: float, ga
     """As `sigmoid_focal_loss_sum`, but one sum for each index of the first dimension: [B]."""
     assert logits.ndim >= 2, logits.shape
     assert targets.shape == logits.shape[:-1], (targets.shape, logits.shape)
+    if torch.compiler.is_compiling():
+        return _graph_sums(logits, targets, alpha, gamma)
     sums = _FixedSums if shapes_are_fixed(logits.device) else _SigmoidFocalLossSums
     return sums.apply(logits, targets, alpha, gamma)  # pyright: ignore[reportReturnType]
+
+
+def _graph_sums(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """The same as plain operators. A compiler fuses them, and computes again in the backward pass what lies between the
+    logits and the sums; it can do neither with an autograd.Function, which DDP's cutting of graphs refuses as well."""
+    classes = torch.arange(logits.shape[-1], device=logits.device)
+    x = _computable(logits)
+    is_class = targets[..., None] == classes  # [B, ..., C]
+    x = torch.where(is_class, -x, x)
+    # Below -80 the loss is 0 in float32, and so is its slope; a root of 0 would have none.
+    of_all = torch.sigmoid(x.clamp(min=-80)) ** gamma * F.softplus(x) * torch.where(is_class, alpha, 1 - alpha)
+    of_all = torch.where((targets == IGNORED)[..., None], 0, of_all)
+    return of_all.flatten(1).sum(1, dtype=torch.float64).to(x.dtype)
 
 
 class _SigmoidFocalLossSums(torch.autograd.Function):

@@ -37,6 +37,9 @@ def gaussian_focal_loss_sum(logits: Tensor, targets: Tensor, *, alpha: float = 2
         A scalar, float32 (float64 for float64 logits), computed in that type whatever the logits are.
     """
     assert targets.shape == logits.shape, (targets.shape, logits.shape)
+    if torch.compiler.is_compiling():  # plain operators, see `public.losses.focal`
+        x = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _loss(x, targets, alpha, beta, None).to(x.dtype)
     return _GaussianFocalLossSum.apply(logits, targets, alpha, beta)  # pyright: ignore[reportReturnType]
 
 
@@ -99,5 +102,5 @@ def _power(x: Tensor, exponent: float) -> Tensor:
     if exponent == 2:
         return x.square()
     if exponent == 4:
-        return x.square().square_()
+        return x.square().square()
     return x.pow(exponent)

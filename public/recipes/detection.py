@@ -1,12 +1,13 @@
 """Training an object detector: what differs from other tasks. The start is `start.py`, the loop `train_loop.py`."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from public.backbones.catalog import check_backbone_name
@@ -21,6 +22,7 @@ from public.evaluation.complexity import count
 from public.evaluation.detection import check_metrics, evaluate_detector, evaluator_of, format_table
 from public.evaluation.operating_points import OperatingPoints
 from public.evaluation.report import write_report
+from public.geometry.labels import PADDING
 from public.optim.options import OPTIMIZER_KIND, SCHEDULE_KIND
 from public.recipes import start
 from public.recipes.task import Evaluated, Panels, Task
@@ -40,6 +42,7 @@ class DetectionTask(Task):
     config: DetectionConfig
     model: ImageDetector
     _canvas: tuple[int, int] | None = None  # of the present step, in all processes
+    _targets: Callable[[DetectionBatch], Any] | None = None  # the detector's, compiled
 
     @classmethod
     def resolve(cls, config: DetectionConfig) -> DetectionConfig:
@@ -104,6 +107,11 @@ class DetectionTask(Task):
         self._context, self._data = context, data
         self._evaluator = evaluator_of(self.config.data.rules)(data.val_annotations)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Network and losses become one graph, the targets another: in between, processes add up their counts."""
+        super().compile(*args, **kwargs)
+        self._targets = torch.compile(self.detector.targets, *args, **kwargs)
+
     def agreed(self, batches: Iterable[DetectionBatch]) -> Iterator[DetectionBatch]:
         """The batches, each once the processes agreed on its canvas, which they do during the step before."""
         for batch, canvas in on_agreed_canvases(batches, self._context):
@@ -120,7 +128,12 @@ class DetectionTask(Task):
         """
         if self._canvas is not None:
             parts = [part._replace(images=on_larger_canvas(part.images, self._canvas)) for part in parts]
-        targets = [self.detector.targets(part) for part in parts]
+        if self._targets is None:
+            targets = [self.detector.targets(part) for part in parts]
+        else:
+            parts = [with_common_rows(part) for part in parts]
+            targets = [self._targets(of_any_size(part)) for part in parts]
+            targets = [of_any_size(one) for one in targets]
         own = torch.stack([self.detector.counts(one).sum(dim=0) for one in targets]).sum(dim=0)  # [K]
         total = self._context.sum(own).clamp(min=1)
         share = total / (len(parts) * self._context.size * num_replicas(self.config.parallel, self._context))
@@ -173,6 +186,21 @@ class DetectionTask(Task):
         height, width = canvas_size(self.config.data)
         size = count(network, (height, width), macs_behind=self.detector.decode_macs)
         return f"{self.config.network} on {self.config.detector.backbone}, {size} at {width}x{height}"
+
+
+def with_common_rows(batch: DetectionBatch) -> DetectionBatch:
+    """The batch with 8, 16, 32, ... rows of objects, so that a graph sees few sizes; no object is left out."""
+    num_rows = batch.labels.shape[1]
+    missing = max(8, 1 << (num_rows - 1).bit_length()) - num_rows
+    labels = F.pad(batch.labels, (0, missing), value=PADDING)
+    return batch._replace(boxes=F.pad(batch.boxes, (0, 0, 0, missing)), labels=labels)
+
+
+def of_any_size(tensors: Any) -> Any:
+    """A NamedTuple of tensors [B, ...], which a graph is to take with any sizes behind the first: canvases differ."""
+    for one in tensors:
+        torch._dynamo.maybe_mark_dynamic(one, tuple(range(1, one.ndim)))
+    return tensors
 
 
 def thresholds_of(points: OperatingPoints, class_names: list[str]) -> dict[str, Any]:

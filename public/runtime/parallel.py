@@ -55,7 +55,7 @@ def wrap(
         context: this process's place.
         sync_batch_norm: batch norm statistics over all processes.
         parallel: 'distributed' or 'data_parallel'.
-        compiled: torch.compile the result.
+        compiled: make the module a graph, within whatever is put around it.
         channels_last: convert the weights' memory layout.
 
     Returns:
@@ -66,10 +66,12 @@ def wrap(
     module.to(context.device)
     if channels_last:
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if compiled:
+        module.compile()
     wrapped: nn.Module = module
     if context.size > 1:
         device_ids = [context.device.index] if context.device.type == "cuda" else None
         wrapped = DistributedDataParallel(module, device_ids=device_ids, gradient_as_bucket_view=True)
     elif num_replicas(parallel, context) > 1:
         wrapped = DataParallel(module)
-    return torch.compile(wrapped) if compiled else wrapped  # pyright: ignore[reportReturnType]
+    return wrapped

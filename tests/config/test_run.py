@@ -52,6 +52,7 @@ def test_runtime_refuses(fields: dict[str, Any], message: str) -> None:
             {"parallel": "data_parallel", "sync_batch_norm": True},
             r"sync_batch_norm=True has no effect with parallel='data_parallel'",
         ),
+        ({"parallel": "data_parallel", "compile": True}, r"compile=True makes a graph of one device's work"),
         ({"seed": -1}, r"seed=-1 must lie within 0\.\.9223372036854775807"),
         ({"seed": 2**63}, r"seed=9223372036854775808 must lie within 0\.\.9223372036854775807"),
     ],

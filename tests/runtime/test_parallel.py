@@ -53,6 +53,19 @@ def test_how_many_parts_there_are(visible: int, expected: int, monkeypatch: pyte
     assert parallel.num_replicas("distributed", cuda) == 1
 
 
+def test_a_graph_lies_within_what_is_put_around(context: DistributedContext) -> None:
+    """The module itself is compiled, so that its keys stay and what is around it is no part of the graph."""
+    compiled: list[nn.Module] = []
+
+    class Compiled(nn.Linear):
+        def compile(self, *args: Any, **kwargs: Any) -> None:
+            compiled.append(self)
+
+    module = Compiled(3, 4)
+    assert wrapped(module, context, compiled=True) is module
+    assert compiled == [module]
+
+
 def test_channels_last(context: DistributedContext) -> None:
     """The convolution's weights change their layout."""
     module = nn.Conv2d(3, 4, 3)

@@ -24,7 +24,6 @@ from public.detectors.centernet.decode import decode
 from public.detectors.centernet.options import CenterNetOptions
 from public.detectors.centernet.targets import CenterNetTargets, targets_of
 from public.detectors.detector import Detections, Detector
-from public.detectors.targets import not_compiled
 from public.geometry.fixed_shapes import Chosen
 from public.layers.deform_conv import DeformConv
 from public.layers.frozen_batch_norm import freeze_batch_norm
@@ -155,7 +154,6 @@ class CenterNet(Detector):
         num_peaks = (targets.heatmap == 1).sum((1, 2, 3))
         return torch.stack([num_peaks, targets.are_objects.sum(1)], dim=1).float()
 
-    @not_compiled
     def loss(
         self, outputs: CenterNetOutputs, targets: CenterNetTargets, normalizer: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -178,7 +176,6 @@ class CenterNet(Detector):
             "size": _SIZE_WEIGHT * objects.only(size).sum() / normalizer[1],
         }
 
-    @not_compiled
     def decode(self, outputs: CenterNetOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.centernet.decode`."""
         return decode(outputs.heatmap, outputs.offsets, outputs.sizes, self.stride, sizes, self.options)

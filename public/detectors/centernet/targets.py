@@ -6,7 +6,6 @@ highest value stays. Where shapes are fixed (`public.geometry.fixed_shapes`), al
 possible object, with a mask.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from public.datasets.batches import DetectionBatch
 from public.detectors.targets import FlatBoxes, flat_objects
-from public.geometry.fixed_shapes import Chosen, shapes_are_fixed
+from public.geometry.fixed_shapes import Chosen, pieces, shapes_are_fixed
 from public.geometry.labels import IGNORED
 
 OVERLAP = 0.7
@@ -110,19 +109,15 @@ def draw_heatmap(centers: Centers, shape: tuple[int, int, int, int]) -> Tensor:
     if len(radii) == 0:
         return heatmap
     largest = _largest_radius(shape) if shapes_are_fixed(radii.device) else int(radii.max())
-    num_objects = max(1, _MAX_CELLS // (2 * largest + 1) ** 2)  # at a time: nearly always all
-    for first in range(0, len(radii), num_objects):
-        part = slice(first, first + num_objects)
+    for part in pieces(len(radii), _MAX_CELLS // (2 * largest + 1) ** 2):  # nearly always all at once
         cells, values = _squares(Centers(*(of_all[part] for of_all in centers)), radii[part], shape)
         heatmap.view(-1).scatter_reduce_(0, cells, values, "amax")
     return heatmap
 
 
 def _largest_radius(shape: tuple[int, int, int, int]) -> int:
-    """Of an object as large as the map, see `gaussian_radii`; one more, for rounding."""
-    height, width = shape[2:]
-    b = -2 * OVERLAP * (width + height)
-    return int((b + math.sqrt(b * b + 16 * OVERLAP * (1 - OVERLAP) * width * height)) / 2) + 1
+    """Of an object as large as the map, at least, see `gaussian_radii`; one more, for rounding."""
+    return 14 * (shape[2] + shape[3]) // 100 + 1
 
 
 def _squares(centers: Centers, radii: Tensor, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,6 @@ from public.detectors.faster_rcnn.regions import (
 from public.detectors.faster_rcnn.sampling import balanced_sample, draws
 from public.detectors.postprocess import rows_at
 from public.detectors.pyramid import PyramidBackbone
-from public.detectors.targets import not_compiled
 from public.geometry.fixed_shapes import Chosen
 from public.geometry.labels import PADDING
 from public.weights.class_rows import ClassRows
@@ -154,7 +153,6 @@ class FasterRCNN(Detector):
         """float32 [B, 1]: 1 for each image."""
         return torch.ones(len(targets.labels), 1, device=targets.labels.device)
 
-    @not_compiled
     def loss(
         self, outputs: FasterRCNNOutputs, targets: FasterRCNNTargets, normalizer: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -180,7 +178,6 @@ class FasterRCNN(Detector):
             sums += head.losses(logits, deltas, own, learned, weights)
         return {name: value / normalizer[0] for name, value in zip(self.loss_names, sums, strict=True)}
 
-    @not_compiled
     def decode(self, outputs: FasterRCNNOutputs, sizes: ImageSizes) -> Detections:
         """The second stage on the proposals, and its detections in the original images.
 

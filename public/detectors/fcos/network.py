@@ -28,7 +28,7 @@ from public.detectors.fcos.options import FCOSOptions
 from public.detectors.fcos.targets import PointTargets, assign, centerness, side_distances
 from public.detectors.levels import join_points
 from public.detectors.pyramid import PyramidBackbone
-from public.detectors.targets import flat_ignored, flat_objects, not_compiled
+from public.detectors.targets import flat_ignored, flat_objects
 from public.geometry.fixed_shapes import Chosen
 from public.geometry.points import PointGrid, point_grid
 from public.layers.initialization import set_prior_, small_normal_
@@ -175,7 +175,6 @@ class FCOS(Detector):
         """float32 [B, 1]: the number of positive points."""
         return (targets.labels >= 0).sum(1, keepdim=True).float()
 
-    @not_compiled
     def loss(self, outputs: FCOSOutputs, targets: PointTargets, normalizer: Tensor | None = None) -> dict[str, Tensor]:
         """The focal loss of the classes, the GIoU loss of the boxes, and the cross-entropy of the centerness.
 
@@ -188,7 +187,6 @@ class FCOS(Detector):
         sums = {"classification": self._class_loss(outputs.class_logits, targets), "box": box, "centerness": center}
         return {name: value / normalizer[0] for name, value in sums.items()}
 
-    @not_compiled
     def decode(self, outputs: FCOSOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.fcos.decode`."""
         grid = self._grid(outputs.canvas_size, outputs.box_logits[0].device)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from public.detectors.fcos.options import CenterSampling
 from public.detectors.targets import FlatBoxes
+from public.geometry.fixed_shapes import pieces
 from public.geometry.labels import BACKGROUND, IGNORED
 from public.geometry.points import PointGrid, points_near
 
@@ -99,8 +100,7 @@ def _points_of_objects(grid: PointGrid, boxes: Tensor, center_sampling: CenterSa
 def _background(grid: PointGrid, ignored: FlatBoxes, batch_size: int) -> Tensor:
     """BACKGROUND everywhere but inside the ignored regions, where it is IGNORED: int64 [B, P]."""
     hits = torch.zeros(batch_size, len(grid.centers), dtype=torch.int64, device=ignored.boxes.device)  # [B, P]
-    for first in range(0, len(ignored.boxes), _REGIONS):
-        part = slice(first, first + _REGIONS)
+    for part in pieces(len(ignored.boxes), _REGIONS):
         inside = side_distances(grid.centers, ignored.boxes[part, None]).amin(dim=2) > 0  # [r, P]
         hits.index_add_(0, ignored.images[part], inside.long())
     return torch.where(hits > 0, IGNORED, BACKGROUND)

@@ -26,7 +26,7 @@ from public.detectors.levels import join_anchors
 from public.detectors.pyramid import PyramidBackbone
 from public.detectors.retinanet.decode import decode
 from public.detectors.retinanet.options import RetinaNetOptions
-from public.detectors.targets import flat_ignored, flat_objects, not_compiled
+from public.detectors.targets import flat_ignored, flat_objects
 from public.geometry.anchors import NUM_SHAPES, pyramid_anchors
 from public.geometry.boxes import decode_boxes, encode_boxes
 from public.geometry.fixed_shapes import Chosen
@@ -172,7 +172,6 @@ class RetinaNet(Detector):
         num_positives = _num_positives(targets)[:, None]
         return num_positives if self.options.normalize == "batch" else torch.ones_like(num_positives)
 
-    @not_compiled
     def loss(
         self, outputs: RetinaNetOutputs, targets: AnchorTargets, normalizer: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -186,7 +185,6 @@ class RetinaNet(Detector):
         sums = {"classification": (class_losses * weights).sum(), "box": positives.only(box_losses).sum()}
         return {name: value / normalizer[0] for name, value in sums.items()}
 
-    @not_compiled
     def decode(self, outputs: RetinaNetOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.retinanet.decode`."""
         anchors = self.anchors(outputs.canvas_size, outputs.class_logits[0].device)

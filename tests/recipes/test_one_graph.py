@@ -1,0 +1,119 @@
+"""torch.compile of a task: its network, targets and losses without a break, for canvases of any size."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.parallel import DistributedDataParallel
+
+from public.datasets.batches import DetectionBatch
+from public.detectors.catalog import build_detector
+from public.detectors.detector import Detector
+from public.geometry.labels import IGNORED, PADDING
+from public.recipes.detection import DetectionTask, with_common_rows
+from public.runtime.distributed import DistributedContext
+from tests.detectors.reference import Objects, batch_of
+from tests.recipes.tiny_detection import TINY
+
+CANVASES = ((256, 256), (288, 416), (600, 257))
+LEVELS: dict[str, Any] = {"levels": ("p4", "p5"), "channels": 8, "num_convs": 1}
+DETECTORS: dict[str, tuple[dict[str, Any], str]] = {
+    "retinanet": (LEVELS, "aot_eager"),
+    "fcos": (LEVELS, "eager"),
+    "centernet": ({"upsample_channels": (8, 8, 8), "head_channels": 8}, "eager"),
+}
+"""Options and the backend, which needs no compiler; of a whole ResNet see benchmarks/one_graph.py."""
+
+
+class Strided(nn.Module):
+    """Images -> maps of some strides, in the place of a backbone whose graph takes long to make."""
+
+    def __init__(self, strides: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, channels, 3, stride=s, padding=1) for s in strides)
+        self.strides = strides
+
+    def forward(self, images: Tensor) -> Any:
+        maps = [conv(images) for conv in self.convs]
+        return maps if len(maps) > 1 else maps[0]
+
+
+def small_detector(name: str) -> Detector:
+    torch.manual_seed(0)
+    detector = build_detector(name, 3, backbone="mobilenet_v2", **DETECTORS[name][0])
+    channels = detector.body.channels
+    detector.backbone = Strided((32,), channels["c5"]) if name == "centernet" else Strided((16, 32), 8)
+    return detector
+
+
+def task_of(detector: Detector) -> DetectionTask:
+    """As a run on one CPU has it."""
+    task = DetectionTask(detector, replace(TINY, channels_last=False), torch.float32)
+    task._context = DistributedContext(rank=0, size=1, device=torch.device("cpu"))
+    return task
+
+
+def batch_on(canvas: tuple[int, int], num_objects: int) -> DetectionBatch:
+    """Two images, with objects of many sizes in the first alone, and a region to ignore."""
+    objects: Objects = [((3 * i, 2 * i, 3 * i + 9 + 7 * i, 2 * i + 20 + 5 * i), i % 3) for i in range(num_objects)]
+    torch.manual_seed(num_objects)
+    return batch_of([objects, [((100, 100, 200, 250), IGNORED)]], canvas)
+
+
+def losses_and_gradients(task: nn.Module, inputs: Any) -> dict[str, Tensor]:
+    task.zero_grad()
+    losses = task(*inputs)
+    torch.stack(list(losses.values())).sum().backward()
+    return losses | {name.removeprefix("module."): p.grad for name, p in task.named_parameters() if p.grad is not None}
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A process group of one process."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detectors_task_is_one_graph_for_all_canvases(name: str, alone: None) -> None:
+    """Inside DDP, and its targets are one more. Targets, losses and gradients are those without."""
+    detector, graphs = small_detector(name), CompileCounterWithBackend(DETECTORS[name][1])
+    task, plain = task_of(detector), task_of(detector)
+    task.compile(fullgraph=True, backend=graphs)
+    wrapped = DistributedDataParallel(task)
+    for canvas, num_objects in zip(CANVASES, (1, 9, 20), strict=True):
+        batch = batch_on(canvas, num_objects)
+        (inputs,), (expected_inputs,) = task.prepare([batch], step=0), plain.prepare([batch], step=0)
+        for ours, same in zip(inputs[1], expected_inputs[1], strict=True):
+            assert torch.equal(ours[:, : same.shape[1]], same)
+        found, expected = losses_and_gradients(wrapped, inputs), losses_and_gradients(plain, expected_inputs)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-6 if value.ndim == 0 else 1e-4, atol=1e-6)
+    assert graphs.frame_count == 2
+
+
+@pytest.mark.parametrize(("num_objects", "num_rows"), [(0, 8), (7, 8), (8, 16), (20, 32), (300, 512)])
+def test_objects_are_filled_up_to_few_sizes(num_objects: int, num_rows: int) -> None:
+    """To powers of 2, and none is left out."""
+    batch = batch_on((64, 64), num_objects)
+    filled, there = with_common_rows(batch), batch.labels.shape[1]
+    assert filled.boxes.shape == (2, num_rows, 4)
+    assert filled.labels.shape == (2, num_rows)
+    assert torch.equal(filled.boxes[:, :there], batch.boxes)
+    assert torch.equal(filled.labels[:, :there], batch.labels)
+    assert (filled.labels[:, there:] == PADDING).all()
+    assert (filled.labels >= 0).sum() == num_objects
+
+
+def test_no_row_at_all_is_filled_up_too() -> None:
+    batch = batch_on((64, 64), 0)
+    filled = with_common_rows(batch._replace(boxes=batch.boxes[:, :0], labels=batch.labels[:, :0]))
+    assert (filled.labels == PADDING).all()
+    assert filled.labels.shape == (2, 8)
