@@ -3,7 +3,7 @@
     python -m benchmarks.coco_reading
 
 The file is generated: 118,287 images, 860,001 objects with outlines, some 344 MB, as instances_train2017.json. Each
-turn is a process of its own, whose clock and memory begin after its imports: its peak less what it had then. Ours ends
+turn is a process of its own; its processor time, and its peak of memory, count from after its imports. Ours ends
 with the arrays that training takes, checked and clipped, but for the look for the image files.
 """
 
@@ -115,14 +115,14 @@ def peak_memory() -> float:
 def take_turn(way: str, file: Path) -> None:
     """Reads the file in this process, and prints what it took."""
     read = {"ours": read_ours, "pycocotools": read_pycocotools}[way]
-    before, start = peak_memory(), time.perf_counter()
+    before, start = peak_memory(), time.process_time()
     objects = read(file)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(json.dumps({"objects": objects, "seconds": seconds, "memory": peak_memory() - before}))
 
 
 class Ways:
-    """Both ways as processes of their own; each turn gives objects per second, and notes its memory."""
+    """Both ways as processes of their own; each turn gives objects per second of one core, and notes its memory."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

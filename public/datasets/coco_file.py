@@ -10,6 +10,7 @@ import re
 import reprlib
 from collections import defaultdict
 from collections.abc import Callable
+from io import FileIO
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -151,41 +152,39 @@ class _Content(msgspec.Struct, gc=False):
 _START = re.compile(rb'"annotations"\s*:\s*\[')
 _END = re.compile(rb"\s*\]")
 _BETWEEN = re.compile(rb"\}(\s*,\s*)\{")
-_PIECE = 1 << 20
-"""Bytes of annotations that are decoded at a time: their objects are gone before they leave the processor's cache."""
+_PIECE = 1 << 19
+"""Bytes of annotations that are read and decoded at a time: neither they nor their objects leave the processor's cache.
+"""
 _MARK = _Annotation(image_id=-(2**62), category_id=0, bbox=(0.0, 0.0, 0.0, 0.0), area=0.0)
 
 
 def _strict_entries(source: Path) -> CocoEntries | None:
     """Those of a file in which everything is as it shall be; None where something is not."""
     try:
-        entries = _decode(_read(source))
+        with source.open("rb", buffering=0) as file:
+            entries = _decode(file)
     # Whole numbers of more than 64 bits, and texts that are no UTF-8, are not errors of its own.
-    except (msgspec.MsgspecError, RecursionError, OverflowError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, RecursionError, OverflowError, UnicodeDecodeError):
         return None
     return entries if entries is not None and _is_in_order(entries) else None
 
 
-def _decode(content: bytes) -> CocoEntries | None:
-    """The columns of a file, whose annotations are decoded in pieces; None where there seem to be none.
+def _decode(file: FileIO) -> CocoEntries | None:
+    """The columns of a file, whose annotations are read and decoded in pieces; None where there seem to be none.
 
     A piece begins behind one comma between two objects and ends before another. That it decodes as a list shows that
     neither comma lies within a text or an object. Whatever follows the last piece is decoded in its place, behind a
     mark, with what comes before the first: that the mark is the first annotation shows that the pieces are the others.
     """
-    start = _START.search(content)
-    if start is None:
-        return None
-    decode, view, position = msgspec.json.Decoder(list[_Annotation]).decode, memoryview(content), start.end()
-    columns = []
-    while cut := _BETWEEN.search(content, position + _PIECE):
-        try:
-            columns.append(_columns(decode(b"".join((b"[", view[position : cut.start(1)], b"]")))))
-        except (msgspec.MsgspecError, UnicodeDecodeError):  # behind the last annotation, most likely
-            break
-        position = cut.end(1)
-    mark = msgspec.json.encode(_MARK) + (b"" if _END.match(content, position) else b",")
-    rest = msgspec.json.decode(b"".join((view[: start.end()], mark, view[position:])), type=_Content)
+    head = b""
+    while (start := _START.search(head)) is None:
+        more = _read_on(file, len(head))
+        if not more:
+            return None
+        head += more
+    columns, tail = _decode_pieces(file, head[start.end() :])
+    mark = msgspec.json.encode(_MARK) + (b"" if _END.match(tail) else b",")
+    rest = msgspec.json.decode(b"".join((head[: start.end()], mark, tail)), type=_Content)
     if rest.annotations[:1] != [_MARK]:
         return None
     columns.append(_columns(rest.annotations[1:]))
@@ -206,6 +205,29 @@ def _decode(content: bytes) -> CocoEntries | None:
     )
 
 
+def _decode_pieces(file: FileIO, left: bytes) -> tuple[list[list[np.ndarray]], bytes]:
+    """The columns of each piece, and whatever follows the last; `left` is what is read and not yet decoded."""
+    decode, columns, position = msgspec.json.Decoder(list[_Annotation]).decode, [], 0
+    while True:
+        cut = _BETWEEN.search(left, position + _PIECE)
+        if cut is None:
+            more = _read_on(file, len(left) - position)
+            if not more:
+                return columns, left[position:]
+            left, position = left[position:] + more, 0
+            continue
+        try:
+            columns.append(_columns(decode(b"".join((b"[", left[position : cut.start(1)], b"]")))))
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # behind the last annotation, most likely
+            return columns, left[position:] + file.readall()
+        position = cut.end(1)
+
+
+def _read_on(file: FileIO, kept: int) -> bytes:
+    """The next bytes of a file, as many as are kept of it or more: however long it is, each is copied a few times."""
+    return file.read(max(2 * _PIECE, kept)) or b""
+
+
 def _columns(annotations: list[_Annotation]) -> list[np.ndarray]:
     """Images, categories, boxes [4 * n], areas and crowds."""
     of_each = {name: map(attrgetter(name), annotations) for name in _Annotation.__struct_fields__}
@@ -221,14 +243,13 @@ def _columns(annotations: list[_Annotation]) -> list[np.ndarray]:
 
 def _is_in_order(entries: CocoEntries) -> bool:
     """Whether there is nothing that the slow way would fill in or note beside the types."""
-    category_ids = np.array(entries.category_ids, dtype=np.int64)
     return bool(
         entries.files
-        and len(category_ids)
+        and entries.category_ids
         and all(entries.files)
         and is_file_name("".join(entries.files))
-        and len(np.unique(entries.image_ids)) == len(entries.image_ids)
-        and len(np.unique(category_ids)) == len(category_ids)
+        and len({*entries.image_ids.tolist()}) == len(entries.image_ids)
+        and len({*entries.category_ids}) == len(entries.category_ids)
         and (entries.sizes.min() >= SIDES[0] and entries.sizes.max() <= SIDES[-1])
         and max(np.abs(entries.boxes).max(initial=0), np.abs(entries.areas).max(initial=0)) < 2**63  # see _is_number
     )
@@ -271,8 +292,9 @@ def _sound_entries(source: Path, problems: list[Problem]) -> CocoEntries:
 
 def _load(source: Path) -> dict[str, Any]:
     """The JSON file as a dict that has COCO's three lists."""
+    content = _read(source)
     try:
-        lists = json.loads(_read(source))
+        lists = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source} is not JSON, or was cut short: {error}.") from error
     if not isinstance(lists, dict):

@@ -4,10 +4,13 @@ PIL reads the header of every file, which takes some 0.05 ms, before anything is
 allocate too much for, or get wrong.
 """
 
+import contextlib
 import io
 import os
 import re
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -196,6 +199,16 @@ _PNG_NOTES = frozenset(b"iCCP gAMA cHRM sRGB sBIT sPLT hIST pHYs oFFs pCAL sCAL 
 _NO_IMAGE = "it is truncated, damaged or not an image of 8 or 16 bits a color"
 
 
+_silencing = threading.Lock()
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """One thread at a time: Python has one list of what to do with warnings, and each would put back another's."""
+    with _silencing, warnings.catch_warnings(action="ignore"):
+        yield
+
+
 def _header(encoded: bytes, max_pixels: int) -> Any:
     """PIL's image, of which nothing is decoded yet; None where PIL does not know the kind of file.
 
@@ -206,7 +219,7 @@ def _header(encoded: bytes, max_pixels: int) -> Any:
     if not encoded:  # of nothing OpenCV says which of its assertions fails, and PIL the address of the buffer
         raise OSError("the file is empty")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of odd EXIF data, which no decoder needs
+        with _no_warnings():  # of odd EXIF data, which no decoder needs
             header = Image.open(io.BytesIO(encoded))
     except Exception:  # a damaged file can raise nearly anything
         return None
@@ -259,7 +272,7 @@ def _as_rgb(image: Image.Image, header: Any) -> Image.Image:
 
 def _orientation(header: Any) -> int:
     """By EXIF's table: 1 for upright, or where nothing is said."""
-    with warnings.catch_warnings(action="ignore"):
+    with _no_warnings():
         return header.getexif().get(_ORIENTATION, 1)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -170,13 +171,18 @@ def clip_boxes(raw: RawAnnotations) -> tuple[np.ndarray, BoxFlaws]:
         boxes = raw.boxes.astype(np.float32)
     limits = np.tile(raw.sizes[:, ::-1], 2).astype(np.float32)  # [N, 4]
     limits[limits == 0] = np.inf
-    limits = limits[raw.object_images]  # [T, 4]
+    limits = limits.take(raw.object_images, axis=0)  # [T, 4]; several times as fast as indexing
     clipped = np.clip(boxes, 0, limits)
-    has_area = np.isfinite(boxes).all(axis=1) & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
-    is_inside = has_area & np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
+    has_area = in_all_columns(np.isfinite(boxes)) & in_all_columns(boxes[:, 2:] > boxes[:, :2])
+    is_inside = has_area & in_all_columns(clipped[:, 2:] > clipped[:, :2])
     with np.errstate(invalid="ignore"):  # infinity - infinity
-        is_cut = np.any(np.abs(boxes - clipped) > BORDER_TOLERANCE, axis=1)
+        is_cut = ~in_all_columns(~(np.abs(boxes - clipped) > BORDER_TOLERANCE))
     return clipped, BoxFlaws(np.asarray(~has_area), np.asarray(has_area & ~is_inside), np.asarray(is_inside & is_cut))
+
+
+def in_all_columns(mask: np.ndarray) -> np.ndarray:
+    """As `mask.all(axis=1)`, bool [T, k] -> bool [T], by columns: many times as fast where k is small."""
+    return reduce(np.logical_and, mask.T)
 
 
 def clean(raw: RawAnnotations) -> DetectionAnnotations:
@@ -196,17 +202,17 @@ def clean(raw: RawAnnotations) -> DetectionAnnotations:
     for problem in raw.problems:
         counts[problem.kind] += problem.times
     kept = np.flatnonzero(~(flaws.no_area | flaws.outside))
-    kept = kept[_stable_order(raw.object_images[kept])]
-    num_objects = np.bincount(raw.object_images[kept], minlength=len(raw.files))  # [N]
+    kept = kept.take(_stable_order(raw.object_images.take(kept)))
+    num_objects = np.bincount(raw.object_images.take(kept), minlength=len(raw.files))  # [N]
     return DetectionAnnotations(
         folder=raw.folder,
         files=np.array([os.fsencode(file) for file in raw.files]),
         image_ids=raw.image_ids,
         sizes=raw.sizes,
         offsets=np.concatenate([[0], np.cumsum(num_objects)]).astype(np.int64),
-        boxes=clipped[kept],
-        labels=raw.labels[kept],
-        ignored=raw.ignored[kept],
+        boxes=clipped.take(kept, axis=0),
+        labels=raw.labels.take(kept),
+        ignored=raw.ignored.take(kept),
         class_names=raw.class_names,
         category_ids=raw.category_ids,
         source=raw.source,
@@ -229,9 +235,9 @@ def _written_objects(raw: RawAnnotations) -> WrittenObjects | None:
     """Those whose box is finite, in the file's order, whatever else may be wrong with them."""
     if raw.areas is None:
         return None
-    kept = np.isfinite(raw.written).all(axis=1)
-    areas = np.where(_bad_areas(raw), areas_of(raw.written), raw.areas)
-    fields = (raw.image_ids[raw.object_images], raw.labels, raw.written, areas, raw.ignored)
+    kept, bad = in_all_columns(np.isfinite(raw.written)), _bad_areas(raw)
+    areas = np.where(bad, areas_of(raw.written), raw.areas) if bad.any() else raw.areas
+    fields = (raw.image_ids.take(raw.object_images), raw.labels, raw.written, areas, raw.ignored)
     return WrittenObjects(*(fields if kept.all() else (field[kept] for field in fields)))
 
 

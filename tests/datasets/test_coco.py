@@ -43,6 +43,20 @@ def test_labels_are_ranks_of_category_ids(tmp_path: Path) -> None:
     assert found.skipped == {}
 
 
+@pytest.mark.parametrize("ids", [(7, 2), (-(2**63), 2**63 - 1), (2**63 - 1, 2**63 - 2)], ids=str)
+def test_ids_may_be_any(tmp_path: Path, ids: tuple[int, int]) -> None:
+    """Side by side and far apart: objects find their images, and one of an id between or beside finds none."""
+    content = coco_content(
+        [(ids[1], 90, 1, 2, 3, 4), (0, 90, 9, 9, 9, 9), (ids[0], 3, 5, 6, 7, 8), (-5, 3, 1, 1, 1, 1)]
+    )
+    for image, number in zip(content["images"], ids, strict=True):
+        image["id"] = number
+    found = read(tmp_path, content)
+    assert (found.image_ids.tolist(), found.offsets.tolist()) == ([*ids], [0, 1, 2])
+    assert (found.labels.tolist(), found.boxes.tolist()) == ([0, 1], [[5, 6, 12, 14], [1, 2, 4, 6]])
+    assert found.skipped == {"annotations of unlisted images": 2}
+
+
 def test_types(tmp_path: Path) -> None:
     """The contract's, whether there are objects or not."""
     boxes = [(7, 3, 1.5, 1, 2, 2, 1)]

@@ -3,9 +3,12 @@
 import io
 import os
 import struct
+import sys
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -213,6 +216,21 @@ def test_grayscale_becomes_three_equal_channels(tmp_path: Path, file: str) -> No
     assert torch.equal(by_opencv[0], by_opencv[1])
     assert torch.equal(by_opencv[0], by_opencv[2])
     assert torch.equal(by_opencv, by_pil)
+
+
+def test_threads_leave_what_is_done_with_warnings_as_it_was() -> None:
+    """A thread that begins while another decodes, and ends after it, would put back what the other had set."""
+    encoded, interval = io.BytesIO(), sys.getswitchinterval()
+    scene().save(encoded, "PNG")
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(decode_pil, [encoded.getvalue()] * 200))
+        finally:
+            sys.setswitchinterval(interval)
+        assert list(warnings.filters) == before
 
 
 def test_a_palette_with_a_transparent_color(tmp_path: Path) -> None:
