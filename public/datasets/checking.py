@@ -155,7 +155,7 @@ def read_images(title: str, images: ReadImages, num_workers: int) -> list[FoundI
         cv2.setNumThreads(1)  # here, before a fork: as in `loaders.build_dataloader`
     batches = DataLoader(
         _AsDataset(images),
-        batch_size=16,
+        batch_size=64,
         collate_fn=collate,
         num_workers=min(num_workers, os.cpu_count() or 1),
         worker_init_fn=_start_worker,
