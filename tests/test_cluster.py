@@ -131,7 +131,8 @@ def preempt(job: str, log: Path, times: int) -> None:
     wait_for(lambda: state_of(job) == "PENDING", "place in the queue")
 
     def goes_on() -> bool:
-        command("scontrol", "update", f"jobid={job}_0", "starttime=now")  # Slurm would let it wait for two minutes
+        if command("squeue", "-h", "-j", job, "-o", "%r") == "BeginTime":
+            command("scontrol", "update", f"jobid={job}_0", "starttime=now")  # Slurm would let it wait for two minutes
         return state_of(job) == "RUNNING"
 
     wait_for(goes_on, "second start")
