@@ -10,8 +10,8 @@ A data set in CIFAR-100's layout that is not the published archive is trained on
 
     python train.py --data.folder FOLDER --data.published-archive False
 
-Every run that was made, with its top-1, its config and its environment, is below `results/`; `docs/results.md` has
-them side by side, with a bare torch loop of the same settings (`python -m benchmarks.peer_runs bare_loop`).
+None was run to its end yet. `python -m public.apps.results --add runs/NAME` records one for `docs/results.md`;
+`python -m benchmarks.peer_runs bare_loop` trains a bare torch loop with the same settings beside it.
 """
 
 from dataclasses import replace

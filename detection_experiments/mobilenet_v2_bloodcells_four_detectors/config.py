@@ -12,9 +12,9 @@ Data: https://github.com/Shenggan/BCCD_Dataset (MIT), as in ../mobilenet_v2_fcos
     faster_rcnn
     centernet
 
-All share data, augmentation, optimizer and length. Every run that was made, with its VOC mAP50 on `val` (87 images),
-its config and its environment, is below `results/`; `docs/results.md` has them side by side, with mean and deviation
-over the seeds.
+All share data, augmentation, optimizer and length. The runs that were recorded, with their VOC mAP50 on `val` (87
+images), config and environment, are below `results/`, and side by side in `docs/results.md`: one seed each so far, and
+no centernet.
 """
 
 from dataclasses import replace

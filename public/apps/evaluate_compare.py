@@ -26,7 +26,7 @@ from public.config.command_line import fail, in_present_folder, with_kinds
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.experiment import Experiment
 from public.config.names import first_line
-from public.config.record import class_summary, differences, from_record, to_record
+from public.config.record import class_summary, read_config, to_record, without_seed
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.formats import DATA_KIND, resolved
@@ -42,9 +42,6 @@ from public.test_scripts.detection import of_network
 from public.test_scripts.output import writing_to
 from public.test_scripts.request import parse_options
 from public.test_scripts.test_on_coco import COCO
-
-ALIKE = ("name:", "runtime.", "seed:")
-"""The settings in which runs of one group may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +151,7 @@ def open_run(path: Path) -> Run:
     above = folder.absolute().parents
     experiment = Experiment(above[1]) if len(above) > 1 and (above[1] / "config.py").is_file() else None
     try:
-        config = from_record(json.loads((folder / "config.json").read_text(encoding="utf-8")), experiment)
+        config = read_config(folder, experiment)
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / 'config.json'}: {first_line(error)}.") from error
     return Run(name, found, config, to_record(config, experiment))
@@ -217,7 +214,7 @@ def grouped(runs: Sequence[Run]) -> list[list[int]]:
 
 
 def _is_same(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    return bool(old) and all(line.startswith(ALIKE) for line in differences(old, new))
+    return bool(old) and without_seed(old) == without_seed(new)
 
 
 def describe(group: Sequence[int], runs: Sequence[Run], split: Split) -> dict[str, Any]:

@@ -30,7 +30,7 @@ import tyro
 from public.apps.export_check import BOX_TOLERANCE, SCORE_TOLERANCE, Difference, Limits, difference
 from public.apps.export_graph import Graph, graph_of, write_onnx, write_openvino, write_torch
 from public.apps.export_int8 import MOST_PICTURES, quantize
-from public.apps.exported import CLASSIFICATION, DETECTION, INSTALL, About, Run, is_exported, read_exported
+from public.apps.exported import CLASSIFICATION, DETECTION, INSTALL, About, Run, is_exported, on_arrays, read_exported
 from public.apps.predict_model import NetworkChoice, OpenedNetwork, open_network, read_command, speed_up
 from public.apps.predict_sources import find_images
 from public.backbones.trained import TrainedClassifier
@@ -111,7 +111,6 @@ class ExportOptions(NetworkChoice):
             self.precision in writer.precisions,
             f"precision={self.precision!r} with format={self.format!r}: that is computed by {' or '.join(able)}.",
         )
-
         require(
             (self.calibrate is not None) == (self.precision == "int8"),
             f"precision={self.precision!r}, calibrate={self.calibrate!r}: int8, and nothing else, takes its ranges "
@@ -245,14 +244,7 @@ def calibration(
 
 def answer_of(network: TrainedClassifier | TrainedDetector) -> Run:
     """What PyTorch says, as an exported file would."""
-    graph = graph_of(network)
-
-    @torch.inference_mode()
-    def run(*arrays: np.ndarray) -> list[np.ndarray]:
-        said = graph(*map(torch.from_numpy, arrays))
-        return [one.numpy() for one in (said if isinstance(said, tuple) else (said,))]
-
-    return run
+    return on_arrays(graph_of(network))
 
 
 def fold(network: Network, dtype: torch.dtype) -> Graph:

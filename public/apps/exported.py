@@ -124,12 +124,18 @@ def _read_torch(path: Path) -> tuple[Mapping[str, str], Run]:
     with warnings.catch_warnings(action="ignore"):  # of torch about its own deprecated parts
         module = torch.export.load(path, extra_files=texts).module()
 
+    return {name: text for name, text in texts.items() if text}, on_arrays(module)
+
+
+def on_arrays(module: Callable[..., Any]) -> Run:
+    """A module of PyTorch as the other engines are asked."""
+
     @torch.inference_mode()
     def run(*arrays: np.ndarray) -> list[np.ndarray]:
         said = module(*map(torch.from_numpy, arrays))
         return [one.numpy() for one in (said if isinstance(said, tuple) else (said,))]
 
-    return {name: text for name, text in texts.items() if text}, run
+    return run
 
 
 KEY = "public"
@@ -221,11 +227,8 @@ class _Detector(TrainedDetector):
         prepared = super().prepare(pixels)
         height, width = prepared.sample.image.shape[:2]
         assert self.canvas is not None
-        require(
-            height <= self.canvas[0] and width <= self.canvas[1],
-            f"{self._path} takes canvases of {self.canvas[0]}x{self.canvas[1]} pixels, and a picture of "
-            f"{pixels.shape[0]}x{pixels.shape[1]} is resized to {height}x{width}: export with a larger --canvas.",
-        )
+        picture = f"a picture of {pixels.shape[0]}x{pixels.shape[1]} is resized to"
+        _require_fitting(self._path, (height, width), self.canvas, picture)
         return prepared
 
 
@@ -249,11 +252,7 @@ class ExportedDetector(nn.Module):
             ValueError: the images do not fit on the canvas.
         """
         height, width = images.shape[2:]
-        require(
-            height <= self.canvas[0] and width <= self.canvas[1],
-            f"{self.path} takes canvases of {self.canvas[0]}x{self.canvas[1]} pixels, and a picture needs "
-            f"{height}x{width}: export with a larger --canvas.",
-        )
+        _require_fitting(self.path, (height, width), self.canvas, "a picture needs")
         images = on_larger_canvas(images, self.canvas)
         boxes, scores, labels = map(torch.from_numpy, self.run(images.numpy(), sizes.content.numpy()))
         return Detections(to_original(boxes, sizes), scores, labels.long())
@@ -305,6 +304,15 @@ def open_exported(
     config = from_record(about.config, None if experiment is None else Experiment(Path(experiment)))
     kind = _Classifier if about.task == CLASSIFICATION else _Detector
     return kind(path, run, about, config), about.score_threshold
+
+
+def _require_fitting(path: Path, needed: tuple[int, int], canvas: tuple[int, int], picture: str) -> None:
+    (height, width), (most_high, most_wide) = needed, canvas
+    require(
+        height <= most_high and width <= most_wide,
+        f"{path} takes canvases of {most_high}x{most_wide} pixels, and {picture} {height}x{width}: export with a "
+        "larger --canvas.",
+    )
 
 
 def _require_size(path: Path, received: tuple[int, ...], expected: tuple[int, int]) -> None:

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -21,8 +21,8 @@ from typing import Any
 import tyro
 
 from public.config.command_line import fail
-from public.config.record import from_record
-from public.config.run import RunConfig, RuntimeConfig
+from public.config.record import read_config, to_record, without_seed
+from public.config.run import RunConfig
 from public.runtime.run_folder import replace_text
 
 FILES = ("config.json", "metrics.jsonl", "environment.json")
@@ -65,9 +65,8 @@ class Record:
 
     @property
     def row(self) -> tuple[Any, ...]:
-        """What two runs of one line share: all but name, seed and the settings that change no result."""
-        config = replace(self.config, name="row", seed=0, runtime=RuntimeConfig())
-        return config, self.peer, _stem(self.folder.name)
+        """What two runs of one line share."""
+        return json.dumps(without_seed(to_record(self.config))), self.peer, _stem(self.folder.name)
 
 
 def read_record(folder: Path) -> Record:
@@ -77,7 +76,7 @@ def read_record(folder: Path) -> Record:
         ValueError: a file is missing or damaged, or the run did not end or was not evaluated at its end.
     """
     try:
-        config = from_record(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        config = read_config(folder)
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         epochs = [json.loads(line) for line in lines]
         environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
@@ -125,7 +124,7 @@ def tables(results: Path) -> str:
         records = [read_record(path.parent) for path in sorted(experiment.glob("*/config.json"))]
         lines: dict[tuple[Any, ...], list[Record]] = {}
         for record in records:
-            lines.setdefault(_hashable(record.row), []).append(record)
+            lines.setdefault(record.row, []).append(record)
         head = f"### {experiment.name}\n\nRecords: `results/{experiment.name}/`.\n\n"
         parts.append(head + _table(lines.values()))
     return "\n".join(parts)
@@ -174,10 +173,6 @@ def _spread(values: Sequence[float]) -> str:
 def _stem(name: str) -> str:
     """The name of a run without its seed."""
     return re.sub(r"_seed\d+$", "", name)
-
-
-def _hashable(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(map(repr, row))
 
 
 def _bytes(path: Path) -> bytes | None:

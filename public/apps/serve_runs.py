@@ -236,6 +236,6 @@ def _text(path: Path) -> str:
 
 
 def _epoch_of(name: str) -> int | None:
-    """The number in evaluation/epoch_012.jpg."""
+    """The number in report/epoch_012.jpg."""
     found = re.search(r"epoch_(\d+)", name)
     return int(found[1]) if found else None

@@ -13,10 +13,12 @@ modules of this package and of torchvision.
 
 import enum
 import importlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from inspect import isclass
+from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -64,6 +66,11 @@ def from_record(record: Mapping[str, Any], experiment: Experiment | None = None)
     return config
 
 
+def read_config(folder: Path, experiment: Experiment | None = None) -> Any:
+    """The config of a run folder. Raises OSError, and ValueError as `from_record` does."""
+    return from_record(json.loads((folder / "config.json").read_text(encoding="utf-8")), experiment)
+
+
 def config_of(checkpoint: Mapping[str, Any], experiment: Experiment | None = None) -> Any:
     """The config of the run that wrote a checkpoint. Raises ValueError as `from_record` does."""
     record = checkpoint.get("config")
@@ -73,13 +80,22 @@ def config_of(checkpoint: Mapping[str, Any], experiment: Experiment | None = Non
     return from_record({"name": checkpoint.get("name", "unnamed"), **record}, experiment)
 
 
+_NO_RESULT = ("runtime", "name")
+"""The settings that change no result."""
+
+
 def changed_results(old: RunConfig, new: RunConfig, experiment: Experiment | None = None) -> list[str]:
     """A line for every setting in which two configs differ, but for those that change no result."""
     before, now = (
-        {key: value for key, value in to_record(config, experiment).items() if key not in ("runtime", "name")}
+        {key: value for key, value in to_record(config, experiment).items() if key not in _NO_RESULT}
         for config in (old, new)
     )
     return differences(before, now)
+
+
+def without_seed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the runs have in common that repeat one another: all but the seed and what changes no result."""
+    return {key: value for key, value in record.items() if key not in (*_NO_RESULT, "seed")}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

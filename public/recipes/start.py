@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import json
 import logging
 import os
 import shlex
@@ -19,7 +18,7 @@ import torch
 
 from public.config.command_line import Config, choose_row, describe_rate, parse_config
 from public.config.experiment import Experiment
-from public.config.record import from_record, recorded_type, to_record
+from public.config.record import read_config, recorded_type, to_record
 from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
@@ -160,7 +159,7 @@ def with_kept_data(config: Any, run_folder: RunFolder, fresh: bool, experiment: 
     if config.data.val_fraction is None or not run_folder.will_resume(fresh):
         return config
     try:
-        old = from_record(json.loads((run_folder.path / "config.json").read_text(encoding="utf-8")), experiment)
+        old = read_config(run_folder.path, experiment)
     except (OSError, ValueError):
         return config  # they are chosen anew: the same, as long as the files are, and else the checkpoint is refused
     if old.data.folder != config.data.folder:
