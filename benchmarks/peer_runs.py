@@ -2,19 +2,25 @@
 
     python -m benchmarks.peer_runs torchvision_fcos --weights mobilenet_v2-b0353104.pth
     python -m benchmarks.peer_runs torchvision_retinanet --weights mobilenet_v2-b0353104.pth
+    python -m benchmarks.peer_runs libreyolo_yolox_nano
     python -m benchmarks.peer_runs bare_loop --data cifar100_like
 
 The first two train torchvision's detectors, on its MobileNetV2 and pyramid with ours' three levels, on the data and
 with the augmentation, optimizer, schedule, clipping, averaging and length of the row of the same name of
-detection_experiments/mobilenet_v2_bloodcells_four_detectors; our evaluation judges them. bare_loop is that of
-`benchmarks.cifar_training` with the settings of cifar100_experiments/resnet18cifar_10_epochs.
+detection_experiments/mobilenet_v2_bloodcells_four_detectors; our evaluation judges them. libreyolo_yolox_nano trains
+YOLOX-nano by its own `train`, with its own recipe, on the same images at 320 x 256 (it wants multiples of 32) for as
+many epochs, from new weights: the package brings none. It wants an environment of its own, with libreyolo 1.6
+(`pip install libreyolo`; it brings another OpenCV). bare_loop is that of `benchmarks.cifar_training` with the settings
+of cifar100_experiments/resnet18cifar_10_epochs.
 
 Each writes config.json, metrics.jsonl, environment.json and peer.txt to a folder below the experiment's runs/.
 """
 
 import json
+import tempfile
 import time
 from dataclasses import dataclass, replace
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +45,7 @@ from public.config.detection import DetectionConfig
 from public.config.experiment import load_configs
 from public.config.record import to_record
 from public.config.run import RunConfig
+from public.datasets.annotations import DetectionAnnotations
 from public.datasets.cifar100 import read_cifar100
 from public.datasets.detection import build_train_data
 from public.datasets.locations import REPOSITORY, dataset_folder
@@ -50,7 +57,7 @@ from public.runtime.distributed import DistributedContext
 from public.runtime.environment import environment_record
 from public.runtime.seeding import seed_everything
 
-Peer = Literal["torchvision_fcos", "torchvision_retinanet", "bare_loop"]
+Peer = Literal["torchvision_fcos", "torchvision_retinanet", "libreyolo_yolox_nano", "bare_loop"]
 BLOOD_CELLS = REPOSITORY / "detection_experiments" / "mobilenet_v2_bloodcells_four_detectors"
 CIFAR = REPOSITORY / "cifar100_experiments" / "resnet18cifar_10_epochs"
 
@@ -168,6 +175,53 @@ def detections(network: nn.Module, batches: Any, device: torch.device, dtype: to
     return Predictions(columns[0], columns[1].astype(np.float32), columns[2], columns[3])
 
 
+# ---- YOLOX-nano of libreyolo ----------------------------------------------------------------------------------------
+
+YOLOX_RECIPE = {"batch": 8, "imgsz": (256, 320), "warmup_epochs": 1, "no_aug_epochs": 3}
+"""What differs from its defaults, which are made for 300 epochs: the batch of our rows, and 5 + 15 epochs of warm-up
+and of plain pictures at the end."""
+
+
+def write_yolo(annotations: DetectionAnnotations, folder: Path, split: str) -> None:
+    """A split in YOLO's layout: links to its images, and a text file for each with class, center and size."""
+    for part in ("images", "labels"):
+        (folder / part / split).mkdir(parents=True)
+    for index, (file, (height, width)) in enumerate(zip(annotations.files, annotations.sizes, strict=True)):
+        image = annotations.folder / bytes(file).decode()
+        (folder / "images" / split / image.name).symlink_to(image.resolve())
+        boxes, labels = annotations.of(index)
+        numbers = np.hstack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]])
+        rows = [[label, *row] for label, row in zip(labels, numbers / [width, height, width, height], strict=True)]
+        text = "".join(" ".join(map(str, row)) + "\n" for row in rows if row[0] >= 0)
+        (folder / "labels" / split / image.with_suffix(".txt").name).write_text(text)
+
+
+def train_yolox(config: DetectionConfig, device: torch.device) -> list[dict[str, Any]]:
+    """One row, of the last epoch."""
+    data = build_train_data(config, DistributedContext(rank=0, size=1, device=device))
+    val = data.val_annotations
+    model = import_module("libreyolo").LibreYOLOX(size="n", nb_classes=len(data.class_names), device=device.type)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_yolo(data.annotations, folder, "train")
+        write_yolo(val, folder, "val")
+        file = folder / "data.yaml"
+        names = json.dumps(data.class_names)
+        file.write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames: {names}\n")
+        begin, length = time.perf_counter(), {"epochs": config.epochs, "eval_interval": config.epochs}
+        settings = YOLOX_RECIPE | length | {"seed": config.seed, "workers": config.runtime.num_workers}
+        model.train(data=str(file), device=device.type, project=str(folder), **settings)
+        seconds = time.perf_counter() - begin
+        paths = [str(val.folder / bytes(file).decode()) for file in val.files]
+        found = [model(path, conf=0.01, imgsz=YOLOX_RECIPE["imgsz"]).boxes for path in paths]
+    counts = [len(boxes) for boxes in found]
+    columns = [torch.cat([getattr(boxes, name).cpu() for boxes in found]).numpy() for name in ("xyxy", "conf", "cls")]
+    boxes, scores, labels = columns
+    predictions = Predictions(np.repeat(val.image_ids, counts), boxes, scores, labels.astype(np.int64))
+    metrics = evaluator_of(config.data.rules)(val).evaluate(predictions).metrics
+    return [{"epoch": config.epochs, "train_seconds": round(seconds, 1), **metrics}]
+
+
 # ---- the bare loop --------------------------------------------------------------------------------------------------
 
 
@@ -204,20 +258,22 @@ def top1(loop: BareLoop, val: Any, config: ClassificationConfig) -> float:
 def main(options: Options) -> None:
     """Trains and writes the record."""
     device = benchmark_device()
-    is_detector = options.peer != "bare_loop"
-    row = options.peer.removeprefix("torchvision_") if is_detector else "resnet18cifar"
-    experiment = BLOOD_CELLS if is_detector else CIFAR
+    experiment = CIFAR if options.peer == "bare_loop" else BLOOD_CELLS
+    row = {"bare_loop": "resnet18cifar", "torchvision_retinanet": "retinanet"}.get(options.peer, "fcos")
     config = replace(load_configs(experiment)[row], seed=options.seed, name=f"{options.peer}_seed{options.seed}")
     if options.data is not None:
         config = replace(config, data=replace(config.data, folder=options.data))
     if options.epochs is not None:
         config = config.with_epochs(options.epochs)
-    if is_detector:
-        rows = train_detector(options, config, device)
-        peer = f"torchvision {torchvision.__version__.split('+')[0]}'s {row}"
-    else:
+    if options.peer == "bare_loop":
         rows = train_classifier(config, dataset_folder(config.data.folder), device)
         peer = "a bare torch loop, OneCycleLR"
+    elif options.peer == "libreyolo_yolox_nano":
+        rows = train_yolox(config, device)
+        peer = f"YOLOX-nano of libreyolo {metadata.version('libreyolo')}, its own recipe, from new weights"
+    else:
+        rows = train_detector(options, config, device)
+        peer = f"torchvision {torchvision.__version__.split('+')[0]}'s {row}"
     write_record(experiment / "runs" / config.name, config, peer, rows, device)
 
 

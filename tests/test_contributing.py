@@ -369,9 +369,9 @@ def test_a_trick(tree: Tree) -> None:
     field = "    drop_block: float | None = None\n"
     ours = '    logit_penalty: float | None = None\n    """Weight of the mean square of the logits; None: none."""\n'
     tree.change(settings, field, f"{ours}{field}")
-    loss = '        return {"cross_entropy": cross_entropy(logits, *labels, label_smoothing=smoothing)}\n'
+    loss = "        return {self.config.loss: LOSSES[self.config.loss](logits, *labels, label_smoothing=smoothing)}\n"
     ours = """\
-        losses = {"cross_entropy": cross_entropy(logits, *labels, label_smoothing=smoothing)}
+        losses = {self.config.loss: LOSSES[self.config.loss](logits, *labels, label_smoothing=smoothing)}
         weight = self.config.logit_penalty
         return losses if weight is None else losses | {"penalty": weight * logits.square().mean()}
 """

@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from public.config.checks import require
+from public.config.checks import require, require_one_of
 from public.config.data import DataOptions
 from public.config.options import NetworkOptions
 from public.config.run import RunConfig
+
+Loss = Literal["cross_entropy", "binary_cross_entropy"]
+"""The keys of `public.losses.classification.LOSSES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,9 @@ class ClassificationConfig(RunConfig):
     steps of 32, each for as many epochs, to data.input_size in the last. None: that all along."""
     best_metric: Literal["top1", "top5", "loss"] = "top1"
     """The validation metric that chooses best.pth: highest top1 or top5 (fractions), lowest loss."""
+    loss: Loss = "cross_entropy"
+    """Over all classes, of which an image has one; or binary, of each class by itself, the mean over images and
+    classes: its gradients are smaller by about the number of classes."""
     label_smoothing: float | None = None
     """Share of the target that is spread evenly over all classes (usually 0.1); None means none."""
     drop_block: float | None = None
@@ -90,6 +96,7 @@ class ClassificationConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_one_of("loss", self.loss, get_args(Loss))
         for name in ("label_smoothing", "drop_block"):
             value = getattr(self, name)
             require(value is None or 0 < value < 1, f"{name}={value} must lie within (0, 1) (None: none).")

@@ -18,7 +18,7 @@ class OptimizerOptions(Options):
     lr: float
     """Peak learning rate, for the global batch size that the config states."""
     weight_decay: float
-    """Decay factor: L2 added to the gradient in sgd, decoupled (times lr) in adamw."""
+    """Decay factor: L2 added to the gradient in sgd, decoupled (times lr) in adamw, added to the direction in lamb."""
     decay_norm_and_bias: bool = True
     """Whether normalization parameters and biases (every parameter of one dimension) are decayed too."""
     gradient_centralization: bool = False

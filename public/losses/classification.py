@@ -1,4 +1,4 @@
-"""Cross entropy with smoothed labels, and of images mixed from two."""
+"""Cross entropy, over all classes or of each by itself, with smoothed labels and of images mixed from two."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -36,3 +36,36 @@ def cross_entropy(
     first = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)  # [B]
     second = functional.cross_entropy(logits, others, reduction="none", label_smoothing=label_smoothing)  # [B]
     return (shares * first + (1 - shares) * second).mean()
+
+
+def binary_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    others: Tensor | None = None,
+    shares: Tensor | None = None,
+    *,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The mean over the images and classes of the cross entropy of "it shows this class" against "it does not".
+
+    Wightman et al. 2021, https://arxiv.org/abs/2110.00476, section 3. As in timm's `BinaryCrossEntropy`, to whose
+    results those here are equal, it is divided by the number of classes, which a learning rate has to know; and the
+    target of a mixed image's two classes is the share of each.
+
+    Args:
+        logits: [B, K].
+        labels, others, shares, label_smoothing: see `cross_entropy`; the targets are the same.
+
+    Returns:
+        A scalar.
+    """
+    targets = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)  # [B, K]
+    if others is not None and shares is not None:
+        second = functional.one_hot(others, logits.shape[1]).to(logits.dtype)  # [B, K]
+        targets = shares[:, None] * targets + (1 - shares[:, None]) * second
+    targets = targets * (1 - label_smoothing) + label_smoothing / logits.shape[1]
+    return functional.binary_cross_entropy_with_logits(logits, targets)
+
+
+LOSSES = {"cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy}
+"""By the names of `public.config.classification.Loss`."""

@@ -1,4 +1,4 @@
-"""Optimizers from their config, in torch's fused form where the device has one."""
+"""Optimizers from their config, torch's in their fused form where the device has one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from public.config.run import OptimizerOptions
+from public.optim.lamb import LAMB
 from public.optim.lookahead import Lookahead
-from public.optim.options import AdamWOptions, SGDOptions
+from public.optim.options import AdamWOptions, LAMBOptions, SGDOptions
 
 FUSED_DEVICES = ("cpu", "cuda")
 
@@ -53,7 +54,15 @@ def _adamw(groups: list[dict[str, Any]], options: AdamWOptions, fused: bool) -> 
     return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=fused)
 
 
-_BUILD: dict[type[OptimizerOptions], Callable[..., torch.optim.Optimizer]] = {SGDOptions: _sgd, AdamWOptions: _adamw}
+def _lamb(groups: list[dict[str, Any]], options: LAMBOptions, fused: bool) -> torch.optim.Optimizer:
+    return LAMB(groups, lr=options.lr, betas=options.betas)
+
+
+_BUILD: dict[type[OptimizerOptions], Callable[..., torch.optim.Optimizer]] = {
+    SGDOptions: _sgd,
+    AdamWOptions: _adamw,
+    LAMBOptions: _lamb,
+}
 """How each kind of `public.optim.options` is made."""
 
 

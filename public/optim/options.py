@@ -48,6 +48,17 @@ class AdamWOptions(OptimizerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LAMBOptions(AdamWOptions):
+    """LAMB, Adam with steps as long as the weights that they change: see `public.optim.lamb`.
+
+    The rate follows the batch by its square root, as AdamW's: You et al. 2019, https://arxiv.org/abs/1904.00962,
+    section 4.
+    """
+
+    kind: ClassVar[str] = "lamb"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MultistepOptions(ScheduleOptions):
     """Times gamma at each milestone."""
 
@@ -112,7 +123,7 @@ class ConstantOptions(ScheduleOptions):
         return 1.0
 
 
-OPTIMIZERS: dict[str, type[Options]] = {options.kind: options for options in (SGDOptions, AdamWOptions)}
+OPTIMIZERS: dict[str, type[Options]] = {options.kind: options for options in (SGDOptions, AdamWOptions, LAMBOptions)}
 SCHEDULES: dict[str, type[Options]] = {
     options.kind: options for options in (MultistepOptions, CosineOptions, ConstantOptions)
 }

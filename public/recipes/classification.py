@@ -17,7 +17,7 @@ from public.datasets.image_formats import DATA_KIND
 from public.evaluation.classification import evaluate
 from public.evaluation.classification_report import write_report
 from public.evaluation.complexity import count
-from public.losses.classification import cross_entropy
+from public.losses.classification import LOSSES
 from public.optim.options import OPTIMIZER_KIND, SCHEDULE_KIND
 from public.recipes import start
 from public.recipes.preparation import preparation
@@ -101,7 +101,7 @@ class ClassificationTask(Task):
     def losses(self, logits: torch.Tensor, *labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Float32 logits [B, num_classes] and labels -> the named losses, batch means; what they are called is free."""
         smoothing = self.config.label_smoothing or 0.0
-        return {"cross_entropy": cross_entropy(logits, *labels, label_smoothing=smoothing)}
+        return {self.config.loss: LOSSES[self.config.loss](logits, *labels, label_smoothing=smoothing)}
 
     def evaluate(self, evaluated: Evaluated) -> dict[str, float]:
         """top1, top5 (fractions) and loss; writes the report."""

@@ -1,11 +1,12 @@
 """Cross entropy by hand: probabilities 1/8, 2/8, 4/8, 1/8, whose logarithms are -3, -2, -1 and -3 times ln 2."""
 
+from importlib import import_module
 from math import log
 
 import pytest
 import torch
 
-from public.losses.classification import cross_entropy
+from public.losses.classification import binary_cross_entropy, cross_entropy
 
 LOGITS = torch.tensor([[1.0, 2.0, 4.0, 1.0]]).log()
 
@@ -60,3 +61,34 @@ def test_shares_belong_to_their_images() -> None:
     for smoothing in (0.0, 0.1):
         ours = cross_entropy(logits, labels, others, shares, label_smoothing=smoothing)
         torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing))
+
+
+def test_each_class_by_itself() -> None:
+    """Logits 0 and ln 3, probabilities 1/2 and 3/4; the second is the label.
+
+    -ln(1/2) - ln(3/4) = ln(8/3), halved. Smoothed by 0.2 the targets are 0.1 and 0.9: of the first still ln 2, of the
+    second 0.9 ln(4/3) + 0.1 ln 4. Of a mixture, three quarters of it the second: 0.25 and 0.75, which leaves ln 2 and
+    0.75 ln(4/3) + 0.25 ln 4.
+    """
+    logits, first, second = torch.tensor([[0.0, log(3)]]), torch.tensor([0]), torch.tensor([1])
+    assert binary_cross_entropy(logits, second).item() == pytest.approx(log(8 / 3) / 2)
+    smoothed = binary_cross_entropy(logits, second, label_smoothing=0.2)
+    assert smoothed.item() == pytest.approx((log(2) + 0.9 * log(4 / 3) + 0.1 * log(4)) / 2)
+    mixed = binary_cross_entropy(logits, second, first, torch.tensor([0.75]))
+    assert mixed.item() == pytest.approx((log(2) + 0.75 * log(4 / 3) + 0.25 * log(4)) / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_binary_losses_are_timms(smoothing: float) -> None:
+    """Of labels, and of its own mixup's targets."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 5, generator=generator)
+    labels = torch.tensor([0, 1, 2, 4])
+    reference = import_module("timm.loss").BinaryCrossEntropy(smoothing=smoothing)
+    ours = binary_cross_entropy(logits, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, reference(logits, labels))
+    target = import_module("timm.data.mixup").mixup_target
+    mixed = target(labels, 5, lam=0.3, smoothing=smoothing)  # the first image with the last, the second with the third
+    ours = binary_cross_entropy(logits, labels, labels.flip(0), torch.full((4,), 0.3), label_smoothing=smoothing)
+    torch.testing.assert_close(ours, reference(logits, mixed))

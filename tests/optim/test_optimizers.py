@@ -1,6 +1,7 @@
 """Optimizers by hand, and which parameters are decayed."""
 
 import copy
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from public.backbones.catalog import build_backbone
 from public.config.run import OptimizerOptions
 from public.optim.optimizers import build_optimizer, parameter_groups
-from public.optim.options import OPTIMIZERS, AdamWOptions, SGDOptions
+from public.optim.options import AdamWOptions, LAMBOptions, SGDOptions
 
 
 def steps_of(config: OptimizerOptions, gradients: list[float]) -> list[float]:
@@ -149,6 +150,44 @@ def test_adamw_decays_apart_from_the_gradient() -> None:
     assert steps_of(AdamWOptions(lr=0.1, weight_decay=0.1), [0.5]) == pytest.approx([0.89])
 
 
+def test_a_step_of_lamb_is_as_long_as_the_weight() -> None:
+    """w = 1, gradient 0.5: Adam's direction 0.5 / 0.5 = 1, with decay 1 + 0.1 x 1 = 1.1; scaled by |w| / 1.1 it is 1.
+
+    lr 0.1: w = 1 - 0.1 x 1 = 0.9. The next direction is 1 + 0.1 x 0.9, scaled to 0.9: w = 0.9 - 0.1 x 0.9 = 0.81.
+    Without decay the steps are Adam's: 1 - 0.1 - 0.1.
+    """
+    assert steps_of(LAMBOptions(lr=0.1, weight_decay=0.1), [0.5, 0.5]) == pytest.approx([0.9, 0.81], rel=1e-5)
+    assert steps_of(LAMBOptions(lr=0.1, weight_decay=0), [0.5, 0.5]) == pytest.approx([0.9, 0.8], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decay_norm_and_bias", [False, True])
+def test_lamb_steps_as_timms(decay_norm_and_bias: bool) -> None:
+    """Of weights, of biases that are decayed or not, and of a weight of zeros, which has no length to follow."""
+    options = LAMBOptions(lr=0.05, weight_decay=0.1, decay_norm_and_bias=decay_norm_and_bias, betas=(0.8, 0.99))
+    ours, theirs = linear(), linear()
+    for module in (ours, theirs):
+        nn.init.zeros_(module.bias)
+    groups = parameter_groups(theirs, options.weight_decay, decay_norm_and_bias)
+    reference = import_module("timm.optim").Lamb(groups, lr=0.05, betas=(0.8, 0.99), max_grad_norm=None)
+    expected = trained(reference, theirs, 5)
+    for a, b in zip(trained(build_optimizer(ours, options), ours, 5), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_resumed_lamb() -> None:
+    """As a resumed momentum: its number of steps stays on the CPU, where it is read without waiting for a GPU."""
+    options = LAMBOptions(lr=0.1, weight_decay=0.1)
+    module, again = linear(), linear()
+    optimizer, resumed = build_optimizer(module, options), build_optimizer(again, options)
+    trained(optimizer, module, 3)
+    again.load_state_dict(module.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert resumed.state[again.weight]["step"].item() == 3
+    for a, b in zip(trained(optimizer, module, 3), trained(resumed, again, 3), strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize(("given", "expected"), [({}, (0.9, 0.999)), ({"betas": (0.8, 0.99)}, (0.8, 0.99))])
 def test_betas(given: Any, expected: tuple[float, float]) -> None:
     """torch's usual ones unless stated."""
@@ -156,7 +195,7 @@ def test_betas(given: Any, expected: tuple[float, float]) -> None:
     assert optimizer.defaults["betas"] == expected
 
 
-@pytest.mark.parametrize("options", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("options", [SGDOptions, AdamWOptions])
 def test_fused_on_the_cpu(options: Any) -> None:
     """torch has fused kernels for both on CPUs."""
     optimizer = build_optimizer(nn.Linear(1, 1), options(lr=0.1, weight_decay=0))

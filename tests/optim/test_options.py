@@ -15,6 +15,7 @@ from public.optim.options import (
     AdamWOptions,
     ConstantOptions,
     CosineOptions,
+    LAMBOptions,
     MultistepOptions,
     SGDOptions,
 )
@@ -90,6 +91,7 @@ def test_schedule_refuses(kind: Any, given: dict[str, Any], message: str) -> Non
 STATED: dict[type[Options], dict[str, Any]] = {
     SGDOptions: {"lr": 0.1, "weight_decay": 0.0},
     AdamWOptions: {"lr": 0.1, "weight_decay": 0.0},
+    LAMBOptions: {"lr": 0.1, "weight_decay": 0.0},
     MultistepOptions: {"milestones": (2.0,)},
     CosineOptions: {},
     ConstantOptions: {},
@@ -110,7 +112,7 @@ def test_a_kind_has_no_settings_that_it_would_ignore(table: dict[str, type[Optio
 
 def test_the_tables() -> None:
     """A kind is known by the name in its options; the command line chooses among all of them."""
-    assert [*OPTIMIZERS] == ["sgd", "adamw"]
+    assert [*OPTIMIZERS] == ["sgd", "adamw", "lamb"]
     assert [*SCHEDULES] == ["multistep", "cosine", "constant"]
     for table, kind, base, option in (
         (OPTIMIZERS, OPTIMIZER_KIND, OptimizerOptions, "optimizer.name"),
