@@ -25,19 +25,10 @@ import tyro
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from public.apps.export import (
-    BATCHES,
-    ExportOptions,
-    Network,
-    about_of,
-    answer_of,
-    batches_of,
-    fold,
-    generated_picture,
-    limits_of,
-)
+from public.apps.export import ExportOptions, about_of, answer_of, fold, limits_of
 from public.apps.export_check import BOX_TOLERANCE, SCORE_TOLERANCE, Difference, difference
 from public.apps.export_graph import graph_of, save_openvino, to_onnx
+from public.apps.export_inputs import BATCHES, Network, batches_of, generated_picture
 from public.apps.exported import FILE_FORMATS, Run, on_arrays
 from public.apps.predict_model import OpenedNetwork
 from public.backbones.build import build_from_options as build_classifier

@@ -27,7 +27,8 @@ from benchmarks.compare import alternate, benchmark_device, find_data, report
 from benchmarks.retinanet import Options as RetinaNetBenchmark
 from benchmarks.retinanet import Pair, photos
 from public.apps.predict import predictions
-from public.apps.predict_model import ClassificationPredictor, load, speed_up
+from public.apps.predict_engines import load
+from public.apps.predict_model import ClassificationPredictor, speed_up
 from public.apps.predict_sources import file_frame
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch, ImageSizes

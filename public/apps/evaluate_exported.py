@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import tyro
+from torch import nn
 
 from public.apps.exported import About, ExportedClassifier, ExportedDetector, Run, engine_of, read_exported
 from public.config.checks import require, require_at_least
@@ -143,6 +144,31 @@ def _detector(
                 )
             print(f"written    {options.output}: report.html and its numbers and pictures, predictions")
     return result.metrics
+
+
+def worth(network: nn.Module, config: Any, class_names: list[str]) -> float:
+    """The metric that chooses a config's checkpoints, on the validation split of its data.
+
+    Args:
+        network: an `ImageClassifier` or `ImageDetector` on the CPU, or what stands in its place.
+        config: a ClassificationConfig or DetectionConfig.
+        class_names: of the labels.
+
+    Raises:
+        DataError: the data cannot be read, or has other classes.
+        ValueError: a picture does not fit on a file's canvas.
+    """
+    alone = DistributedContext(rank=0, size=1, device=torch.device("cpu"))
+    reading = {"batch_size": 8, "num_workers": 0, "context": alone, "class_names": class_names}
+    network.eval()
+    if isinstance(config, ClassificationConfig):
+        shown = classification.build_eval_data(config.data, **reading)
+        return evaluate(network, shown.loader, alone).metrics[config.best_metric]
+    data = formats.resolved(config.data)
+    make_evaluator, shown = evaluator_of(data.rules), detection.build_eval_data(data, **reading)
+    with torch.inference_mode():
+        result, _ = evaluate_detector(network, shown.loader, make_evaluator(shown.annotations), alone)
+    return result.metrics[config.best_metric]
 
 
 def _reading(options: ExportedOptions) -> dict[str, int]:

@@ -15,27 +15,43 @@ Exit codes: 0, 1 where the file was refused, 2 where nothing could be done.
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 import tyro
 
+from public.apps.engine_choice import Ready, files_of, note, notes_of
+from public.apps.evaluate_exported import worth
 from public.apps.export_check import BOX_TOLERANCE, SCORE_TOLERANCE, Difference, Limits, difference
 from public.apps.export_graph import Graph, graph_of, write_onnx, write_openvino, write_torch
-from public.apps.export_int8 import MOST_PICTURES, quantize
-from public.apps.exported import CLASSIFICATION, DETECTION, INSTALL, About, Run, is_exported, on_arrays, read_exported
+from public.apps.export_inputs import BATCHES, Network, batches_of, calibration, canvas_for
+from public.apps.export_int8 import quantize
+from public.apps.exported import (
+    CLASSIFICATION,
+    DETECTION,
+    INSTALL,
+    About,
+    ExportedClassifier,
+    ExportedDetector,
+    Run,
+    is_exported,
+    on_arrays,
+    read_exported,
+)
 from public.apps.predict_model import NetworkChoice, OpenedNetwork, open_network, read_command, speed_up
 from public.apps.predict_sources import find_images
+from public.backbones.classifier import ImageClassifier
 from public.backbones.trained import TrainedClassifier
 from public.config.checks import require, require_side
-from public.config.command_line import fail
+from public.config.command_line import fail, in_present
 from public.config.experiment import Experiment
 from public.config.options import DetectorOptions, NetworkOptions
 from public.config.record import to_record
@@ -48,8 +64,8 @@ from public.test_scripts.output import make_folder, writing_to
 from public.test_scripts.request import named
 
 PROGRAM = "python -m public.apps.export"
-BATCHES = (2, 1, 5)
-"""How many pictures the file is tried with at once."""
+ROUNDS = 5
+"""In which the file and PyTorch take turns."""
 
 
 class Writer(NamedTuple):
@@ -75,9 +91,6 @@ FORMATS = {
 """By the name that --format has for it."""
 
 
-Network = TrainedClassifier | TrainedDetector
-
-
 class Refused(ValueError):
     """The file does not say what PyTorch says."""
 
@@ -100,6 +113,9 @@ class ExportOptions(NetworkChoice):
     images: str | None = None
     """Pictures to try the file with: a file, a folder or a glob, of which the first eight are taken; None: generated
     ones."""
+    split: str | None = None
+    """A data set's folder, of the checkpoint's own format: on its validation split the metric that chose the checkpoint
+    is said of PyTorch in fp32 and of the file. None: of neither."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,6 +146,13 @@ class ExportOptions(NetworkChoice):
         require(path.suffix == ending, f"output={self.output!r}: files of format={self.format!r} end in {ending}.")
         return path
 
+    @property
+    def lies_beside_checkpoint(self) -> bool:
+        """Whether the file is in fp32 and in the folder of the checkpoint, whose name alone says all."""
+        weights = Path(self.weights)
+        is_there = self.network is None and weights.is_file() and self.precision == "fp32"
+        return is_there and weights.absolute().parent == self.path.absolute().parent
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierOptions(ExportOptions):
@@ -154,6 +177,11 @@ class Export(NamedTuple):
     canvas: tuple[int, int]
     difference: Difference
     """From PyTorch in fp32."""
+    speed: float | None
+    """How many times as fast as PyTorch in fp32, as predict has it; None where PyTorch itself is what runs the file in
+    another precision."""
+    worth: tuple[float, float] | None
+    """The metric on the split, of PyTorch in fp32 and of the file."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -192,10 +220,11 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> Export:
     """As `run`, of an opened network, which is changed: its batch norms are folded."""
     make_folder(options.path.parent)
     shown = [] if options.images is None else [read_pixels(one) for one in find_images(options.images)[: sum(BATCHES)]]
-    canvas = _canvas(opened.network, shown, options.canvas)
+    canvas = canvas_for(opened.network, shown, options.canvas)
     batches = batches_of(opened.network, shown, canvas)
     answer = answer_of(opened.network)
     expected = [answer(*batch) for batch in batches]
+    before = None if options.split is None else worth(module_of(opened.network), *_split(opened, options.split))
     about, writer = about_of(opened, canvas, options), FORMATS[options.format]
     dtype = PRECISION_DTYPES[options.precision] if writer.casts else torch.float32
     with writing_to(options.path.parent), tempfile.TemporaryDirectory(dir=options.path.parent) as folder:
@@ -206,40 +235,75 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> Export:
         _, answer = read_exported(path, writer.engine)
         limits = limits_of(opened)
         found = [difference(ours, answer(*batch), limits) for ours, batch in zip(expected, batches, strict=True)]
-        written = Export(options.path, canvas, Difference.of(found))
-        if options.precision == "fp32" and not written.difference.is_small:
+        apart = Difference.of(found)
+        if options.precision == "fp32" and not apart.is_small:
             raise Refused(
-                f"{options.path} is not written: beside PyTorch it differs in {written.difference}; allowed are "
+                f"{options.path} is not written: beside PyTorch it differs in {apart}; allowed are "
                 f"{SCORE_TOLERANCE:g} and {BOX_TOLERANCE:g} px."
             )
-        size = sum(one.stat().st_size for one in path.parent.iterdir())
+        kind = ExportedClassifier if about.task == CLASSIFICATION else ExportedDetector
+        after = None if options.split is None else worth(kind(path, answer, canvas), *_split(opened, options.split))
+        speed = times_as_fast(answer, opened.network, batches[BATCHES.index(1)]) if dtype == torch.float32 else None
         for one in path.parent.iterdir():
             one.replace(options.path.parent / one.name)
-    print(f"written    {written.path}: {about.network} in {about.precision}, {size / 1e6:.1f} MB")
-    print(f"takes      uint8 [B, 3, {canvas[0]}, {canvas[1]}]")
-    source = "generated pictures" if options.images is None else f"of {options.images}"
-    print(f"compared   with PyTorch in fp32 on {sum(BATCHES)} {source}: {written.difference}")
+    both = None if before is None or after is None else (before, after)
+    written = Export(options.path, canvas, apart, speed, both)
+    _say(written, about, opened.config, options)
+    if speed is not None and options.lies_beside_checkpoint:
+        note(Path(options.weights), Ready(options.path, speed))
+        print(f"noted      in {notes_of(options.weights)}: --engine auto takes the fastest that is there")
     return written
 
 
-def calibration(
-    network: Network, pictures: Sequence[Path], canvas: tuple[int, int]
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """The inputs of a file for pictures, evenly chosen where they are too many, one at a time."""
-    step = -(-len(pictures) // MOST_PICTURES)
-    for path in pictures[::step]:
-        prepared: Any = network.prepare(read_pixels(path))
-        if isinstance(network, TrainedClassifier):
-            yield (prepared[None].numpy(),)
-            continue
-        height, width = prepared.sample.image.shape[:2]
-        require(
-            height <= canvas[0] and width <= canvas[1],
-            f"calibrate: {path} needs a canvas of {height} {width}, and the file's is {canvas[0]} {canvas[1]}.",
+def _split(opened: OpenedNetwork, folder: str) -> tuple[Any, list[str]]:
+    """The config with its data in a folder, and the classes."""
+    data = replace(opened.config.data, folder=in_present(folder))
+    return replace(opened.config, data=data), opened.network.class_names
+
+
+def _say(written: Export, about: About, config: Any, options: ExportOptions) -> None:
+    """Prints what was written and what is known of it."""
+    height, width = written.canvas
+    size = sum(one.stat().st_size for one in files_of(written.path))
+    print(f"written    {written.path}: {about.network} in {about.precision}, {size / 1e6:.1f} MB")
+    print(f"takes      uint8 [B, 3, {height}, {width}]")
+    source = "generated pictures" if options.images is None else f"of {options.images}"
+    print(f"compared   with PyTorch in fp32 on {sum(BATCHES)} {source}: {written.difference}")
+    if written.speed is not None:
+        print(f"speed      {written.speed:.2f} times PyTorch's in fp32, one picture at a time, on this machine")
+    if written.worth is not None:
+        before, after = written.worth
+        change = (
+            f"{config.best_metric} {before:.4f} by PyTorch in fp32, {after:.4f} by the file ({after - before:+.4f})"
         )
-        network.canvas = canvas
-        images, sizes = network.gather([prepared])
-        yield images.numpy(), sizes.content.numpy()
+        print(f"worth      {change}, validation split of {options.split}")
+    elif about.precision != "fp32":
+        print(f"worth      not known: --split FOLDER says the change in {config.best_metric}")
+
+
+def times_as_fast(answer: Run, network: Network, batch: tuple[np.ndarray, ...]) -> float:
+    """Of a file, beside PyTorch as predict has it: the ratio of the medians of a few rounds in turn.
+
+    Args:
+        answer: of the file.
+        network: folded, in fp32; left in NHWC memory layout.
+        batch: the inputs of the file.
+    """
+    module = module_of(network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    module.normalize.memory_format = torch.channels_last
+    ways, seconds = (answer, answer_of(network)), ([], [])
+    for _ in range(1 + ROUNDS):
+        for way, taken in zip(ways, seconds, strict=True):
+            start = time.perf_counter()
+            way(*batch)
+            taken.append(time.perf_counter() - start)
+    file, own = (median(taken[1:]) for taken in seconds)  # the first one warms up
+    return own / file
+
+
+def module_of(network: Network) -> ImageClassifier | ImageDetector:
+    """uint8 images to logits or detections."""
+    return network.image_classifier if isinstance(network, TrainedClassifier) else network.image_detector
 
 
 def answer_of(network: TrainedClassifier | TrainedDetector) -> Run:
@@ -249,7 +313,7 @@ def answer_of(network: TrainedClassifier | TrainedDetector) -> Run:
 
 def fold(network: Network, dtype: torch.dtype) -> Graph:
     """The graph of a network whose batch norms, from here on, are part of its convolutions."""
-    module = network.image_classifier if isinstance(network, TrainedClassifier) else network.image_detector
+    module = module_of(network)
     module.dtype = dtype
     outputs = module.outputs if isinstance(module, ImageDetector) else module
     speed_up(module, outputs, torch.device("cpu"), dtype)
@@ -280,76 +344,6 @@ def limits_of(opened: OpenedNetwork) -> Limits | None:
     chosen = opened.config.detector
     is_hard = getattr(chosen, "soft_nms", None) is None
     return Limits(score_threshold=chosen.score_threshold, iou_threshold=chosen.iou_threshold if is_hard else None)
-
-
-# ---- what it is tried with -------------------------------------------------------------------------------------------
-
-
-def _canvas(network: Network, shown: Sequence[np.ndarray], asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of what the file takes.
-
-    Raises:
-        ValueError: nothing says it, or a picture does not fit.
-    """
-    # A wide and a tall one tell whether every picture has the same canvas.
-    sizes = {
-        _canvas_of(network, pixels)
-        for pixels in (shown or [generated_picture(0, 120, 160), generated_picture(1, 160, 120)])
-    }
-    if isinstance(network, TrainedClassifier):
-        require(asked is None, f"canvas={asked}: a classifier's size is what its transforms of evaluation make.")
-        require(
-            len(sizes) == 1, f"the transforms of evaluation make pictures of several sizes ({sizes}); a file has one."
-        )
-        return sizes.pop()
-    require(
-        bool(shown) or asked is not None or len(sizes) == 1,
-        "canvas: this detector's pictures come on canvases of many sizes, and a file has one: give --canvas HEIGHT "
-        "WIDTH, or --images with pictures that are to fit on it.",
-    )
-    height, width = (max(sides) for sides in zip(*sizes, strict=True))
-    if asked is None:
-        return height, width
-    multiple = network.canvas_multiple
-    require(not any(x % multiple for x in asked), f"canvas={asked} must be multiples of {multiple} pixels.")
-    fits = not shown or (height <= asked[0] and width <= asked[1])
-    require(fits, f"canvas={asked}: the pictures of images need one of {height} {width}.")
-    return asked
-
-
-def _canvas_of(network: Network, pixels: np.ndarray) -> tuple[int, int]:
-    if isinstance(network, TrainedDetector):
-        return network.canvas_size(network.prepare(pixels))
-    _, height, width = network.prepare(pixels).shape
-    return height, width
-
-
-def batches_of(network: Network, shown: Sequence[np.ndarray], canvas: tuple[int, int]) -> list[tuple[np.ndarray, ...]]:
-    """The inputs of a file, of as many pictures at once as `BATCHES` says, the shown ones in turn."""
-    count = sum(BATCHES)
-    shown = [shown[number % len(shown)] for number in range(count)] if shown else []
-    if isinstance(network, TrainedClassifier):
-        prepared = [
-            network.prepare(pixels) for pixels in (shown or [generated_picture(n, *canvas) for n in range(count)])
-        ]
-        arrays = (torch.stack(prepared).numpy(),)
-    elif shown:
-        network.canvas = canvas
-        images, sizes = network.gather([network.prepare(pixels) for pixels in shown])
-        arrays = images.numpy(), sizes.content.numpy()
-    else:
-        images = np.stack([generated_picture(number, *canvas) for number in range(count)]).transpose(0, 3, 1, 2)
-        filled = np.random.default_rng(0).uniform(0.6, 1, (count, 2))
-        arrays = images, (filled * canvas).astype(np.int64)
-    parts = [np.split(array, np.cumsum(BATCHES)[:-1]) for array in arrays]
-    return list(zip(*parts, strict=True))
-
-
-def generated_picture(seed: int, height: int, width: int) -> np.ndarray:
-    """A generated picture, uint8 [H, W, 3]: spots of all sizes, so that its pixels make a difference."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (rng.integers(3, 12), rng.integers(3, 12), 3), dtype=np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from public.apps.predict_model import Predictor, PredictorOptions, Prepared, load, read_command
+from public.apps.predict_engines import load
+from public.apps.predict_model import Predictor, PredictorOptions, Prepared, read_command
 from public.apps.predict_outputs import OUTPUTS, Names, Output, open_outputs
 from public.apps.predict_results import Classified, Detected, Result
 from public.apps.predict_sources import Frame, Limits, Sources, find_sources, read_ahead
@@ -158,7 +159,8 @@ def run(options: PredictOptions) -> Tally:
     seconds = time.perf_counter() - start
     speed = f"{tally.predicted} pictures in {seconds:.1f} s ({tally.predicted / seconds:.1f} a second)"
     skipped = f", {len(tally.skipped)} skipped" if tally.skipped else ""
-    print(f"{speed}{skipped}; {', '.join(options.save)} in {folder.resolve()} (weights {options.weights})")
+    made_by = f"weights {options.weights}, computed by {predictor.computed_by}"
+    print(f"{speed}{skipped}; {', '.join(options.save)} in {folder.resolve()} ({made_by})")
     return tally
 
 

@@ -1,14 +1,12 @@
-"""From weights to a predictor: pictures in, one typed result each out, the same numbers whichever way it is asked.
+"""Pictures in, one typed result each out, the same numbers whichever way it is asked; and which network that is.
 
-predict = load("best.pth")
-(result,) = predict("street.jpg")        # a Classified or a Detected
+What computes, and `load`, is in `predict_engines.py`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -19,7 +17,6 @@ from torch import nn
 from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
-from public.apps.exported import FILE_FORMATS, INSTALL, FileFormat, is_exported, open_exported
 from public.apps.predict_results import Classified, Detected, Result
 from public.backbones.catalog import check_backbone_name, options_of
 from public.backbones.trained import TrainedClassifier, assemble_classifier, classifier_of
@@ -27,7 +24,6 @@ from public.config.checks import require, require_at_least, require_side
 from public.config.command_line import given
 from public.config.detection import DetectionConfig
 from public.config.experiment import Experiment
-from public.config.names import nearest_names
 from public.config.options import DetectorOptions, NetworkOptions
 from public.datasets.decoding import read_pixels
 from public.detectors.catalog import DETECTOR_KIND, build_from_options
@@ -35,7 +31,6 @@ from public.detectors.trained import TrainedDetector, assemble_detector, checked
 from public.evaluation.report import USUAL_THRESHOLD
 from public.layers.folding import fold_batch_norms, keep_weights_in
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.device import choose_device, choose_precision
 from public.test_scripts import classification, detection
 from public.test_scripts.request import open_ours
 from public.test_scripts.test_on_coco import COCO
@@ -80,7 +75,9 @@ class PredictorOptions(NetworkChoice):
     """Which network, and how it computes: what `load` takes."""
 
     engine: str = "auto"
-    """What computes; auto: the fastest that is installed, takes the weights and keeps the numbers."""
+    """What computes: torch, onnxruntime, openvino or torch.export, of which all but torch export a checkpoint first
+    where that is not done yet. auto: of a checkpoint the fastest that is ready: torch, or a file in fp32 that
+    public.apps.export wrote beside it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
@@ -125,6 +122,8 @@ class Predictor(ABC):
 
     task: ClassVar[str]
     """What outputs are asked for by."""
+    computed_by = "torch"
+    """The engine, in words."""
 
     def __init__(self, class_names: list[str], device: torch.device, batch_size: int | None) -> None:
         self.class_names, self.device = class_names, device
@@ -246,44 +245,6 @@ def _name(picture: Picture, number: int) -> str:
 # ---- from weights ----------------------------------------------------------------------------------------------------
 
 
-class Engine(NamedTuple):
-    """A way to compute."""
-
-    takes: Callable[[str], bool]
-    """Whether it can use such weights, by their name alone."""
-    missing: Callable[[], str | None]
-    """The package that would have to be installed; None: nothing is missing."""
-    load: Callable[[PredictorOptions], Predictor]
-
-
-def load(weights: str | Path, **settings: Any) -> Predictor:
-    """A predictor of a checkpoint, or of any weights and the network that they fit.
-
-    Args:
-        weights: see `PredictorOptions`.
-        settings: the other fields of `PredictorOptions`.
-
-    Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: they are damaged, do not fit, or a setting contradicts them.
-    """
-    options = PredictorOptions(weights=str(weights), **settings)
-    return _engine_of(options).load(options)
-
-
-def _engine_of(options: PredictorOptions) -> Engine:
-    """The engine that is asked for, or the first of the table that is installed and takes the weights."""
-    able = {name: one for name, one in ENGINES.items() if one.takes(options.weights)}
-    name = options.engine
-    if name == "auto":
-        name = next((name for name, one in able.items() if one.missing() is None), next(iter(able)))
-    require(name in ENGINES, f"engine={name!r}: {nearest_names(name, ['auto', *ENGINES])}.")
-    missing = ENGINES[name].missing()
-    require(missing is None, f"engine={name!r} needs the package {missing}, which is not installed: {INSTALL}.")
-    require(name in able, f"engine={name!r} does not take weights={options.weights!r}.")
-    return ENGINES[name]
-
-
 def read_command(kinds: tuple[Any, Any, Any], args: Sequence[str], program: str, **must: Any) -> Any:
     """What a command line asks for, with the options of the network that it names.
 
@@ -307,30 +268,6 @@ def read_command(kinds: tuple[Any, Any, Any], args: Sequence[str], program: str,
         check_backbone_name(name)
         kind, default = classifier, classifier(**must, network_options=options_of(name)())
     return tyro.cli(kind, args=args, default=default, prog=program, description=kind.__doc__)
-
-
-def _load_torch(options: PredictorOptions) -> Predictor:
-    """PyTorch, eager, on the CPU or a GPU."""
-    device = choose_device(options.device)
-    dtype = choose_precision(options.precision, device)
-    # Fastest everywhere but in fp32 on a GPU; it also decides which kernels compute the last digits.
-    last = device.type == "cpu" or dtype != torch.float32
-    network, _, threshold = open_network(options, device, options.precision, channels_last=last)
-    if isinstance(network, TrainedClassifier):
-        speed_up(network.image_classifier, network.image_classifier, device, dtype)
-    else:
-        speed_up(network.image_detector, network.image_detector.outputs, device, dtype)
-    return predictor_of(network, options, threshold)
-
-
-def _load_exported(engine: str, options: PredictorOptions) -> Predictor:
-    """What public.apps.export wrote."""
-    others = {name: getattr(options, name) for name in ("network", "classes", "input_size")}
-    stated = [f"{name}={value!r}" for name, value in others.items() if value is not None]
-    require(not stated, f"{options.weights} knows its network, classes and size: leave out {', '.join(stated)}.")
-    require(options.device != "cuda", f"device='cuda': {options.weights} is computed on the CPU.")
-    network, threshold = open_exported(options.weights, engine, options.precision, options.experiment)
-    return predictor_of(network, options, threshold)
 
 
 def predictor_of(
@@ -449,19 +386,3 @@ def speed_up(module: nn.Module, run: Callable[[torch.Tensor], Any], device: torc
     example = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device)
     fold_batch_norms(module, lambda: run(example))
     keep_weights_in(module, dtype, lambda: run(example))
-
-
-def _exported(engine: str, file_format: FileFormat) -> Engine:
-    """The engine of a format of exported files."""
-    return Engine(
-        takes=lambda weights: weights.endswith(file_format.takes),
-        missing=lambda: None if find_spec(file_format.package) else file_format.package,
-        load=partial(_load_exported, engine),
-    )
-
-
-ENGINES: dict[str, Engine] = {
-    **{name: _exported(name, file_format) for name, file_format in FILE_FORMATS.items()},
-    "torch": Engine(takes=lambda weights: not is_exported(weights), missing=lambda: None, load=_load_torch),
-}
-"""By the name that --engine has for it, the fastest first; auto takes the first that can."""

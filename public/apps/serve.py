@@ -23,7 +23,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from public.apps.predict_model import Predictor, PredictorOptions, load, read_command
+from public.apps.predict_engines import load
+from public.apps.predict_model import Predictor, PredictorOptions, read_command
 from public.config.checks import require
 from public.config.command_line import fail
 from public.config.options import DetectorOptions, NetworkOptions

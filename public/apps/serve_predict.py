@@ -54,6 +54,7 @@ class Network(NamedTuple):
             "weights": self.weights,
             "task": self.predictor.task,
             "device": str(self.predictor.device),
+            "computed_by": self.predictor.computed_by,
             "class_names": self.predictor.class_names,
             "score_threshold": self.score_threshold,
         }
@@ -153,7 +154,7 @@ class Networks:
                 says="The networks, and what is asked for at most.",
                 example="ADDRESS/api/about",
                 answer={
-                    "networks": "a list: name, weights, task, device, class_names, score_threshold",
+                    "networks": "a list: name, weights, task, device, computed_by, class_names, score_threshold",
                     "limits": "megabytes of a request, pixels of a picture, seconds until an answer",
                 },
                 handle=self.about,

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import tyro
 
 from public.apps.predict import predictions
-from public.apps.predict_model import load
+from public.apps.predict_engines import load
 from public.apps.predict_outputs import Pictures, drawn_files
 from public.apps.predict_results import Detected
 from public.apps.predict_sources import file_frame, find_images

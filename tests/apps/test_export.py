@@ -15,11 +15,13 @@ import torch
 from torch.nn import Sequential
 
 from public.apps import evaluate, export, exported
+from public.apps.engine_choice import notes_of, ready_files
 from public.apps.export import ExportOptions, main, run
 from public.apps.export_check import Difference, Limits, difference
 from public.apps.export_graph import ClassifierGraph, trace
-from public.apps.exported import About, about_of, read_exported
-from public.apps.predict_model import DetectionPredictor, load
+from public.apps.exported import About, about_of, engine_of, read_exported
+from public.apps.predict_engines import load
+from public.apps.predict_model import DetectionPredictor
 from public.apps.predict_results import Classified, Detected
 from public.backbones.build import build_from_options as build_classifier
 from public.backbones.classifier import ImageClassifier
@@ -80,20 +82,22 @@ def test_a_detector(detector: Path, pictures: list[Path], tmp_path: Path, form: 
     """It is tried with 2, 1 and 5 pictures; as weights it predicts what the checkpoint does on the same canvas,
     and is worth the same."""
     pytest.importorskip(EXTRA.get(form, "torch"))
-    output = tmp_path / f"deep/best{export.FORMATS[form].ending}"
-    options = ExportOptions(weights=str(detector), format=form, output=str(output), canvas=CANVAS)
-    written = run(options)
+    (tmp_path / "deep").mkdir()
+    detector = Path(shutil.copy(detector, tmp_path / "deep/best.pth"))
+    output = detector.with_suffix(export.FORMATS[form].ending)
+    written = run(ExportOptions(weights=str(detector), format=form, canvas=CANVAS))
     assert written.difference.is_small
     assert written.difference.detections == 8 * 20
-    assert sorted(path.name for path in output.parent.iterdir()) == [output.name]
+    assert {path.name for path in output.parent.iterdir()} == {output.name, "best.pth", "best.engines.json"}
 
-    expected, found = load(detector, device="cpu"), load(output)
+    expected, found = load(detector, device="cpu", engine="torch"), load(output)
     assert isinstance(expected, DetectionPredictor)
     assert isinstance(found, DetectionPredictor)
     assert found.score_threshold == expected.score_threshold == 0.25, "the checkpoint states it"
     assert found.network.category_ids == IDS
     expected.score_threshold = found.score_threshold = 0
     expected.network.canvas = CANVAS
+    _check_choice(detector, output, pictures)
     wide = [path for path in pictures if path.stem in "023"]
     for one, other in zip(found(wide), expected(wide), strict=True):
         assert isinstance(one, Detected)
@@ -107,6 +111,34 @@ def test_a_detector(detector: Path, pictures: list[Path], tmp_path: Path, form: 
         _check_onnx(output)
         write_found(tmp_path / "data", detector, pictures)
         assert 0.1 < check_evaluation(detector, output, tmp_path / "data", ["--time-steps", "0"])["AP50"] < 0.95
+
+
+def _check_choice(weights: Path, file: Path, pictures: list[Path]) -> None:
+    """auto takes the file if it was faster, for pictures with its canvas; of other weights nothing is taken."""
+    notes = notes_of(weights)
+
+    def chosen(speed: float) -> Any:
+        said = json.loads(notes.read_text())
+        said["files"][file.name]["speed"] = speed
+        notes.write_text(json.dumps(said))
+        return load(weights, device="cpu", score_threshold=0)
+
+    own = chosen(0.9)
+    assert own.computed_by == "torch"
+    again: Any = load(weights, device="cpu", score_threshold=0, engine=engine_of(file))
+    taken = chosen(1.1)
+    assert taken.computed_by == f"{engine_of(file)} ({file.name}) on canvases of 64x96, else torch"
+    for picture, is_wide in ((pictures[0], True), (pictures[1], False)):
+        (one,), (two,), (eager,) = taken(picture), again(picture), own(picture)
+        assert np.array_equal(one.boxes, two.boxes)
+        assert np.array_equal(one.scores, two.scores)
+        assert np.array_equal(one.scores, eager.scores) is not is_wide
+        np.testing.assert_allclose(one.scores, eager.scores, rtol=0, atol=1e-4)
+    content = weights.read_bytes()
+    weights.write_bytes(content + b"trained on")
+    assert ready_files(weights) == []
+    weights.write_bytes(content)
+    assert [ready.path for ready in ready_files(weights)] == [file]
 
 
 def _check_onnx(path: Path) -> None:
@@ -139,14 +171,21 @@ def test_a_classifier(
 ) -> None:
     """By OpenVINO, from the command line; the files lie beside the weights; evaluated, it is worth the same."""
     pytest.importorskip("openvino")
+    classifier = Path(shutil.copy(classifier, tmp_path))
     main(["--weights", str(classifier), "--format", "openvino", "--images", str(pictures[0].parent)])
     said = capsys.readouterr().out
-    assert re.search(r"takes +uint8 \[B, 3, 64, 64\]\ncompared .*: scores by \d\.\de-\d\d\n", said)
+    assert re.search(
+        r"takes +uint8 \[B, 3, 64, 64\]\ncompared .*: scores by \d\.\de-\d\d\nspeed +\d+\.\d\d times PyTorch's", said
+    )
     path = classifier.with_suffix(".xml")
     assert classifier.with_suffix(".bin").is_file()
-    for one, other in zip(
-        load(path, top_k=2)(pictures), load(classifier, device="cpu", top_k=2)(pictures), strict=True
-    ):
+    found, own = load(path, top_k=2)(pictures), load(classifier, top_k=2, device="cpu", engine="openvino")(pictures)
+    for one, other in zip(found, own, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=1e-6)
+    notes_of(classifier).unlink()
+    with pytest.raises(ValueError, match=r"engine='openvino': .*best\.xml is there, and best\.engines\.json does not"):
+        load(classifier, engine="openvino", device="cpu")
+    for one, other in zip(found, load(classifier, device="cpu", top_k=2)(pictures), strict=True):
         assert isinstance(one, Classified)
         assert isinstance(other, Classified)
         assert one.names == other.names
@@ -158,7 +197,10 @@ def test_a_classifier(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["classifier", "detector"])
-def test_int8(classifier: Path, detector: Path, pictures: list[Path], tmp_path: Path, task: str) -> None:
+def test_int8(
+    classifier: Path, detector: Path, pictures: list[Path], tmp_path: Path, task: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     """Layers have int8 weights by channel, decoding has none; the answers are near."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
@@ -167,8 +209,18 @@ def test_int8(classifier: Path, detector: Path, pictures: list[Path], tmp_path: 
     weights, canvas = (classifier, None) if task == "classifier" else (detector, CANVAS)
     output, shown = tmp_path / "a.onnx", str(Path(wide[0]).parent)
     asked = {"precision": "int8", "calibrate": shown, "images": shown, "canvas": canvas}
-    found = run(ExportOptions(weights=str(weights), output=str(output), **asked)).difference
-    assert 1e-4 < found.score < 0.05, "rounded, and not much"
+    if task == "classifier":
+        write_classes(tmp_path, pictures)
+        asked["split"] = str(tmp_path)
+    written = run(ExportOptions(weights=str(weights), output=str(output), **asked))
+    assert 1e-4 < written.difference.score < 0.05, "rounded, and not much"
+    said = capsys.readouterr().out
+    if task == "classifier":
+        assert written.worth is not None
+        assert f"top1 {written.worth[0]:.4f} by PyTorch in fp32, {written.worth[1]:.4f} by the file (" in said
+        assert 0.1 < written.worth[0] < 0.95
+    else:
+        assert "worth      not known: --split FOLDER says the change in AP\n" in said
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["a.onnx"]
     assert read_exported(output, "onnxruntime")[0].precision == "int8"
     graph = onnx.load(output).graph

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from public.apps import predict_model
-from public.apps.predict_model import DetectionPredictor, Engine, Predictor, load
+from public.apps import predict_engines
+from public.apps.predict_engines import Engine, load
+from public.apps.predict_model import DetectionPredictor, Predictor
 from public.apps.predict_results import Classified, Detected, Result
 from public.backbones.catalog import build_backbone
 from public.backbones.trained import load_classifier
@@ -209,7 +210,7 @@ def test_what_cannot_be_loaded(detector: Path, classifier: Path, tmp_path: Path)
         ),
         (
             {"weights": detector, "engine": "tensorflow"},
-            r"engine='tensorflow': there are: auto, onnxruntime, openvino, torch.export, torch",
+            r"engine='tensorflow': there are: auto, torch, onnxruntime, openvino, torch\.export",
         ),
         ({"weights": detector, "score_threshold": 30}, r"score_threshold=30 must lie in 0\.\.1"),
         ({"weights": detector, "batch_size": 0}, r"batch_size=0 must be 1 or more"),
@@ -222,23 +223,22 @@ def test_what_cannot_be_loaded(detector: Path, classifier: Path, tmp_path: Path)
 
 
 def test_the_table_of_engines(monkeypatch: pytest.MonkeyPatch, detector: Path) -> None:
-    """auto: the first that takes the weights and is installed; one that is asked for says what it lacks."""
+    """auto: PyTorch, or what runs the file; one that is asked for says what it lacks."""
     used: list[str] = []
 
     def engine(name: str, ending: str, missing: str | None) -> Engine:
         return Engine(lambda weights: weights.endswith(ending), lambda: missing, lambda options: used.append(name))  # type: ignore[arg-type]
 
-    table = {"absent": engine("absent", "", "thing"), "files": engine("files", ".onnx", None)}
-    table |= {"all": engine("all", "", None)}
-    monkeypatch.setattr(predict_model, "ENGINES", table)
+    table = {"torch": engine("torch", ".pth", None), "onnxruntime": engine("onnxruntime", ".onnx", None)}
+    table |= {"absent": engine("absent", "", "thing")}
+    monkeypatch.setattr(predict_engines, "ENGINES", table)
     load("a.onnx")
     load("a.pth")
-    load("a.onnx", engine="all")
-    assert used == ["files", "all", "all"]
+    assert used == ["onnxruntime", "torch"]
     with pytest.raises(ValueError, match=r"'absent' needs the package thing, which is not installed: pip install"):
         load("a.onnx", engine="absent")
-    with pytest.raises(ValueError, match=r"engine='files' does not take weights='a\.pth'"):
-        load("a.pth", engine="files")
+    with pytest.raises(ValueError, match=r"engine='onnxruntime' does not take weights='a\.pth'"):
+        load("a.pth", engine="onnxruntime")
 
 
 # ---- pictures that are none ------------------------------------------------------------------------------------------

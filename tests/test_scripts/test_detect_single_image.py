@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from public.apps.predict_model import load
+from public.apps.predict_engines import load
 from public.config.classification import ClassificationConfig
 from public.config.record import to_record
 from public.datasets.voc import VocData
