@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from io import FileIO
 from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -150,6 +149,8 @@ class _Content(msgspec.Struct, gc=False):
 
 
 _START = re.compile(rb'"annotations"\s*:\s*\[')
+_LONGEST_START = 64
+"""Bytes of it at the end of a read that the next begins with; one of more spaces is left to the slow way."""
 _END = re.compile(rb"\s*\]")
 _BETWEEN = re.compile(rb"\}(\s*,\s*)\{")
 _PIECE = 1 << 19
@@ -176,15 +177,14 @@ def _decode(file: FileIO) -> CocoEntries | None:
     neither comma lies within a text or an object. Whatever follows the last piece is decoded in its place, behind a
     mark, with what comes before the first: that the mark is the first annotation shows that the pieces are the others.
     """
-    head = b""
-    while (start := _START.search(head)) is None:
-        more = _read_on(file, len(head))
-        if not more:
-            return None
-        head += more
-    columns, tail = _decode_pieces(file, head[start.end() :])
-    mark = msgspec.json.encode(_MARK) + (b"" if _END.match(tail) else b",")
-    rest = msgspec.json.decode(b"".join((head[: start.end()], mark, tail)), type=_Content)
+    halves = _read_start(file)
+    if halves is None:
+        return None
+    content, behind = halves
+    columns = _decode_pieces(file, behind)
+    content += msgspec.json.encode(_MARK) + (b"" if _END.match(behind) else b",")
+    content += behind
+    rest = msgspec.json.decode(content, type=_Content)
     if rest.annotations[:1] != [_MARK]:
         return None
     columns.append(_columns(rest.annotations[1:]))
@@ -193,7 +193,9 @@ def _decode(file: FileIO) -> CocoEntries | None:
     return CocoEntries(
         image_ids=np.array([entry.id for entry in images], dtype=np.int64),
         files=[entry.file_name for entry in images],
-        sizes=np.array([(entry.height, entry.width) for entry in images], dtype=np.int64).reshape(-1, 2),
+        sizes=np.array(
+            [[entry.height for entry in images], [entry.width for entry in images]], dtype=np.int64
+        ).T.copy(),
         category_ids=[entry.id for entry in categories],
         class_names=[entry.name for entry in categories],
         supercategories=[str(entry.supercategory) for entry in categories],
@@ -205,39 +207,63 @@ def _decode(file: FileIO) -> CocoEntries | None:
     )
 
 
-def _decode_pieces(file: FileIO, left: bytes) -> tuple[list[list[np.ndarray]], bytes]:
-    """The columns of each piece, and whatever follows the last; `left` is what is read and not yet decoded."""
-    decode, columns, position = msgspec.json.Decoder(list[_Annotation]).decode, [], 0
+def _read_start(file: FileIO) -> tuple[bytearray, bytearray] | None:
+    """What a file has before its first annotation, and what was read behind that; None: there seems to be none."""
+    content, start = bytearray(), None
+    while start is None:
+        searched = max(0, len(content) - _LONGEST_START)
+        more = file.read(2 * _PIECE)
+        if not more:
+            return None
+        content += more
+        start = _START.search(content, searched)
+    behind = content[start.end() :]
+    del content[start.end() :]
+    return content, behind
+
+
+def _decode_pieces(file: FileIO, held: bytearray) -> list[list[np.ndarray]]:
+    """The columns of each piece.
+
+    Args:
+        file: is read to its end.
+        held: what is read and not yet decoded; afterwards, whatever follows the last piece.
+    """
+    decode, columns = msgspec.json.Decoder(list[_Annotation]).decode, []
+    held[:0] = b","
+    begin = 1  # of what is not yet decoded: behind a comma
     while True:
-        cut = _BETWEEN.search(left, position + _PIECE)
+        cut = _BETWEEN.search(held, begin + _PIECE)
         if cut is None:
-            more = _read_on(file, len(left) - position)
+            del held[: begin - 1]
+            begin = 1
+            more = file.read(max(2 * _PIECE, len(held)))  # however long it is, each byte is copied a few times
             if not more:
-                return columns, left[position:]
-            left, position = left[position:] + more, 0
+                break
+            held += more
             continue
+        last = cut.start(1)  # the comma, or a space before it
+        former, held[begin - 1], held[last] = held[last], *b"[]"  # decoded in its place: nothing is copied
         try:
-            columns.append(_columns(decode(b"".join((b"[", left[position : cut.start(1)], b"]")))))
+            with memoryview(held)[begin - 1 : last + 1] as piece:
+                columns.append(_columns(decode(piece)))
         except (msgspec.MsgspecError, UnicodeDecodeError):  # behind the last annotation, most likely
-            return columns, left[position:] + file.readall()
-        position = cut.end(1)
-
-
-def _read_on(file: FileIO, kept: int) -> bytes:
-    """The next bytes of a file, as many as are kept of it or more: however long it is, each is copied a few times."""
-    return file.read(max(2 * _PIECE, kept)) or b""
+            held[last] = former
+            held += file.readall()
+            break
+        begin = cut.end(1)
+    del held[:begin]
+    return columns
 
 
 def _columns(annotations: list[_Annotation]) -> list[np.ndarray]:
     """Images, categories, boxes [4 * n], areas and crowds."""
-    of_each = {name: map(attrgetter(name), annotations) for name in _Annotation.__struct_fields__}
-    count = len(annotations)
     return [
-        np.fromiter(of_each["image_id"], np.int64, count),
-        np.fromiter(of_each["category_id"], np.int64, count),
-        np.fromiter(chain.from_iterable(of_each["bbox"]), np.float64, 4 * count),
-        np.fromiter(of_each["area"], np.float64, count),
-        np.fromiter(of_each["iscrowd"], bool, count),
+        np.fromiter([entry.image_id for entry in annotations], np.int64),
+        np.fromiter([entry.category_id for entry in annotations], np.int64),
+        np.fromiter(chain.from_iterable([entry.bbox for entry in annotations]), np.float64, 4 * len(annotations)),
+        np.fromiter([entry.area for entry in annotations], np.float64),
+        np.fromiter([entry.iscrowd for entry in annotations], bool),
     ]
 
 
@@ -251,7 +277,8 @@ def _is_in_order(entries: CocoEntries) -> bool:
         and len({*entries.image_ids.tolist()}) == len(entries.image_ids)
         and len({*entries.category_ids}) == len(entries.category_ids)
         and (entries.sizes.min() >= SIDES[0] and entries.sizes.max() <= SIDES[-1])
-        and max(np.abs(entries.boxes).max(initial=0), np.abs(entries.areas).max(initial=0)) < 2**63  # see _is_number
+        and all(np.min(numbers, initial=0) > -(2**63) for numbers in (entries.boxes, entries.areas))  # see _is_number
+        and all(np.max(numbers, initial=0) < 2**63 for numbers in (entries.boxes, entries.areas))
     )
 
 
