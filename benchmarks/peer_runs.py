@@ -8,10 +8,10 @@
 The first two train torchvision's detectors, on its MobileNetV2 and pyramid with ours' three levels, on the data and
 with the augmentation, optimizer, schedule, clipping, averaging and length of the row of the same name of
 detection_experiments/mobilenet_v2_bloodcells_four_detectors; our evaluation judges them. libreyolo_yolox_nano trains
-YOLOX-nano by its own `train`, with its own recipe, on the same images at 320 x 256 (it wants multiples of 32) for as
-many epochs, from new weights: the package brings none. It wants an environment of its own, with libreyolo 1.6
-(`pip install libreyolo`; it brings another OpenCV). bare_loop is that of `benchmarks.cifar_training` with the settings
-of cifar100_experiments/resnet18cifar_10_epochs.
+YOLOX-nano by its own `train`, on the same images at 320 x 256 (it wants multiples of 32) with the optimizer, rate,
+averaging and length of the row fcos and its own flips and colors, from new weights: the package brings none. It wants
+an environment of its own, with libreyolo 1.6 (`pip install libreyolo`; it brings another OpenCV). bare_loop is that of
+`benchmarks.cifar_training` with the settings of cifar100_experiments/resnet18cifar_10_epochs.
 
 Each writes config.json, metrics.jsonl, environment.json and peer.txt to a folder below the experiment's runs/.
 """
@@ -177,9 +177,8 @@ def detections(network: nn.Module, batches: Any, device: torch.device, dtype: to
 
 # ---- YOLOX-nano of libreyolo ----------------------------------------------------------------------------------------
 
-YOLOX_RECIPE = {"batch": 8, "imgsz": (256, 320), "warmup_epochs": 1, "no_aug_epochs": 3}
-"""What differs from its defaults, which are made for 300 epochs: the batch of our rows, and 5 + 15 epochs of warm-up
-and of plain pictures at the end."""
+YOLOX_SIZE = 256, 320
+"""Height and width, multiples of 32."""
 
 
 def write_yolo(annotations: DetectionAnnotations, folder: Path, split: str) -> None:
@@ -196,6 +195,25 @@ def write_yolo(annotations: DetectionAnnotations, folder: Path, split: str) -> N
         (folder / "labels" / split / image.with_suffix(".txt").name).write_text(text)
 
 
+def yolox_settings(config: DetectionConfig) -> dict[str, Any]:
+    """The row's, in its words. Its mosaic, mixup and turned pictures, and 15 plain epochs after them, are for 300."""
+    return {
+        "imgsz": YOLOX_SIZE,
+        "epochs": config.epochs,
+        "eval_interval": config.epochs,
+        "batch": config.batch_size,
+        "seed": config.seed,
+        "workers": config.runtime.num_workers,
+        "optimizer": "adamw",
+        "lr0": config.optimizer.lr,
+        "weight_decay": config.optimizer.weight_decay,
+        "warmup_epochs": config.schedule.warmup_epochs,
+        "ema_decay": config.ema_decay,
+        **dict.fromkeys(("mosaic_prob", "mixup_prob", "degrees", "shear"), 0.0),
+        "no_aug_epochs": 3,
+    }
+
+
 def train_yolox(config: DetectionConfig, device: torch.device) -> list[dict[str, Any]]:
     """One row, of the last epoch."""
     data = build_train_data(config, DistributedContext(rank=0, size=1, device=device))
@@ -208,12 +226,11 @@ def train_yolox(config: DetectionConfig, device: torch.device) -> list[dict[str,
         file = folder / "data.yaml"
         names = json.dumps(data.class_names)
         file.write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames: {names}\n")
-        begin, length = time.perf_counter(), {"epochs": config.epochs, "eval_interval": config.epochs}
-        settings = YOLOX_RECIPE | length | {"seed": config.seed, "workers": config.runtime.num_workers}
-        model.train(data=str(file), device=device.type, project=str(folder), **settings)
+        begin = time.perf_counter()
+        model.train(data=str(file), device=device.type, project=str(folder), **yolox_settings(config))
         seconds = time.perf_counter() - begin
         paths = [str(val.folder / bytes(file).decode()) for file in val.files]
-        found = [model(path, conf=0.01, imgsz=YOLOX_RECIPE["imgsz"]).boxes for path in paths]
+        found = [model(path, conf=0.01, imgsz=YOLOX_SIZE).boxes for path in paths]
     counts = [len(boxes) for boxes in found]
     columns = [torch.cat([getattr(boxes, name).cpu() for boxes in found]).numpy() for name in ("xyxy", "conf", "cls")]
     boxes, scores, labels = columns
@@ -270,7 +287,7 @@ def main(options: Options) -> None:
         peer = "a bare torch loop, OneCycleLR"
     elif options.peer == "libreyolo_yolox_nano":
         rows = train_yolox(config, device)
-        peer = f"YOLOX-nano of libreyolo {metadata.version('libreyolo')}, its own recipe, from new weights"
+        peer = f"YOLOX-nano of libreyolo {metadata.version('libreyolo')}, from new weights"
     else:
         rows = train_detector(options, config, device)
         peer = f"torchvision {torchvision.__version__.split('+')[0]}'s {row}"

@@ -16,6 +16,7 @@ On a single 224 x 224 center crop, the last epoch's. No row was trained to its e
     optimizer                       LAMB 0.008, batches of 2048         the same
     clipped gradient                1.0, within timm's LAMB             clip_grad_norm
     weight decay                    0.02, of weights alone              the same
+    last norm of a block            starts at 0                         the same
     schedule                        5 epochs from 1e-4, cosine to 1e-6  from 0.008 / warm-up's steps, cosine to 0
 
     setting                         torchvision's references            here
@@ -40,6 +41,7 @@ device has it.
 
 from torchvision.transforms import InterpolationMode, v2
 
+from public.backbones.residual_network import ResNetOptions
 from public.config.calls import SIZE, Call, Scaled
 from public.config.classification import ClassificationConfig, MixingConfig
 from public.config.run import RuntimeConfig
@@ -58,6 +60,7 @@ A3 = ClassificationConfig(
     channels_last=True,
     clip_grad_norm=1.0,
     loss="binary_cross_entropy",
+    network_options=ResNetOptions(zero_init_residual=True),
     mixing=MixingConfig(mixup_alpha=0.1, cutmix_alpha=1.0),
     data=ImageFolderData(
         folder="ILSVRC2012",
