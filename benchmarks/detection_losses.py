@@ -20,6 +20,7 @@ from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_f
 from torchvision.models.detection.image_list import ImageList
 
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
+from benchmarks.random_batches import NUM_CLASSES, torchvision_targets
 from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
 from public.detectors.catalog import build_from_options
@@ -32,7 +33,6 @@ from public.geometry.points import map_sizes
 from public.runtime.device import synchronize
 
 STRIDES = (8, 16, 32, 64, 128)
-NUM_CLASSES = 80
 CLAIMED = 2.0
 """How many times as fast as torchvision's."""
 
@@ -90,12 +90,6 @@ def to_batch(objects: Sequence[tuple[Tensor, Tensor]], canvas: int) -> Detection
     images = torch.zeros(len(objects), 3, canvas, canvas, dtype=torch.uint8)
     numbers = torch.arange(len(objects))
     return DetectionBatch(images, all_boxes, all_labels, sizes, sizes, image_ids=numbers, seeds=numbers)
-
-
-def torchvision_targets(batch: DetectionBatch, first_label: int = 0) -> list[dict[str, Tensor]]:
-    """Torchvision's form of a batch's objects; its two-stage detectors count classes from 1."""
-    rows = zip(batch.boxes, batch.labels, batch.labels >= 0, strict=True)
-    return [{"boxes": boxes[kept], "labels": labels[kept] + first_label} for boxes, labels, kept in rows]
 
 
 def random_maps(channels: int, options: Options, device: torch.device, mean: float) -> list[Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from benchmarks.compare import alternate, benchmark_device, report
-from benchmarks.detection_losses import torchvision_targets
+from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_from_options
@@ -30,7 +30,6 @@ from public.runtime.device import autocast, choose_precision, memory_format, syn
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
-NUM_CLASSES = 80
 LR = 1e-4
 SPREAD = 0.03
 """Of the class weights, for inference: new ones are sure of nothing, and leave nothing to suppress."""
@@ -60,21 +59,6 @@ class Options:
     """Memory layout of ours."""
     seed: int = 0
     """Of weights, images and boxes."""
-
-
-def random_batch(options: Options, device: torch.device) -> DetectionBatch:
-    """Noise, and boxes of 10 to 300 pixels."""
-    limits = torch.tensor([options.width, options.height]).repeat(2)
-    shape = (options.batch_size, options.num_objects)
-    halves = 5 * 30 ** torch.rand(*shape, 2)
-    middles = torch.rand(*shape, 2) * limits[:2]
-    boxes = torch.cat([middles - halves, middles + halves], dim=2).clamp(min=0).minimum(limits)
-    sizes = limits[:2].flip(0).expand(options.batch_size, 2)
-    numbers = torch.arange(options.batch_size)
-    images = torch.randint(0, 256, (options.batch_size, 3, options.height, options.width), dtype=torch.uint8)
-    labels = torch.randint(0, NUM_CLASSES, shape)
-    batch = DetectionBatch(images, boxes, labels, sizes, sizes, image_ids=numbers, seeds=numbers)
-    return DetectionBatch(*(x.to(device) for x in batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +113,7 @@ def build_ours(
 def build_sides(options: Options, device: torch.device, *, spread: float | None) -> dict[str, Side]:
     """Both with the same weights, those of the classes as widely spread as asked."""
     seed_everything(options.seed)
-    batch = random_batch(options, device)
+    batch = random_batch(options.batch_size, options.num_objects, (options.height, options.width), device)
     dtype = choose_precision(options.precision, device)
     theirs = build_theirs(batch, device, dtype)
     if spread is not None:

@@ -23,7 +23,7 @@ from torchvision.models.detection.fcos import FCOS as TorchvisionFCOS
 from torchvision.ops import FeaturePyramidNetwork
 
 from benchmarks.compare import alternate, benchmark_device, report
-from benchmarks.detection_losses import torchvision_targets
+from benchmarks.random_batches import torchvision_targets
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_from_options

@@ -24,9 +24,7 @@ from torchvision.models import resnet50
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, retinanet_resnet50_fpn
 
 from benchmarks.compare import append_result
-from benchmarks.detection_losses import NUM_CLASSES, torchvision_targets
-from benchmarks.faster_rcnn import Options as BatchOptions
-from benchmarks.faster_rcnn import random_batch
+from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
 from public.backbones.catalog import build_backbone
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
@@ -228,10 +226,7 @@ def main(options: Options) -> None:
     """Counts, prints and appends to results.jsonl."""
     torch.manual_seed(options.seed)
     device = torch.device("cpu")
-    of_batch = BatchOptions(
-        batch_size=options.batch_size, num_objects=options.num_objects, height=options.canvas, width=options.canvas
-    )
-    batch = random_batch(of_batch, device)
+    batch = random_batch(options.batch_size, options.num_objects, (options.canvas, options.canvas), device)
     numbers: dict[str, Any] = {}
     for name in options.only:
         if name == CLASSIFICATION:

@@ -21,17 +21,13 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from benchmarks.compare import append_result
-from benchmarks.detection_losses import NUM_CLASSES
-from benchmarks.faster_rcnn import Options as BatchOptions
-from benchmarks.faster_rcnn import random_batch
+from benchmarks.random_batches import NUM_CLASSES, random_batch
 from public.backbones.catalog import build_backbone, list_backbones
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.detectors.catalog import build_detector, list_detectors
 from public.detectors.detector import ImageDetector
 from public.losses.classification import cross_entropy
 from public.recipes.detection import of_any_size, with_common_rows
-
-CANVASES = ((256, 256), (320, 288), (288, 416))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +38,8 @@ class Options:
     """Detectors and networks."""
     backbone: str = "resnet18"
     """Of the detectors."""
+    canvases: tuple[tuple[int, int], ...] = ((256, 256), (320, 288), (288, 416))
+    """Heights and widths in pixels, one after another."""
     backend: str = "aot_eager"
     """Of torch.compile; eager takes a third of the time and leaves out the backward pass."""
     seed: int = 0
@@ -77,9 +75,8 @@ def measured(name: str, options: Options) -> dict[str, Any]:
     graphs = CompileCounterWithBackend(options.backend)
     compiled = torch.compile(step, fullgraph=True, backend=graphs)
     begin, differences = time.process_time(), []
-    for number, (height, width) in enumerate(CANVASES):
-        of_batch = BatchOptions(batch_size=2, num_objects=5 + 6 * number, height=height, width=width)
-        batch = random_batch(of_batch, torch.device("cpu"))
+    for number, canvas in enumerate(options.canvases):
+        batch = random_batch(2, 5 + 6 * number, canvas, torch.device("cpu"))
         found = compiled(of_any_size(with_common_rows(batch)))
         torch.stack(list(found.values())).sum().backward()
         with torch.no_grad():

@@ -36,8 +36,8 @@ from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
 from benchmarks.cifar_training import BareLoop
 from benchmarks.compare import benchmark_device
-from benchmarks.detection_losses import torchvision_targets
 from benchmarks.fcos_step import CHANNELS, TorchvisionPyramid
+from benchmarks.random_batches import torchvision_targets
 from public.apps.results import FILES, PEER
 from public.backbones.catalog import build_backbone
 from public.config.classification import ClassificationConfig

@@ -22,7 +22,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import resize
 
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
-from benchmarks.detection_losses import to_batch, torchvision_targets
+from benchmarks.detection_losses import to_batch
+from benchmarks.random_batches import NUM_CLASSES, torchvision_targets
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import DetectionBatch
 from public.datasets.coco import read_coco
@@ -36,7 +37,6 @@ from public.runtime.device import autocast, choose_precision, memory_format, syn
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
-NUM_CLASSES = 80
 LR = 1e-4
 
 

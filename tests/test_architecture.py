@@ -111,7 +111,12 @@ def test_no_import_of_ours_hides_in_a_function(path: Path) -> None:
             assert not hidden, f"{function.name} imports {hidden}"
 
 
-@pytest.mark.slow
+def test_what_draws_is_imported_by_what_draws() -> None:
+    """A third of a second of matplotlib and TensorBoard, in every start and every --help."""
+    at_the_top = re.compile(r"^(?:from|import) (?:matplotlib|torch\.utils\.tensorboard)", re.MULTILINE)
+    assert [name for name, path in zip(NAMES, FILES, strict=True) if at_the_top.search(path.read_text("utf-8"))] == []
+
+
 def test_there_is_no_cycle() -> None:
     """Modules can be put in an order in which each imports only what comes before; a cycle would be named."""
     graph = {name: set(imports_of(path)) & set(NAMES) for name, path in zip(NAMES, FILES, strict=True)}

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from public.config.data import DataOptions
+if TYPE_CHECKING:
+    from public.config.data import DataOptions
 
 
 class DataError(ValueError):
@@ -120,7 +121,7 @@ class TrainData(NamedTuple):
     """Training images of the whole data set."""
     category_ids: None = None
     """Classes have no numbers but their labels."""
-    settled: DataOptions | None = None
+    settled: "DataOptions | None" = None
     """The data's options with what was found out when it was opened, which a run keeps; None: nothing was."""
 
 

@@ -3,13 +3,15 @@
 import colorsys
 import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure
 
 from public.config.names import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 CAPITAL = 22
@@ -149,7 +151,17 @@ def encoded(kind: str, image: np.ndarray, *, jpeg_quality: int = 95) -> bytes:
     return cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
-def png_of(figure: Figure) -> bytes:
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of so many inches, whose parts are laid out to fit."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and most programs draw none
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png_of(figure: "Figure") -> bytes:
     """A figure as the content of a PNG file: written in one go, a full disk leaves no part of it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

@@ -6,14 +6,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from public.config.names import printable
 from public.datasets.checking import FoundImage, SplitFacts, SplitReport
 from public.datasets.decoding import DECODING_ERRORS, decode_annotated
-from public.datasets.drawing import FONT, draw_boxes, encoded, in_rows, png_of
+from public.datasets.drawing import FONT, draw_boxes, encoded, in_rows, new_figure, png_of
 from public.runtime.page import Section, page, picture, table, text
 
 COLORS = ("#3566a8", "#e08a2c", "#4f9d69", "#9a4f96")
@@ -111,12 +108,6 @@ def _list_of_problems(reports: Sequence[SplitReport]) -> str:
 # ---- plots -----------------------------------------------------------------------------------------------------------
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _plain(text: str) -> str:
     """Short enough for an axis, and no formula."""
     return (text if len(text) <= 24 else f"{text[:23]}…").replace("$", r"\$")
@@ -130,7 +121,7 @@ def _classes(splits: Sequence[SplitFacts]) -> bytes:
     half = MOST_CLASSES // 2
     is_cut = len(order) > MOST_CLASSES
     shown = np.concatenate([order[:half], order[-half:]]) if is_cut else order
-    figure = _figure(10, 1.2 + 0.24 * len(shown) * max(1, 0.6 * len(splits)))
+    figure = new_figure(10, 1.2 + 0.24 * len(shown) * max(1, 0.6 * len(splits)))
     axes = figure.add_subplot()
     thickness = 0.8 / len(splits)
     for row, facts in enumerate(splits):
@@ -153,7 +144,9 @@ def _classes(splits: Sequence[SplitFacts]) -> bytes:
 
 def _boxes(splits: Sequence[SplitFacts]) -> bytes:
     """Sizes of boxes in pixels and in relation to their image, their shapes, and how many an image has."""
-    figure = _figure(10, 6.4)
+    from matplotlib.ticker import MaxNLocator
+
+    figure = new_figure(10, 6.4)
     in_pixels, in_images, shapes, numbers = figure.subplots(2, 2).ravel()
     for row, facts in enumerate(splits):
         assert facts.boxes is not None
@@ -186,7 +179,7 @@ def _boxes(splits: Sequence[SplitFacts]) -> bytes:
 
 def _sizes(splits: Sequence[SplitFacts]) -> bytes:
     """A dot for each size of an image, as large as it is frequent."""
-    figure = _figure(10, 4.2)
+    figure = new_figure(10, 4.2)
     axes = figure.add_subplot()
     for row, facts in enumerate(splits):
         sizes = np.array([one.size for one in facts.found if all(one.size)]).reshape(-1, 2)

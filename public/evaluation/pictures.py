@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.decoding import decode_annotated
-from public.datasets.drawing import FONT, class_color, draw_boxes, encoded, in_rows, png_of
+from public.datasets.drawing import FONT, class_color, draw_boxes, encoded, in_rows, new_figure, png_of
 from public.datasets.predictions import Predictions, rows_of_images
 from public.evaluation.evaluator import DetectionResult
 from public.runtime.run_folder import replace_bytes, write_or_warn
@@ -128,8 +126,7 @@ def draw_precision_recall(path: Path, result: DetectionResult, title: str = "pre
     Each class is named with its AP50, the best first. Of more than 20 classes the ten best and the ten worst have a
     color and a name; the others are thin and gray.
     """
-    figure = Figure(figsize=(8.6, 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.6, 5.4)
     axes = figure.add_subplot()
     present = np.flatnonzero(~np.isnan(result.curves.precision).any(axis=1))
     of_class = {row["class"]: row["AP50"] for row in result.per_class}

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from public.datasets.drawing import png_of
+from public.datasets.drawing import new_figure, png_of
 from public.runtime.run_folder import replace_bytes
 
 
@@ -25,8 +22,7 @@ def draw_curves(
     Raises:
         OSError: the file cannot be written.
     """
-    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.6 * len(panels), 3.6)
     figure.suptitle(title)
     for axes, (panel_title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name in names:

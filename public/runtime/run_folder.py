@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from public.config.names import printable
 from public.runtime.folder_lock import FolderLock, this_process
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +106,8 @@ class RunFolder:
         """
         if not self.is_main:
             return
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only a run needs it
+
         self.write_rows(rows)
         with going_on_when_disk_is_full("TensorBoard events"):
             self.tensorboard = SummaryWriter(str(self.path), purge_step=global_step + 1)
