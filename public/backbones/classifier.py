@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from public.config.run import Checkpointing, RuntimeConfig
 from public.layers.normalize import Normalize
+from public.layers.recompute import recomputing
 from public.runtime.device import autocast
 
 
@@ -18,6 +20,7 @@ class ImageClassifier(nn.Module):
         std: likewise.
         dtype: of matrix products and convolutions.
         channels_last: NHWC memory layout of images.
+        activation_checkpointing: see `RuntimeConfig`.
     """
 
     def __init__(
@@ -28,13 +31,15 @@ class ImageClassifier(nn.Module):
         std: Sequence[float],
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
+        activation_checkpointing: Checkpointing = RuntimeConfig.activation_checkpointing,
     ) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
+        self.activation_checkpointing: Checkpointing = activation_checkpointing
         self.normalize = Normalize(mean, std, channels_last=channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> float32 logits [B, num_classes]."""
         # Inside the module, because the threads of nn.DataParallel do not inherit the caller's autocast dtype.
-        with autocast(images.device, self.dtype):
+        with autocast(images.device, self.dtype), recomputing(self.activation_checkpointing):
             return self.network(self.normalize(images)).float()

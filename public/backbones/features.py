@@ -16,6 +16,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from public.layers.frozen_batch_norm import freeze_batch_norm
+from public.layers.recompute import stage
 
 
 class Level(NamedTuple):
@@ -131,10 +132,13 @@ class Features(nn.Module):
 
 
 def _run(owner: nn.Module, level: Level, x: Tensor) -> Tensor:
-    # Looked up at each call: modules kept aside in a list would go stale in the replicas DataParallel makes.
-    for path in level.modules:
-        x = owner.get_submodule(path)(x)
-    return x
+    def run(x: Tensor) -> Tensor:
+        # Looked up at each call: modules kept aside in a list would go stale in the replicas DataParallel makes.
+        for path in level.modules:
+            x = owner.get_submodule(path)(x)
+        return x
+
+    return stage(run, x, keep=level.stride > 2)  # the first is as large as many others, and soon made
 
 
 def _place(owner: nn.Module, path: str, module: nn.Module) -> None:

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from public.config.checks import require, require_at_least
+from public.config.checks import require, require_at_least, require_one_of
 from public.config.options import Options
+
+Checkpointing = Literal["off", "norms", "stages"]
+"""What a backward pass computes again instead of keeping it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,10 @@ class RuntimeConfig:
     deterministic: bool = False
     """On a GPU: only kernels that add in a fixed order, slower ones, so that a run repeats and resumes bit for bit
     there too; torch warns of those without. A CPU's always do."""
+    activation_checkpointing: Checkpointing = "norms"
+    """What the backward pass computes again instead of keeping it. norms: what lies between two convolutions (norms,
+    activations, sums); stages: also the backbone's convolutions, stage by stage (our networks, not those of timm);
+    off: nothing. A compiled network decides by itself."""
 
     def __post_init__(self) -> None:
         for name, lowest in {"processes": 1, "num_workers": 0, "log_every": 1}.items():
@@ -110,6 +117,7 @@ class RuntimeConfig:
             self.save_every_minutes > 0,
             f"runtime.save_every_minutes={self.save_every_minutes} must be above 0.",
         )
+        require_one_of("runtime.activation_checkpointing", self.activation_checkpointing, get_args(Checkpointing))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +178,11 @@ class RunConfig:
         not_finite = ", ".join(_not_finite(self))
         require(not not_finite, f"{not_finite} must be finite, neither inf nor nan.")
         self.schedule.check_against(self.epochs)
+        require(
+            not self.compile or self.runtime.activation_checkpointing != "stages",
+            "runtime.activation_checkpointing='stages' has no effect with compile=True, whose graphs decide "
+            "by themselves what is computed again. Leave one of them out.",
+        )
         self._check_parallel()
 
     def _check_parallel(self) -> None:

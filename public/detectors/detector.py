@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from public.backbones.features import Features
+from public.config.run import Checkpointing, RuntimeConfig
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.layers.normalize import Normalize
+from public.layers.recompute import recomputing
 from public.runtime.device import autocast
 from public.weights.class_rows import ClassRows
 
@@ -95,6 +97,7 @@ class ImageDetector(nn.Module):
         std: likewise.
         dtype: of matrix products and convolutions; losses and decoding stay float32.
         channels_last: NHWC memory layout.
+        activation_checkpointing: see `RuntimeConfig`.
     """
 
     def __init__(
@@ -105,15 +108,17 @@ class ImageDetector(nn.Module):
         std: Sequence[float],
         dtype: torch.dtype,
         channels_last: bool = False,
+        activation_checkpointing: Checkpointing = RuntimeConfig.activation_checkpointing,
     ) -> None:
         super().__init__()
         self.detector = detector
+        self.activation_checkpointing: Checkpointing = activation_checkpointing
         self.normalize = Normalize(mean, std, channels_last=channels_last)
         self.dtype = dtype
 
     def outputs(self, images: Tensor) -> Any:
         """uint8 [B, 3, H, W] -> the detector's raw outputs."""
-        with autocast(images.device, self.dtype):
+        with autocast(images.device, self.dtype), recomputing(self.activation_checkpointing):
             return self.detector(self.normalize(images))
 
     def forward(self, images: Tensor, sizes: ImageSizes) -> Detections:

@@ -78,7 +78,14 @@ class ClassificationTask(Task):
     def inference(cls, network: nn.Module, config: ClassificationConfig, dtype: torch.dtype) -> ImageClassifier:
         """The network with the data's normalization and the config's layout around it."""
         mean, std = config.data.mean, config.data.std
-        return ImageClassifier(network, mean=mean, std=std, dtype=dtype, channels_last=config.channels_last)
+        return ImageClassifier(
+            network,
+            mean=mean,
+            std=std,
+            dtype=dtype,
+            channels_last=config.channels_last,
+            activation_checkpointing=config.runtime.activation_checkpointing,
+        )
 
     @classmethod
     def smallest_size(cls, config: ClassificationConfig) -> tuple[int, int]:

@@ -90,7 +90,14 @@ class DetectionTask(Task):
         """The detector with the data's normalization and the config's layout around it."""
         assert isinstance(network, Detector)
         mean, std = config.data.mean, config.data.std
-        return ImageDetector(network, mean=mean, std=std, dtype=dtype, channels_last=config.channels_last)
+        return ImageDetector(
+            network,
+            mean=mean,
+            std=std,
+            dtype=dtype,
+            channels_last=config.channels_last,
+            activation_checkpointing=config.runtime.activation_checkpointing,
+        )
 
     @classmethod
     def smallest_size(cls, config: DetectionConfig) -> tuple[int, int]:

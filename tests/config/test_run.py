@@ -20,6 +20,7 @@ from public.runtime.seeding import sample_seed, seed_everything
         ({"num_workers": -1}, r"runtime\.num_workers=-1 must be 0 or more"),
         ({"log_every": 0}, r"runtime\.log_every=0 must be 1 or more"),
         ({"save_every_minutes": 0.0}, r"runtime\.save_every_minutes=0\.0 must be above 0"),
+        ({"activation_checkpointing": "on"}, r"runtime\.activation_checkpointing='on'"),
     ],
 )
 def test_runtime_refuses(fields: dict[str, Any], message: str) -> None:
@@ -44,6 +45,10 @@ def test_runtime_refuses(fields: dict[str, Any], message: str) -> None:
         ({"epochs": 8}, r"\[8\] would never be reached in epochs=8"),
         ({"accumulation_steps": 3}, r"batch_size=16 must be divisible by .* = 1 x 3 = 3"),
         ({"runtime": RuntimeConfig(processes=5)}, r"batch_size=16 must be divisible by .* = 5 x 1 = 5"),
+        (
+            {"compile": True, "runtime": RuntimeConfig(activation_checkpointing="stages")},
+            r"runtime\.activation_checkpointing='stages' has no effect with compile=True",
+        ),
         (
             {"parallel": "data_parallel", "runtime": RuntimeConfig(processes=2)},
             r"parallel='data_parallel' runs one process: runtime\.processes=2 must be 1 or None",

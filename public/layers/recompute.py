@@ -1,0 +1,319 @@
+"""Training in less memory: the backward pass computes again what is cheap instead of finding it kept.
+
+A convolutional network keeps two maps for each convolution and its norm: what the convolution gives, for the norm's
+gradient, and what leaves the activation, for that of the next convolution. The second follows from the first by one
+pass over the map, with the mean and deviation that were found; so do the sums at the ends of blocks. Within
+`recomputing(...)` those are forgotten when the forward pass is done with them, and made again when the backward pass
+first asks, by the same kernels: on a CPU every gradient has the same bits. Running statistics move once, synchronized
+statistics are exchanged once, and what was drawn (drop path) is not drawn again.
+
+Reference: torch.utils.checkpoint, which runs modules a second time, and with them all of that. Here the network says
+nothing of it: functions are seen as they are called (`torch.overrides`), and what autograd keeps as it is saved
+(`saved_tensors_hooks`).
+
+A graph needs none of it, its compiler decides what is computed twice: `recomputing` does nothing then.
+"""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+
+from public.config.run import Checkpointing
+
+_Again = tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any]]
+"""A call that gives the same tensor once more."""
+
+_CHEAP = {
+    *(F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
+    *(torch.relu, torch.relu_, torch.prelu, torch.sigmoid, Tensor.relu, Tensor.relu_, Tensor.sigmoid),
+    *(torch.add, torch.mul, torch.cat, Tensor.add, Tensor.add_, Tensor.mul, Tensor.float, Tensor.to),
+    *(F.batch_norm, torch.batch_norm_elemt, F.group_norm),
+}
+"""Functions of one pass over a map, whose result may be forgotten: the same call gives it again."""
+_IN_STAGES = {torch.conv2d}
+"""Those that are called again only where a whole stage is."""
+_HOLDING = {torch.conv2d, F.batch_norm, F.group_norm, torch.batch_norm_elemt}
+"""Functions that keep their first argument for the backward pass, whatever becomes of it elsewhere."""
+
+_current: ContextVar["_Recomputing | None"] = ContextVar("recomputing", default=None)
+
+
+def recomputing(what: Checkpointing) -> AbstractContextManager[Any]:
+    """Around a network's forward pass: see `RuntimeConfig.activation_checkpointing`."""
+    if what == "off" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return contextlib.nullcontext()
+    return _Recomputing(stages=what == "stages")
+
+
+def stage(run: Callable[[Tensor], Tensor], x: Tensor, *, keep: bool) -> Tensor:
+    """`run(x)`; with "stages", nothing in between is kept, and with `keep` what comes out is."""
+    mode = None if torch.compiler.is_compiling() else _current.get()
+    return run(x) if mode is None else mode.stage(run, x, keep)
+
+
+class _Recipe:
+    """How a tensor is made again; those that will ask for it are counted, so that it is made once for all of them.
+
+    Args:
+        number: recipes follow those that they need.
+        call: with recipes in the place of tensors that are made again themselves.
+        overwrites: whether the call changes its first argument.
+        autocast: of the forward pass: device, dtype, and whether it is on.
+    """
+
+    def __init__(self, number: int, call: _Again, overwrites: bool, autocast: tuple[str, torch.dtype, bool]) -> None:
+        self.number, self.call, self.overwrites, self.autocast = number, call, overwrites, autocast
+        self.needed = _of_kind(_Recipe, call[1:])
+        self.value: Tensor | None = None
+        self.num_users, self.num_served, self.is_kept = 0, 0, False
+        for one in self.needed:
+            one.num_users += 1
+
+    def keep(self, value: Tensor) -> None:
+        """The tensor stays, and asks for nothing."""
+        self.value, self.is_kept = value, True
+        self._release()
+
+    def _release(self) -> None:
+        for one in self.needed:
+            one.num_users -= 1
+            if one.num_users == 0:
+                one._release()
+        self.needed = []
+
+    def give(self) -> Tensor:
+        """The tensor, for one of those that were counted; after the last it is forgotten again."""
+        if self.value is None:
+            self._make()
+        value = self.value
+        assert value is not None
+        self.num_served += 1
+        if self.num_served == self.num_users and not self.is_kept:
+            self.value, self.num_served = None, 0  # a graph that was retained asks as often once more
+        return value
+
+    @torch.no_grad()
+    def _make(self) -> None:
+        """All that is missing, the oldest first: chains are longer than calls can be nested."""
+        missing, asked = {}, [self]
+        while asked:
+            one = asked.pop()
+            if one.value is None and one.number not in missing:
+                missing[one.number] = one
+                asked += one.needed
+        with torch.autocast(*self.autocast, cache_enabled=False):
+            for number in sorted(missing):
+                missing[number]._call()
+
+    def _call(self) -> None:
+        function, args, kwargs = self.call
+        args, kwargs = _replaced((args, kwargs), lambda one: one.give() if isinstance(one, _Recipe) else one)
+        if self.overwrites and self.needed[0].value is not None:  # it stays for others
+            args = (args[0].clone(), *args[1:])
+        self.value = function(*args, **kwargs)
+
+
+class _Saved:
+    """What autograd keeps in the place of a tensor: that, or how to make it again."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor: Tensor | None = tensor
+        self.version = tensor._version
+        self.recipe: _Recipe | None = None
+
+    def become(self, recipe: _Recipe) -> None:
+        """Lets go of the tensor."""
+        recipe.num_users += 1
+        self.tensor, self.recipe = None, recipe
+
+    def give(self) -> Tensor:
+        """The tensor; raises RuntimeError where it was changed, which torch does not look for behind such hooks."""
+        if self.recipe is not None:
+            return self.recipe.give()
+        assert self.tensor is not None
+        if self.tensor._version != self.version:
+            shape = tuple(self.tensor.shape)
+            raise RuntimeError(f"a tensor {shape} that the backward pass needs was changed by an inplace operation.")
+        return self.tensor
+
+
+class _Made(NamedTuple):
+    """A tensor that can be made again, as long as it is what it was."""
+
+    storage: StorageWeakRef
+    """While there is such a reference, no other storage has the same key."""
+    version: int
+    layout: tuple[Any, ...]
+    recipe: _Recipe
+
+
+class _Recomputing(TorchFunctionMode):
+    """Sees which functions make tensors and which tensors autograd saves, and brings both together by their storage."""
+
+    def __init__(self, *, stages: bool) -> None:
+        super().__init__()
+        self._stages, self._in_stage, self._saw_stage, self._number = stages, False, False, 0
+        self._made: dict[int, _Made] = {}
+        self._held: dict[int, StorageWeakRef] = {}
+        self._saved: list[_Saved] = []
+        self._hooks = saved_tensors_hooks(self._save, _Saved.give)
+
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        return super().__enter__()
+
+    def __exit__(self, *args: Any) -> None:
+        super().__exit__(*args)
+        _current.reset(self._token)
+        self._made.clear()
+        self._held.clear()
+        if self._stages and not self._saw_stage and args[0] is None:
+            raise ValueError(
+                "runtime.activation_checkpointing='stages' knows the stages of our own networks, and this is another; "
+                "give 'norms'."
+            )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = _of_kind(Tensor, (args, kwargs))
+        # Before they are changed.
+        known = {id(one): recipe for one in tensors if (recipe := self._recipe_of(one)) is not None}
+        # Hooks cost an operator for each saved tensor: only where one of them may be forgotten.
+        with self._hooks if known else contextlib.nullcontext():
+            out = func(*args, **kwargs)
+        if isinstance(out, Tensor) and (out.requires_grad or func is torch.batch_norm_elemt):
+            if func in _HOLDING:
+                storage = tensors[0].untyped_storage()
+                self._held[storage._cdata] = StorageWeakRef(storage)
+            if func in _CHEAP or (self._in_stage and func in _IN_STAGES):
+                call = (func, args, kwargs) if func is not F.batch_norm else _batch_norm_again(out, *args, **kwargs)
+                if call is not None:
+                    self._remember(out, call, known)
+        self._saved.clear()
+        return out
+
+    def stage(self, run: Callable[[Tensor], Tensor], x: Tensor, keep: bool) -> Tensor:
+        """See `stage`."""
+        if not self._stages:
+            return run(x)
+        self._in_stage = self._saw_stage = True
+        try:
+            out = run(x)
+        finally:
+            self._in_stage = False
+        recipe = self._recipe_of(out)
+        if keep and recipe is not None:
+            recipe.keep(out.detach())
+        return out
+
+    def _save(self, tensor: Tensor) -> Any:
+        """The hook of autograd."""
+        saved, recipe = _Saved(tensor), self._recipe_of(tensor)
+        if recipe is not None:
+            saved.become(recipe)
+        else:
+            self._saved.append(saved)
+        return saved
+
+    def _recipe_of(self, tensor: Tensor) -> _Recipe | None:
+        made = self._made.get(_key(tensor))
+        same = made is not None and (made.version, made.layout) == (tensor._version, _layout(tensor))
+        return made.recipe if made is not None and same else None
+
+    def _remember(self, out: Tensor, call: _Again, known: dict[int, _Recipe]) -> None:
+        """From now on `out` need not be kept; nothing large is held for it that would not be kept without it."""
+        key, layout = _key(out), _layout(out)
+        sources = _of_kind(Tensor, call[1:])
+        overwrites = any(_key(one) == key for one in sources)
+        if self._recipe_of(out) is not None or not all(
+            id(one) in known or (_key(one) != key and self._is_held(one, out)) for one in sources
+        ):
+            return  # the function gave back what it took, or needs what nobody keeps
+        function, args, kwargs = _replaced(call, lambda one: known.get(id(one), one))
+        self._number += 1
+        kind = out.device.type
+        autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        recipe = _Recipe(self._number, (function, args, kwargs), overwrites, autocast)
+        self._made[key] = _Made(StorageWeakRef(out.untyped_storage()), out._version, layout, recipe)
+        for one in self._saved:  # what an activation saved of its own result
+            if one.tensor is not None and (_key(one.tensor), _layout(one.tensor)) == (key, layout):
+                one.become(recipe)
+
+    def _is_held(self, tensor: Tensor, out: Tensor) -> bool:
+        return tensor.is_leaf or _key(tensor) in self._held or 8 * tensor.numel() <= out.numel()
+
+
+def _batch_norm_again(
+    out: Tensor,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> _Again | None:
+    """Of F.batch_norm: in training with what the batch's statistics were; None where they are not known."""
+    if not training:
+        return F.batch_norm, (input, running_mean, running_var, weight, bias, False, momentum, eps), {}
+    mean, invstd = getattr(out.grad_fn, "_saved_result1", None), getattr(out.grad_fn, "_saved_result2", None)
+    if mean is None or invstd is None or weight is None or bias is None or weight.dtype != invstd.dtype:
+        return None
+    return _normalized, (input, weight, bias, mean, invstd, eps), {}
+
+
+def _normalized(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, invstd: Tensor, eps: float) -> Tensor:
+    """What a batch norm gave, from the mean and the inverse deviation that it found: x as it is [B, C, ...], [C] each.
+
+    A CPU has this only as evaluation, which takes a variance. With one of 1 and the deviation in the weight it does
+    the same multiplications and additions as in training, to the bit.
+    """
+    if x.device.type != "cpu":
+        return torch.batch_norm_elemt(x, weight, bias, mean, invstd, eps)
+    smallest = torch.finfo(torch.float32).tiny  # 0 is refused; a sum with 1 it does not change
+    return F.batch_norm(x, mean, _ones(len(mean), mean.dtype), weight * invstd, bias, False, 0.0, smallest)
+
+
+@cache
+def _ones(number: int, dtype: torch.dtype) -> Tensor:
+    return torch.ones(number, dtype=dtype)
+
+
+def _autocast_of(tensor: Tensor) -> tuple[str, torch.dtype, bool]:
+    kind = tensor.device.type
+    return kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+
+
+def _key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _of_kind(kind: type[Any], value: Any) -> list[Any]:
+    """Those of a kind among arguments, also within lists."""
+    if isinstance(value, kind):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [one for part in value for one in _of_kind(kind, part)] if isinstance(value, list | tuple) else []
+
+
+def _replaced(value: Any, by: Callable[[Any], Any]) -> Any:
+    """Arguments with each replaced, also within lists."""
+    if isinstance(value, dict):
+        return {name: _replaced(one, by) for name, one in value.items()}
+    return type(value)(_replaced(one, by) for one in value) if isinstance(value, list | tuple) else by(value)

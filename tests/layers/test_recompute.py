@@ -1,0 +1,239 @@
+"""Recomputation changes what is kept, and no bit of a result."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from public.backbones.features import Backbone, Level
+from public.layers.conv_norm_act import ConvNormAct
+from public.layers.frozen_batch_norm import freeze_batch_norm
+from public.layers.recompute import recomputing
+from public.layers.residual import Bottleneck
+from public.layers.squeeze_excite import SqueezeExcite
+
+MAP = 2 * 8 * 16 * 16 * 4
+"""Bytes of a map [2, 8, 16, 16] in float32."""
+
+
+class Kept(TorchDispatchMode):
+    """Knows the storages that were made as long as it was entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple) else (out,):
+            if isinstance(one, Tensor):
+                storage = one.untyped_storage()
+                self._made.setdefault(storage._cdata, (StorageWeakRef(storage), storage.nbytes()))
+        return out
+
+    def num_maps(self) -> int:
+        """How many maps, or as much as that, are still there; statistics and weights are too small to count."""
+        alive = [size for storage, size in self._made.values() if not storage.expired() and size >= MAP // 4]
+        return sum(alive) // MAP
+
+
+class Small(Backbone):
+    """Two levels of what networks are made of: norms with three activations, sums, a gate, what is drawn."""
+
+    classifier_prefix = "fc."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(ConvNormAct(3, 8, 3, 2), nn.MaxPool2d(2))
+        blocks = [Bottleneck(8, 4), Bottleneck(16, 4)]
+        blocks[1].drop_path.p = 0.5
+        gate = SqueezeExcite(16, 4)
+        self.layer1 = nn.Sequential(*blocks, gate, ConvNormAct(16, 8, 1, activation=nn.SiLU))
+        self.layer2 = nn.Sequential(ConvNormAct(8, 8, 3, 2, activation=lambda: nn.ReLU6(inplace=True)), nn.GELU())
+        self.levels = {
+            "c2": Level(2, 8, ("stem",)),
+            "c3": Level(4, 8, ("layer1",)),
+            "c4": Level(8, 8, ("layer2",)),
+        }
+        self.fc = nn.Linear(8, 4)
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """[B, 8, h, w] -> [B, 4]."""
+        return self.fc(x.mean((2, 3)))
+
+
+def trained(network: nn.Module, what: Any, dtype: torch.dtype, layout: torch.memory_format) -> dict[str, Tensor]:
+    """Losses, gradients, weights and statistics of three steps."""
+    network = copy.deepcopy(network).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    torch.manual_seed(1)
+    found = {}
+    for step in range(3):
+        images = torch.randn(4, 3, 32, 32).contiguous(memory_format=layout)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32), recomputing(what):
+            logits = network(images)
+        loss = F.cross_entropy(logits.float(), torch.arange(4))
+        loss.backward()
+        found |= {f"loss {step}": loss.detach()}
+        found |= {f"{step} {name}": p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+        optimizer.step()
+        optimizer.zero_grad()
+    return found | network.state_dict()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_three_steps_have_the_same_bits(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    network = Small()
+    expected = trained(network, "off", dtype, layout)
+    assert int(expected["layer2.0.1.num_batches_tracked"]) == 3
+    for what in ("norms", "stages"):
+        found = trained(network, what, dtype, layout)
+        assert found.keys() == expected.keys()
+        assert [name for name, one in found.items() if not torch.equal(one, expected[name])] == []
+
+
+@pytest.mark.slow
+def test_frozen_norms_have_the_same_bits() -> None:
+    network = Small()
+    freeze_batch_norm(network.layer1)
+    expected, found = (trained(network, way, torch.float32, torch.contiguous_format) for way in ("off", "norms"))
+    assert [name for name, one in found.items() if not torch.equal(one, expected[name])] == []
+
+
+def kept_maps(run: Callable[[Tensor], Tensor], what: Any) -> tuple[int, int]:
+    """Maps that a forward pass leaves for the backward pass beside its result, and those left when it is done."""
+    x = torch.randn(2, 8, 16, 16)
+    with Kept() as kept:
+        with recomputing(what):
+            out = run(x).sum()
+        forward = kept.num_maps()
+        out.backward()
+        return forward, kept.num_maps()
+
+
+@pytest.mark.parametrize(("activation", "off"), [(lambda: nn.ReLU(inplace=True), 6), (nn.ReLU, 6), (nn.SiLU, 9)])
+def test_what_the_convolutions_gave_is_kept_alone(activation: Callable[[], nn.Module], off: int) -> None:
+    # Kept without: of each of three units its convolution's output and its activation's, for SiLU the norm's as well.
+    network = nn.Sequential(*(ConvNormAct(8, 8, 3, activation=activation) for _ in range(3)), nn.Conv2d(8, 1, 1))
+    assert kept_maps(network, "off") == (off, 0)
+    assert kept_maps(network, "norms") == (3, 0)
+
+
+def test_sums_at_the_ends_of_blocks_are_not_kept() -> None:
+    # Three blocks with 2, 2 and 8 channels inside: half a map a convolution and as much again for its activation, the
+    # third convolution's map and the sum.
+    network = nn.Sequential(*(Bottleneck(8, 2) for _ in range(3)), nn.Conv2d(8, 1, 1))
+    assert kept_maps(network, "off") == (3 * 3, 0)
+    assert kept_maps(network, "norms") == (3 * 3 // 2, 0)
+
+
+def test_of_whole_stages_only_the_results_are_kept() -> None:
+    network, x = Small(), torch.randn(2, 3, 64, 64)
+    sizes = {}
+    for what in ("off", "norms", "stages"):
+        with Kept() as kept:
+            with recomputing(what):
+                out = network(x).sum()
+            sizes[what] = kept.num_maps()
+            out.backward()
+            assert kept.num_maps() == 0
+    assert sizes["stages"] < sizes["norms"] / 2 < sizes["off"] / 2
+
+
+def test_a_retained_graph_gives_the_same_gradients_again() -> None:
+    network, x = Small(), torch.randn(2, 3, 32, 32)
+    with recomputing("stages"):
+        loss = network(x).square().sum()
+    parameters = list(network.parameters())
+    first = torch.autograd.grad(loss, parameters, retain_graph=True)
+    again = torch.autograd.grad(loss, parameters)
+    assert all(map(torch.equal, first, again))
+
+
+def test_an_overwritten_tensor_that_is_needed_is_still_refused() -> None:
+    conv, norm = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+    with recomputing("norms"):
+        y = norm(torch.randn(2, 8, 4, 4))
+        out = conv(y)
+        with torch.no_grad():
+            conv.weight.mul_(2)
+    with pytest.raises(RuntimeError, match=r"a tensor \(8, 8, 1, 1\) .* changed by an inplace operation"):
+        out.sum().backward()
+
+
+def test_a_value_changed_in_place_is_not_mistaken_for_what_it_was() -> None:
+    norm, conv = nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1)
+    x = torch.randn(2, 8, 4, 4)
+    gradients = []
+    for what in ("off", "norms"):
+        conv.zero_grad()
+        with recomputing(what):
+            y = norm(x)
+            y.clamp_(min=0.5)  # none of the functions that are made again
+            conv(y).square().sum().backward()
+        assert conv.weight.grad is not None
+        gradients.append(conv.weight.grad.clone())
+    assert torch.equal(*gradients)
+
+
+class Synchronized(torch.autograd.Function):
+    """What torch.nn.SyncBatchNorm does with the statistics that it was given."""
+
+    num_calls = 0
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """[B, C, H, W], [C], [C] -> [B, C, H, W]."""
+        Synchronized.num_calls += 1
+        ctx.save_for_backward(x, weight)
+        return torch.batch_norm_elemt(x, weight, bias, x.mean((0, 2, 3)), 1 / x.std((0, 2, 3)), 1e-5)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Of x alone, with constant statistics."""
+        x, weight = ctx.saved_tensors
+        return grads[0] * (weight / x.std((0, 2, 3)))[:, None, None], None, None
+
+
+def test_synchronized_statistics_are_exchanged_once() -> None:
+    def elemt(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, invstd: Tensor, eps: float) -> Tensor:
+        shape = (-1, 1, 1)
+        return (x - mean.view(shape)) * (weight * invstd).view(shape) + bias.view(shape)
+
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("batch_norm_elemt", elemt, "CPU")  # torch has it for GPUs alone
+    first, last = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 1, 1)
+    weight, bias = torch.rand(8), torch.rand(8)
+
+    def run(x: Tensor) -> Tensor:
+        return last(F.relu(Synchronized.apply(first(x), weight, bias), inplace=True))  # pyright: ignore
+
+    torch.manual_seed(0)
+    assert kept_maps(run, "off") == (2, 0)
+    expected = [p.grad for p in (*first.parameters(), *last.parameters())]
+    first.zero_grad()
+    last.zero_grad()
+    torch.manual_seed(0)
+    Synchronized.num_calls = 0
+    assert kept_maps(run, "norms") == (1, 0)
+    assert Synchronized.num_calls == 1
+    for one, p in zip(expected, (*first.parameters(), *last.parameters()), strict=True):
+        assert one is not None
+        assert p.grad is not None
+        assert torch.equal(one, p.grad)
+    library._destroy()
+
+
+def test_stages_that_are_not_known_are_said() -> None:
+    message = "activation_checkpointing='stages' knows the stages of our own networks"
+    with pytest.raises(ValueError, match=message), recomputing("stages"):
+        nn.Conv2d(3, 3, 1)(torch.rand(1, 3, 4, 4))
