@@ -1,103 +1,273 @@
-"""Prediction as `python -m public.apps.predict` computes it against a plain torchvision loop: load, forward, boxes.
+"""What predict computes with, against a plain torchvision loop in float32: engines and precisions, a row each.
 
-    python -m benchmarks.inference
-    python -m benchmarks.inference --networks retinanet --batch-sizes 1 --precision bf16
+    python -m benchmarks.inference                                              everything; takes an hour on two cores
+    python -m benchmarks.inference --networks retinanet --batch-sizes 1 --rows openvino_bf16 --files /tmp/engines
 
-The same weights and photos. The plain loop is what torchvision's own pages show, in float32: PIL, transforms, and a
-batch normalized and given to the network; detections are those of its RetinaNet on 640 x 640. Ours is `Predictor`:
-decoded by OpenCV, batch norms folded, NHWC, one picture at a time on a CPU whatever the batch. "photos" is the whole
-way from files to results, ours with its threads that read ahead.
+The same weights and photos. The plain loop is what torchvision's own pages show: a batch normalized and given to the
+network, on 640 x 640 for detectors, whose last layer is scaled so that some hundred scores an image count. Ours are
+asked for one picture at a time, as predict does on a CPU: eager (batch norms folded, NHWC), or a file of
+`public.apps.export` and its engine; int8 is one ONNX file, run by onnxruntime and by OpenVINO. "boxes" is what the
+decoding and suppression take of the whole, which only eager ways can tell apart. "load" reads files and resizes,
+"photos" is the whole way of files to results, with the threads that read ahead.
 """
 
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from statistics import median
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torchvision
 import tyro
 from PIL import Image
 from torch import Tensor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
-from benchmarks.compare import alternate, benchmark_device, find_data, report
+from benchmarks.compare import Comparison, alternate, benchmark_device, find_data, real_data_folder, report
 from benchmarks.retinanet import Options as RetinaNetBenchmark
-from benchmarks.retinanet import Pair, photos
+from benchmarks.retinanet import photos, spread_scores
+from public.apps.export import FORMATS, ExportOptions, export, module_of
+from public.apps.exported import FILE_FORMATS
 from public.apps.predict import predictions
-from public.apps.predict_engines import load
-from public.apps.predict_model import ClassificationPredictor, speed_up
+from public.apps.predict_model import ClassificationPredictor, OpenedNetwork, speed_up
 from public.apps.predict_sources import file_frame
+from public.backbones.trained import TrainedClassifier, assemble_classifier
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
-from public.datasets.batches import DetectionBatch, ImageSizes
+from public.datasets.batches import ImageSizes
 from public.datasets.decoding import read_pixels
-from public.runtime.device import PRECISION_DTYPES, memory_format, synchronize
+from public.detectors.catalog import build_from_options
+from public.detectors.fcos.options import FCOSOptions
+from public.detectors.retinanet.options import RetinaNetOptions
+from public.detectors.trained import assemble_detector
+from public.runtime.device import synchronize
+from public.runtime.seeding import seed_everything
+from public.test_scripts import classification, detection
+from public.test_scripts.test_on_coco import COCO
+from public.test_scripts.test_on_imagenet import IMAGENET
+
+NUM_CLASSES = 80
+WHOLE = "forward and boxes"
+
+
+class Row(NamedTuple):
+    """A way to compute."""
+
+    precision: Any
+    """fp32, bf16 or int8."""
+    format: str | None = None
+    """Of `public.apps.export`; None: eager."""
+    engine: str | None = None
+    """What runs the file."""
+
+
+ROWS = {
+    "eager_fp32": Row("fp32"),
+    "eager_bf16": Row("bf16"),
+    "onnxruntime_fp32": Row("fp32", "onnx", "onnxruntime"),
+    "openvino_fp32": Row("fp32", "openvino", "openvino"),
+    "openvino_bf16": Row("bf16", "openvino", "openvino"),
+    "onnxruntime_int8": Row("int8", "onnx", "onnxruntime"),
+    "openvino_int8": Row("int8", "onnx", "openvino"),
+}
+_DETECTOR = {"eager_fp32": 1.2, "onnxruntime_fp32": 1.4, "openvino_fp32": 1.4, "openvino_bf16": 2.8}
+_DETECTOR |= {"onnxruntime_int8": 4.0, "openvino_int8": 4.0}
+_CLASSIFIER = {"openvino_bf16": 2.0}
+CLAIMED = {"retinanet": _DETECTOR, "fcos": _DETECTOR, "resnet50": _CLASSIFIER, "mobilenet_v2": _CLASSIFIER}
+"""How many times as fast as the plain loop, boxes included; the others are for information. Of two engines the faster
+one counts."""
+Name = Literal["resnet50", "mobilenet_v2", "retinanet", "fcos"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the command line can set."""
 
-    networks: tuple[Literal["resnet50", "mobilenet_v2", "retinanet"], ...] = ("resnet50", "mobilenet_v2", "retinanet")
+    networks: tuple[Name, ...] = ("resnet50", "mobilenet_v2", "retinanet", "fcos")
     """Which to measure."""
+    rows: tuple[Literal[tuple(ROWS)], ...] = tuple(ROWS)  # pyright: ignore[reportInvalidTypeForm]
+    """With what; on a GPU the eager ones alone."""
     batch_sizes: tuple[int, ...] = (1, 8)
     """Pictures at once, a comparison each."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of ours."""
     rounds: int = 15
-    """Counted rounds."""
-    photos: int = 64
-    """Files of a turn of the whole way; 0: it is not measured."""
+    """Counted rounds, in which every row and torchvision take turns."""
+    photos: int = 0
+    """Files of a turn of the whole way, by the first row; 0: it is not measured."""
     canvas: int = 640
-    """Height and width of what the detector sees, pixels."""
+    """Height and width of what detectors see, pixels."""
+    files: str | None = None
+    """A folder where exported files stay for the next time; None: they are made anew."""
 
 
-WHOLE = "forward and boxes"
-CLAIMED: dict[tuple[str, str], float] = {(WHOLE, "fp32"): 1.2, (WHOLE, "bf16"): 2.0, ("photos", "fp32"): 2.0}
-"""How many times as fast as the plain loop, by stage and precision of ours; the other stages are for information."""
-Ways = dict[str, Callable[[], float]]
-"""One turn each, which gives its seconds."""
+class Way:
+    """One way; each call is a turn, which gives its speed."""
+
+    def __init__(self, run: Callable[[Tensor], float], images: Tensor, device: torch.device) -> None:
+        self.run, self.images, self.device = run, images, device
+        self.milliseconds: list[tuple[float, float]] = []
+        """Of the whole and of the boxes in each turn."""
+
+    @torch.inference_mode()
+    def __call__(self) -> float:
+        """Pictures a second."""
+        synchronize(self.device)
+        start = time.perf_counter()
+        boxes = self.run(self.images)
+        synchronize(self.device)
+        whole = time.perf_counter() - start
+        self.milliseconds.append((1e3 * whole, 1e3 * boxes))
+        return len(self.images) / whole
+
+    def __str__(self) -> str:
+        whole, boxes = (median(column) for column in zip(*self.milliseconds, strict=True))
+        return f"{whole:.1f} ms" + (f", of which boxes {boxes:.1f} ms" if boxes else "")
+
+
+class Subject:
+    """A network of torchvision and ours with the same new weights."""
+
+    def __init__(self, name: Name, options: Options, device: torch.device) -> None:
+        seed_everything(0)
+        self.name, self.options, self.device = name, options, device
+        self.is_detector = name in ("retinanet", "fcos")
+        self.images, self.data = self._pictures(max(options.batch_sizes))
+        self.theirs: Any = self._torchvision().eval()
+
+    def _pictures(self, count: int) -> tuple[Tensor, str]:
+        """uint8 [B, 3, H, W], and which they are."""
+        if self.is_detector:
+            batch, data = photos(RetinaNetBenchmark(canvas=self.options.canvas), count)
+            return batch.images, f"{data} at {self.options.canvas}"
+        folder, data = find_data("imagenet_like", "ILSVRC2012")
+        self.photos = sorted((folder / "val").glob("*/*"))
+        return opened(self.photos[:count]), data
+
+    def _torchvision(self) -> Any:
+        if not self.is_detector:
+            return getattr(torchvision.models, self.name)()
+        build = getattr(torchvision.models.detection, f"{self.name}_resnet50_fpn")
+        theirs = build(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
+        mean, std, canvas = list(IMAGENET_MEAN), list(IMAGENET_STD), self.options.canvas
+        theirs.transform = GeneralizedRCNNTransform(canvas, canvas, mean, std, _skip_resize=True)
+        spread_scores(theirs, self.images[:1], mean=-7 if self.name == "retinanet" else -5.5)
+        return theirs
+
+    def ours(self, *, channels_last: bool, precision: str) -> OpenedNetwork:
+        """As a checkpoint of these weights would be opened."""
+        on: dict[str, Any] = {"device": self.device, "precision": precision}
+        if not self.is_detector:
+            config = replace(classification.of_network(self.name, IMAGENET), channels_last=channels_last)
+            names = [str(n) for n in range(1000)]
+            return OpenedNetwork(assemble_classifier(config, self.theirs.state_dict(), names, **on), config, None)
+        config = detection.of_network(self.name, replace(COCO, input_size=self.options.canvas))
+        settings = {"retinanet": RetinaNetOptions, "fcos": FCOSOptions}[self.name].torchvision()
+        config = replace(config, detector=settings, channels_last=channels_last)
+        names, detector = [str(n) for n in range(NUM_CLASSES)], build_from_options(NUM_CLASSES, settings)
+        network = assemble_detector(detector, config, self.theirs.state_dict(), names, None, **on)
+        return OpenedNetwork(network, config, None)
+
+    def plain(self) -> Callable[[Tensor], float]:
+        """As torchvision's pages compute; gives the seconds of the boxes."""
+        theirs, seconds = self.theirs.to(self.device), [0.0]
+        mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+        if self.is_detector:
+            postprocess = theirs.postprocess_detections
+
+            def timed(*arguments: Any) -> Any:
+                synchronize(self.device)
+                start = time.perf_counter()
+                found = postprocess(*arguments)
+                synchronize(self.device)
+                seconds[0] = time.perf_counter() - start
+                return found
+
+            theirs.postprocess_detections = timed
+
+        def run(images: Tensor) -> float:
+            scaled = images.to(self.device) / 255
+            said = theirs(list(scaled)) if self.is_detector else theirs((scaled - mean) / std).softmax(dim=1).cpu()
+            assert len(said) == len(images)
+            return seconds[0]
+
+        return run
+
+    def row(self, row: Row, folder: Path) -> Callable[[Tensor], float]:
+        """One of ours; gives the seconds of the boxes, where it can tell them."""
+        return self._eager(row.precision) if row.format is None else self._file(row, folder)
+
+    def _eager(self, precision: str) -> Callable[[Tensor], float]:
+        last = self.device.type == "cpu" or precision != "fp32"
+        module: Any = module_of(self.ours(channels_last=last, precision=precision).network)
+        outputs = module.outputs if self.is_detector else module
+        speed_up(module, outputs, self.device, module.dtype)
+
+        def run(images: Tensor) -> float:
+            boxes = 0.0
+            for some in images.to(self.device).split(1 if self.device.type == "cpu" else len(images)):
+                said = outputs(some)
+                synchronize(self.device)
+                start = time.perf_counter()
+                if self.is_detector:
+                    content = torch.tensor(some.shape[2:], device=self.device).expand(len(some), 2)
+                    module.detector.decode(said, ImageSizes(content, content)).boxes.cpu()
+                else:
+                    said.softmax(dim=1).cpu()
+                boxes += time.perf_counter() - start
+            return boxes if self.is_detector else 0.0
+
+        return run
+
+    def _file(self, row: Row, folder: Path) -> Callable[[Tensor], float]:
+        assert row.format is not None
+        assert row.engine is not None
+        size = f"_{self.options.canvas}" if self.is_detector else ""
+        path = folder / f"{self.name}{size}_{row.precision}{FORMATS[row.format].ending}"
+        if not path.is_file():
+            some = real_data_folder() / (
+                "coco_mini/images/val2017/*0.jpg" if self.is_detector else "imagenet_like/val/*1/*"
+            )
+            canvas = (self.options.canvas, self.options.canvas) if self.is_detector else None
+            asked = ExportOptions(
+                weights="new.pth", format=row.format, precision=row.precision, output=str(path), canvas=canvas,
+                calibrate=str(some) if row.precision == "int8" else None,
+            )  # fmt: skip
+            export(self.ours(channels_last=False, precision="fp32"), asked)
+        _, answer = FILE_FORMATS[row.engine].read(path)
+
+        def run(images: Tensor) -> float:
+            for one in images.split(1):
+                content = torch.tensor(one.shape[2:])[None].numpy()
+                answer(*(one.numpy(), content)[: 1 + self.is_detector])
+            return 0.0
+
+        return run
+
+    def load(self, files: list[Path]) -> dict[str, Callable[[], float]]:
+        """Reading and resizing, pictures a second."""
+        network: Any = self.ours(channels_last=False, precision="fp32").network
+        ours = {"ours": lambda: [network.prepare(read_pixels(file)) for file in files]}
+        return {name: timed(work, len(files)) for name, work in (ours | {"torchvision": lambda: opened(files)}).items()}
+
+    def whole_way(self, count: int, batch_size: int) -> dict[str, Callable[[], float]]:
+        """From files of photos to the five likeliest classes, pictures a second."""
+        files, ours = self.photos[:count], self.ours(channels_last=True, precision="fp32").network
+        speed_up(module_of(ours), module_of(ours), self.device, torch.float32)
+        assert isinstance(ours, TrainedClassifier)
+        predictor, plain = ClassificationPredictor(ours, top_k=5, batch_size=batch_size), self.plain()
+
+        def theirs() -> None:
+            for begin in range(0, len(files), batch_size):
+                plain(opened(files[begin : begin + batch_size]))
+
+        ways = {"ours": lambda: list(predictions(predictor, map(file_frame, files))), "torchvision": theirs}
+        return {name: timed(work, len(files)) for name, work in ways.items()}
+
+
 SHOWN = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.PILToTensor()])
-
-
-class Classifiers:
-    """Ours and torchvision's with the same new weights."""
-
-    def __init__(self, name: str, options: Options, device: torch.device) -> None:
-        self.theirs = getattr(torchvision.models, name)().eval().to(device)
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save(self.theirs.state_dict(), Path(folder) / "weights.pth")
-            ours = load(Path(folder) / "weights.pth", network=name, device=device.type, precision=options.precision)
-        assert isinstance(ours, ClassificationPredictor)
-        self.ours, self.device = ours, device
-        self.mean, self.std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-
-    def plain(self, images: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W] -> probabilities, as torchvision's pages compute them."""
-        return self.theirs((images.to(self.device) / 255 - self.mean) / self.std).softmax(dim=1)
-
-    def stages(self, files: list[Path]) -> dict[str, Ways]:
-        """What is compared on a batch."""
-        prepared = [self.ours.prepare(read_pixels(file), "") for file in files]
-        images = torch.stack([one.sample for one in prepared])
-        load_ours = timed(lambda: [self.ours.prepare(read_pixels(file), "") for file in files])
-        ours, theirs = timed(lambda: self.ours.predict(prepared)), timed(lambda: self.plain(images).cpu())
-        return {
-            "load": {"ours": load_ours, "torchvision": timed(lambda: opened(files))},
-            WHOLE: {"ours": ours, "torchvision": theirs},
-        }
-
-    def photos(self, files: list[Path], batch_size: int) -> Ways:
-        """The whole way."""
-
-        def plain() -> list[Tensor]:
-            batches = [files[begin : begin + batch_size] for begin in range(0, len(files), batch_size)]
-            return [self.plain(opened(batch)).topk(5).indices.cpu() for batch in batches]
-
-        ours = timed(lambda: list(predictions(self.ours, map(file_frame, files))))
-        return {"ours": ours, "torchvision": timed(plain)}
 
 
 def opened(files: list[Path]) -> Tensor:
@@ -105,101 +275,51 @@ def opened(files: list[Path]) -> Tensor:
     return torch.stack([SHOWN(Image.open(file).convert("RGB")) for file in files])
 
 
-def timed(work: Callable[[], Any]) -> Callable[[], float]:
-    """The seconds of something that ends on the CPU."""
+def timed(work: Callable[[], Any], count: int) -> Callable[[], float]:
+    """The speed of something that ends on the CPU."""
 
     @torch.inference_mode()
     def turn() -> float:
         start = time.perf_counter()
         work()
-        return time.perf_counter() - start
+        return count / (time.perf_counter() - start)
 
     return turn
 
 
-class Detectors:
-    """Ours and torchvision's RetinaNet with the same weights, of which about a thousand scores an image count."""
-
-    def __init__(self, options: Options, device: torch.device) -> None:
-        pair = Pair(RetinaNetBenchmark(canvas=options.canvas, channels_last=True), device)
-        self.theirs, self.ours, self.device = pair.theirs.eval(), pair.ours.eval(), device
-        self.ours.dtype, last = PRECISION_DTYPES[options.precision], device.type == "cpu" or options.precision != "fp32"
-        self.ours.normalize.memory_format = memory_format(last)
-        self.ours.to(memory_format=memory_format(last))  # pyright: ignore[reportCallIssue]
-        speed_up(self.ours, self.ours.outputs, device, self.ours.dtype)
-        self.boxes_seconds = 0.0
-        self.postprocess, self.theirs.postprocess_detections = self.theirs.postprocess_detections, self._timed
-
-    def _timed(self, *arguments: Any) -> Any:
-        synchronize(self.device)
-        start = time.perf_counter()
-        found = self.postprocess(*arguments)
-        synchronize(self.device)
-        self.boxes_seconds += time.perf_counter() - start
-        return found
-
-    def stages(self, batch: DetectionBatch) -> dict[str, Ways]:
-        """What is compared on a batch."""
-
-        def seconds(name: str, stage: str) -> Callable[[], float]:
-            return lambda: self.turn(batch, name)[stage]
-
-        return {
-            stage: {name: seconds(name, stage) for name in ("ours", "torchvision")}
-            for stage in ("forward", "boxes", WHOLE)
-        }
-
-    @torch.inference_mode()
-    def turn(self, batch: DetectionBatch, name: str) -> dict[str, float]:
-        """Seconds of the forward pass, of the boxes and of both."""
-        synchronize(self.device)
-        self.boxes_seconds, start = 0.0, time.perf_counter()
-        if name == "torchvision":
-            self.theirs(list(batch.images / 255))
-            synchronize(self.device)
-        else:
-            at_once = 1 if self.device.type == "cpu" else len(batch.images)
-            for images, *sizes in zip(*(part.split(at_once) for part in (batch.images, *batch.sizes)), strict=True):
-                outputs = self.ours.outputs(images)
-                synchronize(self.device)
-                middle = time.perf_counter()
-                self.ours.detector.decode(outputs, ImageSizes(*sizes)).boxes.cpu()
-                self.boxes_seconds += time.perf_counter() - middle
-        whole = time.perf_counter() - start
-        return {"forward": whole - self.boxes_seconds, "boxes": self.boxes_seconds, WHOLE: whole}
-
-
-def compare(
-    name: str, stage: str, ways: Ways, num_images: int, options: Options, device: torch.device, data: str
-) -> None:
-    """Measures, prints and appends to results.jsonl."""
-    speeds = {way: lambda turn=turn: num_images / turn() for way, turn in ways.items()}
-    comparison = alternate(speeds, options.rounds, "images/s")
-    claimed = CLAIMED.get((stage, options.precision), 1.0)
-    report(f"inference_{name}_{options.precision}: {stage}", comparison, claimed, device, data)
-    print()
+def compare(subject: Subject, batch_size: int, options: Options, folder: Path) -> None:
+    """Measures all rows in turn with torchvision, prints and appends to results.jsonl."""
+    device, images = subject.device, subject.images[:batch_size]
+    rows = {name: ROWS[name] for name in options.rows if device.type == "cpu" or ROWS[name].format is None}
+    runs = {name: subject.row(row, folder) for name, row in rows.items()} | {"torchvision": subject.plain()}
+    ways = {name: Way(run, images, device) for name, run in runs.items()}
+    speeds = alternate(ways, options.rounds, "images/s").speeds
+    data = f"{subject.data}, batch {batch_size}"
+    for name in rows:
+        own = Comparison(unit="images/s", speeds={name: speeds[name], "torchvision": speeds["torchvision"]})
+        claimed = CLAIMED[subject.name].get(name, 1.0)
+        report(f"inference_{subject.name}_{name}: {WHOLE}", own, claimed, device, data)
+        print(f"{name} {ways[name]}; torchvision {ways['torchvision']}\n")
 
 
 def main(options: Options) -> None:
     """Every network at every batch size."""
     device = benchmark_device()
-    for name in options.networks:
-        detectors = Detectors(options, device) if name == "retinanet" else None
-        for batch_size in options.batch_sizes:
-            if detectors is not None:
-                batch, data = photos(RetinaNetBenchmark(canvas=options.canvas), batch_size)
-                stages = detectors.stages(DetectionBatch(*(part.to(device) for part in batch)))
-                data = f"{data} at {options.canvas}, batch {batch_size}"
-                for stage, ways in stages.items():
-                    compare(name, stage, ways, batch_size, options, device, data)
-                continue
-            folder, data = find_data("imagenet_like", "ILSVRC2012")
-            files = sorted((folder / "val").glob("*/*"))[: max(options.photos, batch_size)]
-            classifiers, words = Classifiers(name, options, device), f"{data}, batch {batch_size}"
-            for stage, ways in classifiers.stages(files[:batch_size]).items():
-                compare(name, stage, ways, batch_size, options, device, words)
-            if options.photos:
-                compare(name, "photos", classifiers.photos(files, batch_size), len(files), options, device, words)
+    with ExitStack() as stack:
+        folder = Path(options.files or stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in options.networks:
+            subject = Subject(name, options, device)
+            for batch_size in options.batch_sizes:
+                compare(subject, batch_size, options, folder)
+                if subject.is_detector or not options.photos:
+                    continue
+                data = f"{subject.data}, batch {batch_size}"
+                stages = {"load": (subject.load(subject.photos[:batch_size]), 1.0)}
+                stages["photos"] = (subject.whole_way(options.photos, batch_size), 2.0)
+                for stage, (ways, claimed) in stages.items():
+                    comparison = alternate(ways, options.rounds, "images/s")
+                    report(f"inference_{name}_fp32: {stage}", comparison, claimed, device, data)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ class Pair:
         self.theirs.transform = GeneralizedRCNNTransform(
             options.canvas, options.canvas, list(IMAGENET_MEAN), list(IMAGENET_STD), _skip_resize=True
         )
-        _spread_scores(self.theirs, photos(options, 1)[0].images)
+        spread_scores(self.theirs, photos(options, 1)[0].images)
         detector = build_from_options(NUM_CLASSES, RetinaNetOptions.torchvision())
         load_weights(detector, self.theirs.state_dict())
         last = options.channels_last
@@ -134,13 +134,13 @@ class Pair:
 
 
 @torch.no_grad()
-def _spread_scores(reference: Any, images: Tensor) -> None:
-    """Scales the last layer's weights so that its logits on the images are about N(-7, 1)."""
+def spread_scores(reference: Any, images: Tensor, mean: float = -7) -> None:
+    """Scales the last layer's weights so that its logits on the images are about N(mean, 1)."""
     logits = reference.head.classification_head.cls_logits
     transformed, _ = reference.eval().transform(list(images / 255))
     maps = list(reference.backbone(transformed.tensors).values())
     logits.weight.mul_(1 / reference.head.classification_head(maps).std())
-    logits.bias.fill_(-7)
+    logits.bias.fill_(mean)
 
 
 def _step(

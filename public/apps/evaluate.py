@@ -44,6 +44,7 @@ from public.test_scripts.request import open_ours, parse_options
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_imagenet import IMAGENET
 from public.test_scripts.test_on_voc import VOC
+from public.weights.trained import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,26 +85,26 @@ def evaluate_weights(args: list[str]) -> None:
         evaluate_exported.main(args)
         return
     try:
-        is_detector = _is_detector(args)
+        is_detector, trained = _is_detector(args)
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
         fail(str(error))
     if is_detector:
-        detection.main(COCO, args)
+        detection.main(COCO, args, trained)
     else:
-        classification.main(IMAGENET, args)
+        classification.main(IMAGENET, args, trained)
 
 
-def _is_detector(args: list[str]) -> bool:
-    """Whether a command line asks for a detector."""
+def _is_detector(args: list[str]) -> tuple[bool, Trained | None]:
+    """Whether a command line asks for a detector, and the checkpoint of ours that had to be opened to know it."""
     if not args[0].startswith("-"):
-        return isinstance(choose_row(load_configs(Path(args[0])), args[1:])[0], DetectionConfig)
+        return isinstance(choose_row(load_configs(Path(args[0])), args[1:])[0], DetectionConfig), None
     weights, folder, network = (given(name, args) for name in ("weights", "experiment", "network"))
     trained = None if weights is None else open_ours(weights, None if folder is None else Experiment(Path(folder)))
     if trained is not None:
-        return not isinstance(trained.config, ClassificationConfig)
-    return network in DETECTOR_KIND.names
+        return not isinstance(trained.config, ClassificationConfig), trained
+    return network in DETECTOR_KIND.names, None
 
 
 def evaluate_results(args: list[str]) -> None:
@@ -156,6 +157,8 @@ def run(options: EvaluateOptions) -> DetectionResult:
     result = evaluator.evaluate_written(written)
     num_found = len(np.unique(written.predictions.image_ids))
     print(f"results    {len(written.sides)} detections in {num_found} of {annotations.num_images} images")
+    if not num_found:
+        print("           the files hold no detection at all, which counts as having found nothing")
     print(f"data       {class_summary(annotations.class_names)} of {annotations.source}")
     print(format_table(result), end="")
     if options.output is not None:

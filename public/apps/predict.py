@@ -34,7 +34,7 @@ from public.config.checks import require, require_at_least
 from public.config.command_line import fail
 from public.config.names import first_line
 from public.config.options import DetectorOptions, NetworkOptions
-from public.datasets.decoding import DECODING_ERRORS
+from public.datasets.decoding import DECODING_ERRORS, MAX_PIXELS
 from public.runtime.launch import raised_by_us
 from public.test_scripts.output import make_folder, writing_to
 
@@ -61,6 +61,8 @@ class PredictOptions(PredictorOptions):
     """Of what is fetched from an address."""
     max_seconds: float = 30.0
     """That fetching it may take."""
+    max_pixels: int = MAX_PIXELS
+    """A picture of more is skipped before it is decoded."""
     frame_step: int = 1
     """Every how many-th frame of a video is taken."""
     max_frames: int | None = None
@@ -70,7 +72,7 @@ class PredictOptions(PredictorOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("frame_step", "max_frames", "num_workers"):
+        for name in ("max_pixels", "frame_step", "max_frames", "num_workers"):
             require_at_least(name, getattr(self, name), 1)
         for name in ("max_megabytes", "max_seconds"):
             require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be above 0.")
@@ -86,6 +88,7 @@ class PredictOptions(PredictorOptions):
             seconds=self.max_seconds,
             frame_step=self.frame_step,
             max_frames=self.max_frames,
+            pixels=self.max_pixels,
         )
 
 
@@ -176,7 +179,7 @@ def _write_all(predictor: Predictor, sources: Sources, outputs: Sequence[Output]
         try:
             for frame, shot, result in predictions(predictor, sources.frames(), num_threads=num_threads):
                 if isinstance(shot, Exception):
-                    skipped.append(first_line(shot))
+                    skipped.append(first_line(shot).replace("data.max_pixels", "--max-pixels"))
                     bar.write(f"skipped: {skipped[-1]}", file=sys.stderr)
                 else:
                     predicted += 1

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from public.config.names import first_line
-from public.datasets.decoding import EXTENSIONS, decode_encoded, is_hidden, is_image_file, read_pixels
+from public.datasets.decoding import EXTENSIONS, MAX_PIXELS, decode_encoded, is_hidden, is_image_file, read_pixels
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts")
 """Endings of files that are taken for videos, whatever the case of their letters."""
@@ -46,6 +46,8 @@ class Limits(NamedTuple):
     """Every how many-th frame of a video is taken."""
     max_frames: int | None
     """Of a video or a webcam; None: all."""
+    pixels: int = MAX_PIXELS
+    """Of a picture."""
 
 
 class Clip(NamedTuple):
@@ -134,9 +136,9 @@ def find_images(pattern: str, *, videos: bool = False) -> list[Path]:
     return found
 
 
-def file_frame(path: Path) -> Frame:
+def file_frame(path: Path, *, max_pixels: int = MAX_PIXELS) -> Frame:
     """An image file."""
-    return Frame(str(path), path.stem, partial(read_pixels, path), path=path)
+    return Frame(str(path), path.stem, partial(read_pixels, path, max_pixels=max_pixels), path=path)
 
 
 def _is_video_file(path: Path) -> bool:
@@ -183,7 +185,7 @@ def _frames(name: str, limits: Limits) -> Iterator[Frame]:
         if _is_address(name):
             yield Frame(name, stem or "picture", partial(_fetched_pixels, name, limits))
         else:
-            yield file_frame(Path(name))
+            yield file_frame(Path(name), max_pixels=limits.pixels)
         return
     try:
         if _is_camera(name):
@@ -301,7 +303,7 @@ def _opener() -> urllib.request.OpenerDirector:
 def _fetched_pixels(address: str, limits: Limits) -> np.ndarray:
     content = fetch(address, limits)
     try:
-        return decode_encoded(content)
+        return decode_encoded(content, max_pixels=limits.pixels)
     except (OSError, cv2.error) as error:
         raise OSError(f"{address} cannot be read as an image: {first_line(error)}.") from error
 

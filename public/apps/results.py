@@ -5,7 +5,8 @@
 
 A record is results/<experiment>/<run>/. Runs whose configs differ in seed and name alone are one line of a table, with
 the mean and the standard deviation (of a sample, n - 1). A record with a file peer.txt is of a network or loop of
-another project, which that file names, trained on the data and with the settings of its config.json.
+another project, which that file names, trained on the data and with the settings of its config.json. One with
+metrics.json instead of metrics.jsonl is of an evaluation alone (`benchmarks/engine_accuracy.py`).
 """
 
 import json
@@ -26,6 +27,7 @@ from public.config.run import RunConfig
 from public.runtime.run_folder import replace_text
 
 FILES = ("config.json", "metrics.jsonl", "environment.json")
+EVALUATION_FILES = ("config.json", "metrics.json", "environment.json")
 PEER = "peer.txt"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 REPOSITORY = Path(__file__).parents[2]
@@ -79,9 +81,8 @@ def read_record(folder: Path) -> Record:
         config = read_config(folder)
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         epochs = [json.loads(line) for line in lines]
-        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         peer = (folder / PEER).read_text(encoding="utf-8").strip() if (folder / PEER).exists() else None
-        device = environment["processor"] if environment["device"].startswith("CPU") else environment["device"]
+        device = _device(folder)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{folder} holds no record of a run ({' '.join(FILES)}): {error}.") from error
     done = epochs[-1]["epoch"] if epochs else 0
@@ -121,12 +122,15 @@ def tables(results: Path) -> str:
     """A table in Markdown for each experiment that has records."""
     parts = []
     for experiment in sorted(path for path in results.glob("*") if path.is_dir()):
-        records = [read_record(path.parent) for path in sorted(experiment.glob("*/config.json"))]
         lines: dict[tuple[Any, ...], list[Record]] = {}
-        for record in records:
+        for path in sorted(experiment.glob("*/metrics.jsonl")):
+            record = read_record(path.parent)
             lines.setdefault(record.row, []).append(record)
         head = f"### {experiment.name}\n\nRecords: `results/{experiment.name}/`.\n\n"
-        parts.append(head + _table(lines.values()))
+        evaluated = sorted(path.parent for path in experiment.glob("*/metrics.json"))
+        found = [_table(lines.values())] if lines else []
+        found += [_evaluations(evaluated)] if evaluated else []
+        parts.append(head + "\n".join(found))
     return "\n".join(parts)
 
 
@@ -159,6 +163,23 @@ def _line(records: Sequence[Record]) -> str:
     devices = ", ".join(sorted({record.device for record in records}))
     cells = (row, first.metric, _spread(last), _spread(best), first.config.epochs, len(records), devices)
     return "| " + " | ".join(map(str, cells)) + f" | {names} |\n"
+
+
+def _evaluations(folders: Sequence[Path]) -> str:
+    """A table of records of evaluations, a line each with its metrics, of which all have the same."""
+    metrics = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
+    names = list(metrics[0])
+    rows = [["row", *names, "processor"], ["---"] * (len(names) + 2)]
+    for folder, values in zip(folders, metrics, strict=True):
+        cells = [f"{value:.0f}" if name == "num_images" else f"{value:.4g}" for name, value in values.items()]
+        rows.append([folder.name, *cells, _device(folder)])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def _device(folder: Path) -> str:
+    """The processor's or the GPU's name."""
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    return environment["processor"] if environment["device"].startswith("CPU") else environment["device"]
 
 
 def _best(record: Record) -> float:

@@ -112,14 +112,14 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not is_hidden(path.name) and path.is_file()
 
 
-def read_pixels(path: Path) -> np.ndarray:
-    """An image file as uint8 [H, W, 3] red green blue, turned upright by its EXIF orientation.
+def read_pixels(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """An image file as uint8 [H, W, 3] red green blue, turned upright by its EXIF orientation; of at most so many.
 
     Raises:
         OSError: there is no such file (FileNotFoundError), or it is no image; the message names it.
     """
     try:
-        return decode_pixels(path)
+        return decode_pixels(path, max_pixels=max_pixels)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image {path}.") from None
     except (OSError, cv2.error) as error:

@@ -40,6 +40,7 @@ from public.test_scripts.request import (
     read_request,
 )
 from public.weights.loading import load_weights
+from public.weights.trained import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +80,16 @@ class WeightsOptions(TestOptions):
     """How the network differs from what its family gives."""
 
 
-def main(data: ClassificationData, argv: Sequence[str] | None = None) -> None:
+def main(data: ClassificationData, argv: Sequence[str] | None = None, trained: Trained | None = None) -> None:
     """Reads a command line, evaluates and prints.
 
     Args:
         data: the data set and its protocol where neither an experiment nor a checkpoint states them.
         argv: the arguments, see `request.py`; None takes the program's.
+        trained: the checkpoint that they name, where it was opened already.
     """
     request = read_request(
-        argv, ClassificationTask.kinds[:2], lambda network: of_network(network, data), ClassificationConfig
+        argv, ClassificationTask.kinds[:2], lambda network: of_network(network, data), ClassificationConfig, trained
     )
     options = parse_options(request.args, options_of(request), DATA_KIND)
     evaluate_distributed(options.device, lambda context: run(options, request, context))

@@ -43,6 +43,7 @@ from public.test_scripts.request import (
     parse_options,
     read_request,
 )
+from public.weights.trained import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +93,17 @@ class WeightsOptions(TestOptions):
     """For weights alone, which do not know it: a name from public.detectors.catalog."""
 
 
-def main(data: DetectionData, argv: Sequence[str] | None = None) -> None:
+def main(data: DetectionData, argv: Sequence[str] | None = None, trained: Trained | None = None) -> None:
     """Reads a command line, evaluates and prints.
 
     Args:
         data: the data set and its protocol where neither an experiment nor a checkpoint states them.
         argv: the arguments, see `request.py`; None takes the program's.
+        trained: the checkpoint that they name, where it was opened already.
     """
-    request = read_request(argv, DetectionTask.kinds[:2], lambda network: of_network(network, data), DetectionConfig)
+    request = read_request(
+        argv, DetectionTask.kinds[:2], lambda network: of_network(network, data), DetectionConfig, trained
+    )
     options = parse_options(request.args, options_of(request), DATA_KIND)
     evaluate_distributed(options.device, lambda context: run(options, request, context))
 

@@ -82,8 +82,9 @@ class Request(NamedTuple):
 
 
 def read_request(
-    argv: Sequence[str] | None, kinds: Sequence[Kind], default: Callable[[str | None], Any], config_type: type[Any]
-) -> Request:
+    argv: Sequence[str] | None, kinds: Sequence[Kind], default: Callable[[str | None], Any], config_type: type[Any],
+    opened: Trained | None = None,
+) -> Request:  # fmt: skip
     """Reads what comes before the settings; a mistake ends the program with code 2.
 
     Args:
@@ -91,6 +92,7 @@ def read_request(
         kinds: of the task.
         default: the config where neither an experiment nor a checkpoint states one, by the --network that was given.
         config_type: of the task.
+        opened: the checkpoint that the arguments name, where the caller has it already.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     refuse_renamed(args, RENAMED)
@@ -107,8 +109,9 @@ def read_request(
         path = weights
         if weights is None and experiment is not None and row is not None:
             path = str(experiment.folder / "runs" / row.name / "checkpoints" / "best.pth")
-        trained = None
-        if path is not None and not (asks_help and not Path(path).is_file()):  # help is there before any training
+        trained = opened
+        asks_before = asks_help and path is not None and not Path(path).is_file()  # help is there before any training
+        if trained is None and path is not None and not asks_before:
             trained = open_ours(path, experiment)
         if trained is not None:
             _check_task(trained, config_type)

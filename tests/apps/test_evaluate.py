@@ -21,6 +21,8 @@ from public.datasets.voc import read_voc, write_voc_files
 from public.evaluation.coco import METRICS, CocoEvaluator
 from public.evaluation.evaluator import Evaluator, existing
 from public.evaluation.voc import VocEvaluator
+from public.runtime.checkpoint import load_checkpoint
+from public.test_scripts import request
 from tests.apps.networks import save_classifier, save_detector, write_pictures
 from tests.datasets.written import coco_content, voc_object, write_coco, write_voc
 from tests.evaluation.coco_cases import make_case
@@ -194,7 +196,7 @@ def test_bad_json(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.slow
-def test_ids_may_be_written_as_floats(tmp_path: Path) -> None:
+def test_ids_may_be_written_as_floats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As arrays of floats leave them, and pycocotools takes them; keys that nobody asks for are passed over."""
     write_coco(tmp_path, coco_content([(7, 3, 1, 2, 3, 4)]))
     row = ROW | {"image_id": 7.0, "category_id": 3.0, "segmentation": [], "id": "x"}
@@ -203,6 +205,7 @@ def test_ids_may_be_written_as_floats(tmp_path: Path) -> None:
     assert found["AP"] == pytest.approx(1)
     (tmp_path / "results.json").write_text("[]")
     assert evaluate(tmp_path, "--results", tmp_path / "results.json", *COCO_ARGS)["AP"] == 0
+    assert "the files hold no detection at all, which counts as having found nothing\n" in capsys.readouterr().out
 
 
 BAD_TEXTS: dict[str, tuple[dict[str, str], str]] = {
@@ -291,13 +294,16 @@ def test_weights_of_either_task(
         write_pictures(tmp_path / "val" / name)[place].rename(tmp_path / "val" / name / "x.png")
     best = save_classifier(tmp_path / "best.pth")
     asked = ("--device", "cpu", "--data.folder", str(tmp_path), "--num-workers", "0", "--output", str(tmp_path / "out"))
+    opened: list[Path] = []
+    monkeypatch.setattr(request, "load_checkpoint", lambda path: opened.append(path) or load_checkpoint(path))
     main(["--weights", str(best), *asked])
     assert "top1 " in capsys.readouterr().out
+    assert opened == [best], "once"
     lines = (tmp_path / "out/outcomes.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines[1:6:4]] == [["cat/1.png", "cat"], ["cat/x.png", "cat"]]
     assert (tmp_path / "out/report.html").is_file()
     called: list[list[str]] = []
-    monkeypatch.setattr("public.test_scripts.detection.main", lambda data, args: called.append(args))
+    monkeypatch.setattr("public.test_scripts.detection.main", lambda data, args, trained: called.append(args))
     for args in (
         ["--weights", str(save_detector(tmp_path / "detector.pth"))],
         ["--network", "retinanet", "--weights", "torchvision:retinanet_resnet50_fpn"],

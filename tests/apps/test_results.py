@@ -62,6 +62,21 @@ def test_other_settings_are_another_line(tmp_path: Path, plain: ClassificationCo
     assert "| 0.400 |" in text
 
 
+def test_evaluations_alone_have_a_table_of_their_own(tmp_path: Path, plain: ClassificationConfig) -> None:
+    """A column a metric; a run of the same folder has the table of runs before it."""
+    write_run(tmp_path / "results/e/trained", plain, [0.25])
+    folder = write_run(tmp_path / "results/e/engine_bf16", plain, [0.2])
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.json").write_text(json.dumps({"top1": 0.8215, "loss": 0.71234567, "num_images": 1000}))
+    runs, evaluations = tables(tmp_path / "results").strip().split("\n\n")[-2:]
+    assert "| trained | top1 | 0.250 |" in runs
+    assert evaluations.splitlines() == [
+        "| row | top1 | loss | num_images | processor |",
+        "| --- | --- | --- | --- | --- |",
+        "| engine_bf16 | 0.8215 | 0.7123 | 1000 | A processor |",
+    ]
+
+
 def test_refusals(tmp_path: Path, plain: ClassificationConfig, capsys: pytest.CaptureFixture[str]) -> None:
     """One sentence each: half a run, no evaluation, a path of this machine, another run's record, no run, no place."""
     results = tmp_path / "results"
