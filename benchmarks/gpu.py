@@ -178,7 +178,7 @@ def run_rows(wanted: Iterable[Row], setting: Setting, deadline: float, results: 
 
 
 QUICK: dict[str, Any] = {
-    **{"backbone": "resnet18", "canvas": 64, "batch_size": 2, "image_batch": 2, "image_size": 64},
+    **{"backbone": "resnet18", "canvas": 96, "batch_size": 2, "image_batch": 2, "image_size": 64},
     **{"detection_batch": 1, "turn_seconds": 0.01, "rounds": 1},
 }
 

@@ -18,15 +18,14 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from benchmarks.host_waits import HostWaits
 from public.backbones.catalog import build_backbone
+from public.backbones.classifier import ImageClassifier
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector, list_detectors
 from public.detectors.detector import ImageDetector
 from public.geometry import anchors, points
 from public.geometry.fixed_shapes import fixed_shapes
-from public.layers.normalize import Normalize
 from public.losses.classification import cross_entropy
 from public.optim.ema import AveragedWeights
-from public.runtime.device import autocast
 from tests.detectors.test_fixed_shapes import leaves_of
 from tests.detectors.test_interface import SMALL
 
@@ -45,11 +44,14 @@ def on_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def on_fake_cpu() -> Iterator[None]:
-    """Fake tensors of the CPU, in the shapes of a GPU."""
-    with faking(), fixed_shapes():
-        yield
+@pytest.fixture(params=["fake cpu", REAL])
+def device_of_backward(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Fake tensors of the CPU, in the shapes of a GPU, if there is no GPU."""
+    with ExitStack() as stack:
+        if request.param == "fake cpu":
+            stack.enter_context(faking())
+            stack.enter_context(fixed_shapes())
+        yield request.param.split()[-1]
 
 
 def faking() -> ExitStack:
@@ -106,10 +108,12 @@ def test_a_detector_on_a_gpu(on_gpu: None, name: str) -> None:
     for parameter in detector.parameters():
         parameter.grad = torch.zeros_like(parameter)
     with torch.no_grad():
-        outputs = model.outputs(batch.images)
         detector.targets(batch)  # the anchors of a canvas are copied to the device once
-        for dtype in DTYPES:
-            cast = leaves_of(outputs, dtype)[0]
+        for model.dtype in DTYPES:
+            with HostWaits() as waits:
+                outputs = model.outputs(batch.images)
+            assert not waits.waits
+            cast = leaves_of(outputs, model.dtype)[0]  # as autocast does, which is off on a device that is not there
             with HostWaits() as waits:
                 targets = detector.targets(batch)
                 losses = detector.loss(cast, targets, detector.normalizer(targets))
@@ -125,11 +129,10 @@ def test_a_detector_on_a_gpu(on_gpu: None, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_detectors())
-def test_a_detectors_backward_pass(on_fake_cpu: None, name: str) -> None:
+def test_a_detectors_backward_pass(device_of_backward: str, name: str) -> None:
     """In three precisions, by autocast; every parameter has a gradient of its own type."""
-    model, batch = detector_on("cpu", name)
-    for dtype in DTYPES:
-        model.dtype = dtype
+    model, batch = detector_on(device_of_backward, name)
+    for model.dtype in DTYPES:
         targets = model.detector.targets(batch)
         losses = model.detector.loss(model.outputs(batch.images), targets)
         torch.stack(list(losses.values())).sum().backward()
@@ -144,13 +147,15 @@ def test_classification(device: str) -> None:
     """The same of a classifier: three precisions on the CPU, where the losses lead back."""
     kind = device.split()[-1]
     with faking() if device != "real cuda" else nullcontext(), torch.device(kind):
-        network, normalize = build_backbone("resnet18", num_classes=5), Normalize((0, 0, 0), (1, 1, 1))
+        network, other = build_backbone("resnet18", num_classes=5), build_backbone("resnet18", num_classes=5)
+        model = ImageClassifier(network, mean=(0, 0, 0), std=(1, 1, 1))
         images, labels = torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.arange(2)
-        other = build_backbone("resnet18", num_classes=5)
-        for dtype in DTYPES if device != "fake cuda" else DTYPES[:1]:
+        for model.dtype in DTYPES:
             with HostWaits() as waits, torch.set_grad_enabled(device != "fake cuda"):
-                with autocast(torch.device(kind), dtype):
-                    loss = cross_entropy(network(normalize(images)), labels, label_smoothing=0.1)
+                logits = model(images)
+                assert logits.dtype == torch.float32
+                loss = cross_entropy(logits, labels, label_smoothing=0.1)
+                loss += cross_entropy(logits.to(model.dtype), labels)
                 if loss.requires_grad:
                     loss.backward()
             assert loss.device.type == kind
