@@ -18,7 +18,6 @@ import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from functools import cache
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -32,6 +31,7 @@ from public.config.run import Checkpointing
 
 _Again = tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any]]
 """A call that gives the same tensor once more."""
+_Ones = dict[tuple[int, torch.dtype], Tensor]
 
 _CHEAP = {
     *(F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
@@ -166,6 +166,7 @@ class _Recomputing(TorchFunctionMode):
         self._made: dict[int, _Made] = {}
         self._held: dict[int, StorageWeakRef] = {}
         self._saved: list[_Saved] = []
+        self._ones: _Ones = {}
         self._hooks = saved_tensors_hooks(self._save, _Saved.give)
 
     def __enter__(self) -> Self:
@@ -196,7 +197,9 @@ class _Recomputing(TorchFunctionMode):
                 storage = tensors[0].untyped_storage()
                 self._held[storage._cdata] = StorageWeakRef(storage)
             if func in _CHEAP or (self._in_stage and func in _IN_STAGES):
-                call = (func, args, kwargs) if func is not F.batch_norm else _batch_norm_again(out, *args, **kwargs)
+                call = func, args, kwargs
+                if func is F.batch_norm:
+                    call = _batch_norm_again(self._ones, out, *args, **kwargs)
                 if call is not None:
                     self._remember(out, call, known)
         self._saved.clear()
@@ -254,6 +257,7 @@ class _Recomputing(TorchFunctionMode):
 
 
 def _batch_norm_again(
+    ones: _Ones,
     out: Tensor,
     input: Tensor,
     running_mean: Tensor | None,
@@ -264,35 +268,27 @@ def _batch_norm_again(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> _Again | None:
-    """Of F.batch_norm: in training with what the batch's statistics were; None where they are not known."""
+    """Of F.batch_norm: in training with what the batch's statistics were; None where they are not known.
+
+    A CPU has this only as evaluation, which takes a variance. With one of 1 and the deviation in the weight it does the
+    same multiplications and additions as in training, to the bit.
+    """
     if not training:
         return F.batch_norm, (input, running_mean, running_var, weight, bias, False, momentum, eps), {}
     mean, invstd = getattr(out.grad_fn, "_saved_result1", None), getattr(out.grad_fn, "_saved_result2", None)
     if mean is None or invstd is None or weight is None or bias is None or weight.dtype != invstd.dtype:
         return None
-    return _normalized, (input, weight, bias, mean, invstd, eps), {}
+    if input.device.type != "cpu":
+        return torch.batch_norm_elemt, (input, weight, bias, mean, invstd, eps), {}
+    key = len(mean), mean.dtype
+    if key not in ones:
+        ones[key] = torch.ones_like(mean)
+    return _normalized, (input, weight, bias, mean, ones[key], invstd), {}
 
 
-def _normalized(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, invstd: Tensor, eps: float) -> Tensor:
-    """What a batch norm gave, from the mean and the inverse deviation that it found: x as it is [B, C, ...], [C] each.
-
-    A CPU has this only as evaluation, which takes a variance. With one of 1 and the deviation in the weight it does
-    the same multiplications and additions as in training, to the bit.
-    """
-    if x.device.type != "cpu":
-        return torch.batch_norm_elemt(x, weight, bias, mean, invstd, eps)
+def _normalized(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, ones: Tensor, invstd: Tensor) -> Tensor:
     smallest = torch.finfo(torch.float32).tiny  # 0 is refused; a sum with 1 it does not change
-    return F.batch_norm(x, mean, _ones(len(mean), mean.dtype), weight * invstd, bias, False, 0.0, smallest)
-
-
-@cache
-def _ones(number: int, dtype: torch.dtype) -> Tensor:
-    return torch.ones(number, dtype=dtype)
-
-
-def _autocast_of(tensor: Tensor) -> tuple[str, torch.dtype, bool]:
-    kind = tensor.device.type
-    return kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+    return F.batch_norm(x, mean, ones, weight * invstd, bias, False, 0.0, smallest)
 
 
 def _key(tensor: Tensor) -> int:
