@@ -6,8 +6,10 @@
 A host wait is an operator whose result the host must know before it can go on: how many entries are not zero, which
 boxes stay, the value of a number, what is copied to the host. A GPU has then nothing to do until the host has queued
 its next work. They are counted on a CPU, where ours takes the ways of a GPU (`fixed_shapes`). A training step is
-normalization, network, targets, losses, backward, clipping and SGD; decoding leads from a network's outputs to
-detections. The finite check's reading of losses that were copied without waiting is not part of it.
+normalization, network, targets, losses, backward, clipping and SGD: ours as `build_optimizer` makes it, torchvision's
+as torch does on a GPU (foreach). Decoding leads from a network's outputs to detections. The finite check's reading of
+losses that were copied without waiting is not part of it. The operators of the network, which are backbone, heads and
+the arrival of gradients at the parameters, are counted apart. Averaged weights are ours alone, and a part of their own.
 """
 
 from collections import Counter
@@ -20,6 +22,7 @@ import tyro
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 from torchvision.models import resnet50
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, retinanet_resnet50_fpn
 
@@ -33,6 +36,9 @@ from public.detectors.detector import ImageDetector
 from public.geometry.fixed_shapes import fixed_shapes
 from public.layers.normalize import Normalize
 from public.losses.classification import cross_entropy
+from public.optim.ema import AveragedWeights
+from public.optim.optimizers import build_optimizer
+from public.optim.options import SGDOptions
 from public.runtime.device import PRECISION_DTYPES, autocast
 
 WAITING = (
@@ -49,6 +55,16 @@ PEERS: dict[str, Callable[..., nn.Module]] = {
     "fcos": fcos_resnet50_fpn,
     "faster_rcnn": fasterrcnn_resnet50_fpn,
 }
+NETWORKS = (
+    *("backbone", "head", "rpn.head"),
+    *("upsample", "heatmap_head", "offset_head", "wh_head"),
+    *(
+        f"roi_heads.{part}.{layer}"
+        for part in ("box_head", "box_predictor")
+        for layer in ("fc6", "fc7", "cls_score", "bbox_pred")
+    ),
+)
+"""What a detector's network consists of, under the names of torchvision and ours."""
 CLASSIFICATION = "classification"
 SCORE_THRESHOLD = 0.005
 """Below what a new network gives everything, so that there is something to decode."""
@@ -75,32 +91,84 @@ class Options:
 
 
 class HostWaits(TorchDispatchMode):
-    """Counts, as long as it is entered, operators and host waits by name."""
+    """Counts, as long as it is entered, operators and host waits by name.
 
-    def __init__(self) -> None:
+    Args:
+        network: modules whose operators, forward and backward, are counted apart, too.
+    """
+
+    def __init__(self, network: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self.num_operators = 0
+        self.num_of_network = 0
         self.waits: Counter[str] = Counter()
         self._methods = _Methods(self.waits)
+        self._network = _Network(network)
 
     def __enter__(self) -> "HostWaits":
         self._methods.__enter__()
+        self._network.watch()
         return super().__enter__()
 
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
+        self._network.leave()
         self._methods.__exit__(*args)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.num_operators += 1
+        self.num_of_network += self._network.is_at_work()
         if is_wait(func, args, kwargs):
             self.waits[func.overloadpacket.__name__] += 1
         return func(*args, **kwargs)
 
     def __str__(self) -> str:
         by_name = ", ".join(f"{count} {name}" for name, count in self.waits.most_common())
-        return f"{self.num_operators:>5} operators {sum(self.waits.values()):>4} waits  {by_name}".rstrip()
+        of_network = f" ({self.num_of_network:>4} of the network)" if self.num_of_network else ""
+        return f"{self.num_operators:>5} operators{of_network} {sum(self.waits.values()):>4} waits  {by_name}".rstrip()
+
+
+class _Network:
+    """Says of an operator whether it is one of some modules: of their forward pass, or of what that left to do."""
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self._modules = modules
+        self._handles: list[RemovableHandle] = []
+        self._depth = 0
+        self._begin = 0
+        self._spans: list[tuple[int, int]] = []
+
+    def watch(self) -> None:
+        """From now on."""
+        for module in self._modules:
+            self._handles += [module.register_forward_pre_hook(self._enter), module.register_forward_hook(self._exit)]
+
+    def leave(self) -> None:
+        """No longer."""
+        for handle in self._handles:
+            handle.remove()
+
+    def is_at_work(self) -> bool:
+        """Whether the operator that comes to the dispatcher now is theirs."""
+        node = torch._C._current_autograd_node()  # pyright: ignore[reportAttributeAccessIssue]
+        if node is None:
+            return self._depth > 0
+        number = node._sequence_nr()
+        is_parameters = "AccumulateGrad" in node.name()
+        return (is_parameters and bool(self._modules)) or any(first <= number < end for first, end in self._spans)
+
+    # The nodes that a forward pass leaves to the backward pass are numbered in their order.
+    def _enter(self, *_: Any) -> None:
+        if self._depth == 0:
+            self._begin = torch._C._autograd._get_sequence_nr()  # pyright: ignore[reportAttributeAccessIssue]
+        self._depth += 1
+
+    def _exit(self, *_: Any) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            end = torch._C._autograd._get_sequence_nr()  # pyright: ignore[reportAttributeAccessIssue]
+            self._spans.append((self._begin, end))
 
 
 class _Methods(TorchFunctionMode):
@@ -136,25 +204,38 @@ def _is_copy_to_host(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     return source.device.type == "cuda" and target is not None and torch.device(target).type == "cpu"
 
 
-def counted(run: Callable[[], Any]) -> HostWaits:
+def counted(run: Callable[[], Any], network: Sequence[nn.Module] = ()) -> HostWaits:
     """What a function does, once it has run without being counted: what is kept for the next time is made then."""
     run()
-    with HostWaits() as waits:
+    with HostWaits(network) as waits:
         run()
     return waits
 
 
-def training_step(network: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], None]:
-    """A step with the losses of a network's parameters."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+def network_of(model: nn.Module) -> list[nn.Module]:
+    """The modules of a detector that are its network."""
+    modules = dict(model.named_modules())
+    return [modules[name] for name in NETWORKS if name in modules]
+
+
+def training_step(
+    network: nn.Module, losses: Callable[[], dict[str, Tensor]], optimizer: torch.optim.Optimizer | None = None
+) -> Callable[[], None]:
+    """A step with the losses of a network's parameters, and our optimizer or the given one."""
+    own = optimizer or build_optimizer(network, SGDOptions(lr=1e-4, weight_decay=1e-4))
 
     def run() -> None:
         torch.stack(list(losses().values())).sum().backward()
         nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        own.step()
+        own.zero_grad(set_to_none=True)
 
     return run
+
+
+def foreach_sgd(network: nn.Module) -> torch.optim.Optimizer:
+    """As torch makes it where nothing is said, and the parameters lie on a GPU."""
+    return torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, foreach=True)
 
 
 def of_detector(name: str, options: Options, batch: DetectionBatch) -> dict[str, HostWaits]:
@@ -167,11 +248,16 @@ def of_detector(name: str, options: Options, batch: DetectionBatch) -> dict[str,
         targets = detector.targets(batch)
         return detector.loss(model.outputs(batch.images), targets, detector.normalizer(targets))
 
+    averaged = AveragedWeights(detector, 0.999)
+    averaged.update(detector)
     with fixed_shapes():
-        training = counted(training_step(detector, losses))
+        found = {
+            "training": counted(training_step(detector, losses), network_of(detector)),
+            "averaging": counted(lambda: averaged.update(detector)),
+        }
         with torch.no_grad():
             outputs = model.eval().outputs(batch.images)
-            return {"training": training, "decoding": counted(lambda: detector.decode(outputs, batch.sizes))}
+            return found | {"decoding": counted(lambda: detector.decode(outputs, batch.sizes))}
 
 
 def of_torchvision(name: str, options: Options, batch: DetectionBatch) -> dict[str, HostWaits]:
@@ -191,7 +277,8 @@ def of_torchvision(name: str, options: Options, batch: DetectionBatch) -> dict[s
         with autocast(batch.images.device, dtype):
             return model(*arguments)
 
-    training = counted(training_step(model, lambda: outputs(images, targets)))
+    step = training_step(model, lambda: outputs(images, targets), foreach_sgd(model))
+    training = counted(step, network_of(model))
     model.eval()
     with torch.no_grad():
         whole, network = counted(lambda: outputs(images)), counted(lambda: torchvision_network(model, images))
@@ -218,7 +305,8 @@ def of_classification(options: Options, batch: DetectionBatch) -> dict[str, dict
             with autocast(batch.images.device, dtype):
                 return {"loss": cross_entropy(network(normalize(batch.images)), labels)}
 
-        found[name] = {"training": counted(training_step(network, losses))}
+        optimizer = foreach_sgd(network) if name == "torchvision" else None
+        found[name] = {"training": counted(training_step(network, losses, optimizer), [network])}
     return found
 
 
@@ -238,7 +326,14 @@ def main(options: Options) -> None:
         for whose, parts in found.items():
             for part, waits in parts.items():
                 print(f"{name:<14} {whose:<12} {part:<9} {waits}", flush=True)
-                numbers[f"{name} {whose} {part}"] = {"operators": waits.num_operators, "waits": dict(waits.waits)}
+                numbers[f"{name} {whose} {part}"] = {
+                    "operators": waits.num_operators,
+                    "of_network": waits.num_of_network,
+                    "waits": dict(waits.waits),
+                }
+        if "torchvision" in found:
+            ours, theirs = (found[whose]["training"].num_operators for whose in ("ours", "torchvision"))
+            print(f"{name:<14} a step has {ours / theirs:.3f} of torchvision's operators", flush=True)
     words = f"random objects, batch {options.batch_size}, {options.backbone}, {options.precision}"
     append_result("host_waits", {"counts": numbers}, device, words)
 

@@ -8,13 +8,14 @@ objects at a time. A CPU then keeps only the pairs that can decide anything, and
 shapes are fixed, the best of an anchor's pairs is kept, object by object.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from public.detectors.targets import FlatBoxes
-from public.geometry.boxes import pairwise_coverage, pairwise_iou
+from public.geometry.boxes import areas, pairwise_coverage, pairwise_intersections, pairwise_iou
 from public.geometry.fixed_shapes import pieces, shapes_are_fixed
 from public.geometry.labels import BACKGROUND, IGNORED
 
@@ -134,26 +135,48 @@ def _within(anchors: Tensor, ignored: FlatBoxes) -> Tensor:
 def _matched_densely(
     anchors: Tensor, objects: FlatBoxes, ignored: FlatBoxes, batch_size: int, positive_iou: float, negative_iou: float
 ) -> AnchorTargets:
-    """See `match`: in shapes that depend on no value. Each image has M of the boxes, some of them of no area."""
-    shape = (batch_size, len(anchors))
-    overlaps, learned = anchors.new_zeros(shape), torch.zeros(shape, dtype=torch.int64, device=anchors.device)  # [B, N]
-    is_best, is_ignored = (torch.zeros(shape, dtype=torch.bool, device=anchors.device) for _ in range(2))
-    object_boxes, object_labels = _rows(objects, batch_size)  # [B, M, 4], [B, M]
-    for first, part in _parts(object_boxes, len(anchors)):
-        of_part = pairwise_iou(part, anchors)  # [B, m, N]
-        best = of_part.amax(dim=2, keepdim=True).clamp(min=torch.finfo(of_part.dtype).tiny)  # [B, m, 1]
-        is_best |= (of_part == best).any(dim=1)
-        most, rows = of_part.max(dim=1)  # [B, N] each
-        learned = torch.where(most > overlaps, first + rows, learned)
-        overlaps = torch.maximum(overlaps, most)
-    for _, part in _parts(_rows(ignored, batch_size)[0], len(anchors)):
-        is_ignored |= (pairwise_coverage(part, anchors) >= IGNORED_COVERAGE).any(dim=1)
+    """See `match`: in shapes that depend on no value. Objects and regions are of the same M rows of each image, and the
+    boxes of those that are not of the kind have no area."""
+    (object_boxes, object_labels), (ignored_boxes, labels) = _rows(objects, batch_size), _rows(ignored, batch_size)
+    boxes, are_ignored = object_boxes + ignored_boxes, (labels == IGNORED)[..., None]  # [B, M, 4], [B, M, 1]
+    parts = zip(_parts(boxes, len(anchors)), _parts(are_ignored, len(anchors)), strict=True)
+    found = [_best_of_part(anchors, part, ignored_part, first) for (first, part), (_, ignored_part) in parts]
+    overlaps, learned, is_best, is_ignored = reduce(_Best.or_better, found)
 
     is_positive = is_best | (overlaps >= positive_iou)
     labels = torch.where(is_ignored | (overlaps >= negative_iou), IGNORED, BACKGROUND)
     labels = torch.where(is_positive, object_labels.gather(1, learned), labels)
     boxes = object_boxes.gather(1, learned[..., None].expand(-1, -1, 4))  # [B, N, 4]
     return AnchorTargets(labels, torch.where(is_positive[..., None], boxes, 0))
+
+
+class _Best(NamedTuple):
+    """What was found for each anchor of each image among some of its boxes, all [B, N]."""
+
+    overlaps: Tensor  # with the object that it overlaps most
+    objects: Tensor  # int64, the row of that one
+    are_best: Tensor  # bool: no anchor overlaps some object more
+    are_ignored: Tensor  # bool: it lies in an ignored region
+
+    def or_better(self, other: "_Best") -> "_Best":
+        """The better of two: of equals the first."""
+        return _Best(
+            torch.maximum(self.overlaps, other.overlaps),
+            torch.where(other.overlaps > self.overlaps, other.objects, self.objects),
+            self.are_best | other.are_best,
+            self.are_ignored | other.are_ignored,
+        )
+
+
+def _best_of_part(anchors: Tensor, boxes: Tensor, are_ignored: Tensor, first: int) -> _Best:
+    """Of boxes [B, m, 4], with bool [B, m, 1] which of them are regions, that begin at a row of their images."""
+    intersections, own, others = pairwise_intersections(boxes, anchors), areas(boxes), areas(anchors)
+    is_ignored = ((intersections / others >= IGNORED_COVERAGE) & are_ignored).any(dim=1)
+    unions = (own[..., None] + others).sub_(intersections)
+    overlaps = intersections.masked_fill_(are_ignored, 0).div_(unions)  # [B, m, N]
+    best = overlaps.amax(dim=2, keepdim=True).clamp(min=torch.finfo(overlaps.dtype).tiny)  # [B, m, 1]
+    most, rows = overlaps.max(dim=1)  # [B, N] each
+    return _Best(most, rows + first if first else rows, (overlaps == best).any(dim=1), is_ignored)
 
 
 def _rows(flat: FlatBoxes, batch_size: int) -> tuple[Tensor, Tensor]:
@@ -167,4 +190,4 @@ def _parts(boxes: Tensor, num_others: int) -> list[tuple[int, Tensor]]:
     """Boxes [..., n, 4] cut so that each part's pairs with the others are not too many, and where each part begins."""
     num_pairs = _CPU_PAIRS if boxes.device.type == "cpu" else _GPU_PAIRS
     parts = pieces(boxes.shape[-2], num_pairs // max(1, num_others * boxes.shape[:-2].numel()))
-    return [(part.start or 0, boxes[..., part, :]) for part in parts]
+    return [(part.start or 0, boxes[..., part, :] if len(parts) > 1 else boxes) for part in parts]

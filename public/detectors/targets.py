@@ -7,7 +7,6 @@ filling stays in the list, as boxes of no area.
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from public.datasets.batches import DetectionBatch
@@ -41,5 +40,4 @@ def flat_ignored(batch: DetectionBatch) -> FlatBoxes:
 
 def _flat(batch: DetectionBatch, chosen: Tensor) -> FlatBoxes:
     rows = Chosen(chosen)
-    images = torch.arange(len(batch.labels), device=batch.labels.device)
-    return FlatBoxes(rows.only(rows.of(batch.boxes)).float(), rows.of(batch.labels), rows.of_images(images))
+    return FlatBoxes(rows.only(rows.of(batch.boxes)).float(), rows.of(batch.labels), rows.images)

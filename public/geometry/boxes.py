@@ -38,7 +38,8 @@ def pairwise_coverage(a: Tensor, b: Tensor) -> Tensor:
 
 def areas(boxes: Tensor) -> Tensor:
     """Float [..., 4] -> [...]."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return (x2 - x1) * (y2 - y1)
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor:
@@ -65,19 +66,24 @@ def decode_boxes(deltas: Tensor, anchors: Tensor, weights: BoxWeights) -> Tensor
     """The inverse of `encode_boxes`, with the ratios bounded: float [..., 4], float [..., 4] -> float [..., 4]."""
     deltas = _by_column(deltas, weights, torch.div)
     centers, sizes = _centers_and_sizes(anchors)
-    centers = deltas[..., :2] * sizes + centers
-    halves = deltas[..., 2:].clamp(max=LARGEST_LOG_RATIO).exp() * sizes * 0.5
+    shifts, log_ratios = deltas.split(2, dim=-1)
+    centers = shifts * sizes + centers
+    halves = log_ratios.clamp(max=LARGEST_LOG_RATIO).exp() * sizes * 0.5
     return torch.cat([centers - halves, centers + halves], dim=-1)
 
 
 def _centers_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """[..., 4] -> x y [..., 2], width height [..., 2]."""
-    sizes = boxes[..., 2:] - boxes[..., :2]
-    return boxes[..., :2] + 0.5 * sizes, sizes
+    lower, upper = boxes.split(2, dim=-1)
+    sizes = upper - lower
+    return lower + 0.5 * sizes, sizes
 
 
 def _by_column(deltas: Tensor, weights: BoxWeights, operation: Callable[[Tensor, float], Tensor]) -> Tensor:
     """Deltas [..., 4] times or divided by their weights, which as a tensor would have to be copied to a GPU first."""
     if weights == (1, 1, 1, 1):
         return deltas
+    if weights[0] == weights[1] and weights[2] == weights[3]:
+        centers, sizes = deltas.split(2, dim=-1)
+        return torch.cat([operation(centers, weights[0]), operation(sizes, weights[2])], dim=-1)
     return torch.stack([operation(x, w) for x, w in zip(deltas.unbind(-1), weights, strict=True)], dim=-1)

@@ -56,6 +56,7 @@ class Chosen:
         self.mask = mask.flatten()  # [B * N]
         self._shape = tuple(mask.shape)
         self._places = None if shapes_are_fixed(mask.device) else torch.nonzero(self.mask).squeeze(1)  # [n]
+        self._others = ~self.mask if self._places is None else None  # [B * N]
 
     def of(self, values: Tensor) -> Tensor:
         """The entries of [B, N, ...]: [n, ...]."""
@@ -75,9 +76,19 @@ class Chosen:
             return values[self._places // max(1, self._shape[1])]
         return values[:, None].expand(*self._shape, *values.shape[1:]).flatten(0, 1)
 
+    @property
+    def images(self) -> Tensor:
+        """Whose each entry is: int64 [n]."""
+        places = torch.arange(len(self.mask), device=self.mask.device) if self._places is None else self._places
+        return places.div(max(1, self._shape[1]), rounding_mode="floor")
+
     def only(self, values: Tensor) -> Tensor:
         """[n, ...] with 0 for what was not chosen."""
-        return values if self._places is not None else torch.where(self._mask_like(values), values, 0)
+        if self._others is None:
+            return values
+        return values.masked_fill(
+            self._others if values.ndim == 1 else self._others.view(-1, *[1] * (values.ndim - 1)), 0
+        )
 
     def back(self, values: Tensor) -> Tensor:
         """[n, ...] in its places in [B, N, ...], 0 elsewhere."""
@@ -88,6 +99,3 @@ class Chosen:
             .index_copy_(0, self._places, values)
             .unflatten(0, self._shape)
         )
-
-    def _mask_like(self, values: Tensor) -> Tensor:
-        return self.mask.view(-1, *[1] * (values.ndim - 1))

@@ -29,8 +29,9 @@ class Normalize(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, C, H, W] -> float32 [B, C, H, W]."""
         images = images.to(torch.float32, memory_format=self.memory_format)
-        # One row of numbers instead of one pixel: in channels_last a CPU's inner loop would be 3 numbers long.
-        shape = (1, images.shape[1], 1, images.shape[3])
-        scale = self.scale.expand(shape).contiguous(memory_format=self.memory_format)
-        shift = self.shift.expand(shape).contiguous(memory_format=self.memory_format)
+        scale, shift = self.scale, self.shift
+        if self.memory_format == torch.channels_last:
+            # One row of numbers instead of one pixel: a CPU's inner loop would be 3 numbers long.
+            shape = (1, images.shape[1], 1, images.shape[3])
+            scale, shift = (x.expand(shape).contiguous(memory_format=self.memory_format) for x in (scale, shift))
         return torch.addcmul(shift, images, scale)

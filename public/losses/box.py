@@ -43,16 +43,13 @@ def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     Returns:
         float32 [n].
     """
-    lower, upper = pred_boxes[:, :2], pred_boxes[:, 2:]  # [n, 2] each, x y
-    gt_lower, gt_upper = gt_boxes[:, :2], gt_boxes[:, 2:]
+    (lower, upper), (gt_lower, gt_upper) = pred_boxes.split(2, dim=1), gt_boxes.split(2, dim=1)  # [n, 2] each, x y
     common = torch.minimum(upper, gt_upper) - torch.maximum(lower, gt_lower)
-    intersections = torch.where((common > 0).all(dim=1), _product(common), 0)  # [n]
-    unions = _product(upper - lower) + _product(gt_upper - gt_lower) - intersections
+    hull = torch.maximum(upper, gt_upper) - torch.minimum(lower, gt_lower)
+    # The derivative of `prod` asks whether there are zeros.
+    widths, heights = torch.stack([common, upper - lower, gt_upper - gt_lower, hull]).unbind(-1)  # [4, n] each
+    meeting, sides, gt_sides, hulls = (widths * heights).unbind()  # [n] each
+    intersections = meeting.masked_fill((common <= 0).any(dim=1), 0)
+    unions = sides + gt_sides - intersections
     overlaps = intersections / (unions + _TINY)
-    hulls = _product(torch.maximum(upper, gt_upper) - torch.minimum(lower, gt_lower))
     return 1 - (overlaps - (hulls - unions) / (hulls + _TINY))
-
-
-def _product(sides: Tensor) -> Tensor:
-    """[n, 2] -> [n]; the derivative of `prod` asks whether there are zeros."""
-    return sides[:, 0] * sides[:, 1]

@@ -8,7 +8,7 @@ right afterwards: by their indices on a CPU, by masks where shapes are fixed (`p
 of the logits' size is kept for the backward pass but the logits themselves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -47,8 +47,30 @@ def sigmoid_focal_loss_sums(logits: Tensor, targets: Tensor, *, alpha: float, ga
     assert targets.shape == logits.shape[:-1], (targets.shape, logits.shape)
     if torch.compiler.is_compiling():
         return _graph_sums(logits, targets, alpha, gamma)
-    sums = _FixedSums if shapes_are_fixed(logits.device) else _SigmoidFocalLossSums
-    return sums.apply(logits, targets, alpha, gamma)  # pyright: ignore[reportReturnType]
+    if shapes_are_fixed(logits.device):
+        return _FixedSums.apply(targets.flatten(1), alpha, gamma, logits)  # pyright: ignore[reportReturnType]
+    return _SigmoidFocalLossSums.apply(logits, targets, alpha, gamma)  # pyright: ignore[reportReturnType]
+
+
+def sigmoid_focal_loss_sums_of_levels(
+    levels: Sequence[Tensor], targets: Tensor, *, alpha: float, gamma: float
+) -> Tensor:
+    """As `sigmoid_focal_loss_sums`, of the logits of a pyramid's levels, which are not joined: that would copy them.
+
+    Args:
+        levels: float [B, ..., C] of each level.
+        targets: int64 [B, N], level after level.
+        alpha: see there.
+        gamma: see there.
+
+    Returns:
+        [K, B], K rows to add up: one of each level, or where shapes are fixed one of all.
+    """
+    if torch.compiler.is_compiling() or not shapes_are_fixed(targets.device):
+        of_levels = [part.squeeze(-1) for part in _split_like(targets, levels)]
+        pairs = zip(levels, of_levels, strict=True)
+        return torch.stack([sigmoid_focal_loss_sums(x, own, alpha=alpha, gamma=gamma) for x, own in pairs])
+    return _FixedSums.apply(targets, alpha, gamma, *levels)[None]  # pyright: ignore[reportReturnType, reportOptionalSubscript]
 
 
 def _graph_sums(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -117,54 +139,72 @@ class _SigmoidFocalLossSums(torch.autograd.Function):
 
 
 class _FixedSums(torch.autograd.Function):
-    """The same in shapes that depend on no value: one class of every position is put right, where it has any."""
+    """The same in shapes that depend on no value: one class of every position is put right, where it has any.
+
+    What is of a position, and not of each class, is done for all levels at once.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
-        """See `sigmoid_focal_loss_sums`."""
-        ctx.save_for_backward(logits, targets)
+    def forward(ctx: Any, targets: Tensor, alpha: float, gamma: float, *levels: Tensor) -> Tensor:
+        """Targets [B, N], logits [B, ..., C] of each level -> [B]; see `sigmoid_focal_loss_sums`."""
+        classes = _split_like(targets.clamp(min=0), levels)
+        found = zip(levels, classes, strict=True)
+        x = _computable(torch.cat([logits.gather(-1, own).flatten(1) for logits, own in found], dim=1))  # [B, N]
+        x, has_none, is_ignored = torch.stack([x, -x]), targets < 0, targets == IGNORED  # [2, B, N], [B, N] each
+        ctx.save_for_backward(x, has_none, is_ignored, *classes, *levels)
         ctx.alpha, ctx.gamma = alpha, gamma
-        x, is_positive = _at_classes(logits, targets)  # [B, ...] each
-        positives = alpha * _background_loss(-x, gamma).double() - (1 - alpha) * _background_loss(x, gamma).double()
-        positives = torch.where(is_positive, positives, 0).flatten(1).sum(1)  # [B]
-        background = []
-        for part in _image_parts(logits):
-            of_part = _background_loss(_computable(logits[part]), gamma)
-            of_part.masked_fill_((targets[part] == IGNORED)[..., None], 0)
-            background.append(of_part.sum(tuple(range(1, of_part.ndim)), dtype=torch.float64))
-        return ((1 - alpha) * torch.cat(background) + positives).to(x.dtype)
+
+        at_class = _background_loss(x, gamma).masked_fill_(has_none, 0)
+        taken_off, put_in = at_class.unbind()  # [B, N] each
+        # In float64, because what is taken off again may be far more than what stays.
+        background = torch.cat([_background_sums(logits, gamma) for logits in levels], dim=1)  # [B, N]
+        background = background.sub_(taken_off).masked_fill_(is_ignored, 0)
+        return ((1 - alpha) * background.sum(1) + alpha * put_in.sum(1, dtype=torch.float64)).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    ) -> tuple[Tensor | None, ...]:
         """The derivative with respect to the logits, in their type and order of memory."""
-        logits, targets = ctx.saved_tensors
-        grad = grads[0].view(-1, *[1] * targets.ndim)  # [B, 1, ..., 1]
+        x, has_none, is_ignored, *rest = ctx.saved_tensors
+        classes, levels = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        factors = torch.stack([(1 - ctx.alpha) * grads[0], -ctx.alpha * grads[0]])[..., None]  # [2, B, 1]
+        at_class = _background_slope(x, ctx.gamma, factors)
+        as_background, as_class = at_class.unbind()  # [B, N] each
+        at_class = torch.where(has_none, as_background, as_class).masked_fill_(is_ignored, 0)
+        parts = (_split_like(of_all, levels) for of_all in (factors[0].masked_fill(is_ignored, 0), at_class))
+        return None, None, None, *(_slopes(*own, ctx.gamma) for own in zip(levels, classes, *parts, strict=True))
+
+
+def _background_sums(logits: Tensor, gamma: float) -> Tensor:
+    """The loss of each position as background, over all classes: [B, ..., C] -> float64 [B, n]."""
+    sums = [_background_loss(_computable(x), gamma).sum(-1, dtype=torch.float64).flatten(1) for x in _parts(logits)]
+    return sums[0] if len(sums) == 1 else torch.cat(sums)
+
+
+def _slopes(logits: Tensor, classes: Tensor, factor: Tensor, at_class: Tensor, gamma: float) -> Tensor:
+    """Those of a level [B, ..., C] as background times factors [B, ..., 1]; at one class [B, ..., 1] the given ones."""
+    parts = _parts(logits)
+    if len(parts) > 1:
         slopes = torch.empty_like(logits)
-        for part in _image_parts(logits):
-            _background_slope(_computable(logits[part]), ctx.gamma, (1 - ctx.alpha) * grad[part], into=slopes[part])
-        slopes.masked_fill_((targets == IGNORED)[..., None], 0)
-        x, is_positive = _at_classes(logits, targets)
-        of_positives = torch.empty_like(x)
-        _background_slope(-x, ctx.gamma, -ctx.alpha * grad[..., 0], into=of_positives)
-        classes = targets.clamp(min=0)[..., None]
-        of_classes = torch.where(
-            is_positive[..., None], of_positives[..., None].to(slopes.dtype), slopes.gather(-1, classes)
-        )
-        return slopes.scatter_(-1, classes, of_classes), None, None, None
+        for x, own, into in zip(parts, _parts(factor, logits), _parts(slopes), strict=True):
+            _background_slope(_computable(x), gamma, own, into=into)
+    else:
+        slopes = _background_slope(_computable(logits), gamma, factor).to(logits.dtype)
+    return slopes.scatter_(-1, classes, at_class.to(slopes.dtype))
 
 
-def _at_classes(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, ..., C], [B, ...] -> the logit of each position's class [B, ...], and bool [B, ...], whether it has one."""
-    return _computable(logits.gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)), targets >= 0
+def _split_like(values: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
+    """[B, N] -> for each level [B, ..., C] its part [B, ..., 1]."""
+    parts = values.split([x.shape[1:-1].numel() for x in levels], dim=1)
+    return [part.view(*x.shape[:-1], 1) for part, x in zip(parts, levels, strict=True)]
 
 
-def _image_parts(logits: Tensor) -> list[slice]:
-    """Some images at a time, with not too many logits."""
-    size = max(1, _GPU_PIECE // max(1, logits[:1].numel()))
-    return [slice(first, first + size) for first in range(0, max(1, len(logits)), size)]
+def _parts(values: Tensor, like: Tensor | None = None) -> Sequence[Tensor]:
+    """Some images at a time, with not too many logits; of what is no logit as many images as of those."""
+    size = max(1, _GPU_PIECE // max(1, (values if like is None else like).shape[1:].numel()))
+    return [values] if size >= len(values) else values.split(size)
 
 
 def _background_loss(x: Tensor, gamma: float) -> Tensor:
@@ -172,11 +212,11 @@ def _background_loss(x: Tensor, gamma: float) -> Tensor:
     return _power(torch.sigmoid(x), gamma).mul_(F.softplus(x))
 
 
-def _background_slope(x: Tensor, gamma: float, factor: Tensor, *, into: Tensor) -> None:
+def _background_slope(x: Tensor, gamma: float, factor: Tensor, *, into: Tensor | None = None) -> Tensor:
     """`factor` times the derivative of `_background_loss`: p^gamma * (gamma * (1 - p) * -log(1 - p) + p)."""
     p = torch.sigmoid(x)
     power = _power(p, gamma).mul_(factor)
-    torch.mul(power, torch.addcmul(p, F.softplus(x), 1 - p, value=gamma), out=into)
+    return torch.mul(power, torch.addcmul(p, F.softplus(x), 1 - p, value=gamma), out=into)
 
 
 def _power(p: Tensor, gamma: float) -> Tensor:

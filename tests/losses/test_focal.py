@@ -1,15 +1,17 @@
 """The focal loss against torchvision's, numbers worked out by hand, and itself in float64."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
+from public.geometry.fixed_shapes import fixed_shapes
 from public.geometry.labels import BACKGROUND, IGNORED
 from public.losses import focal
-from public.losses.focal import sigmoid_focal_loss_sum, sigmoid_focal_loss_sums
+from public.losses.focal import sigmoid_focal_loss_sum, sigmoid_focal_loss_sums, sigmoid_focal_loss_sums_of_levels
 
 
 def reference(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -94,6 +96,27 @@ def test_far_logits(gamma: float) -> None:
         torch.testing.assert_close(leaves[0].grad, leaves[1].grad.float(), rtol=1e-5, atol=1e-30)
         wrong = -x if target == 0 else x
         assert sums[0][wrong == 100].item() == pytest.approx((0.25 if target == 0 else 0.75) * 100)
+
+
+@pytest.mark.parametrize("gpu_piece", [1, 2**26])
+def test_levels_together_are_levels_alone(gpu_piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In shapes that depend on no value, in pieces of one image and all at once: those of a CPU, gradients too."""
+    monkeypatch.setattr(focal, "_GPU_PIECE", gpu_piece)
+    torch.manual_seed(0)
+    maps = [torch.randn(3, 2 * 5, size, size + 1) * 3 - 2 for size in (4, 2, 1)]
+    targets, weights = random_targets((3, 2 * (20 + 6 + 2)), 5), torch.tensor([0.5, 2.0, -1.0])
+    found = []
+    for context in (nullcontext(), fixed_shapes()):
+        leaves = [one.clone().requires_grad_() for one in maps]
+        levels = [leaf.unflatten(1, (2, 5)).permute(0, 3, 4, 1, 2) for leaf in leaves]  # [B, H, W, A, C]
+        with context:
+            sums = sigmoid_focal_loss_sums_of_levels(levels, targets, alpha=0.25, gamma=2.0).sum(0)
+            (sums * weights).sum().backward()
+        found.append((sums.detach(), *(leaf.grad for leaf in leaves)))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-7)
+    joined = torch.cat([one.unflatten(1, (2, 5)).permute(0, 3, 4, 1, 2).flatten(1, 3) for one in maps], dim=1)
+    torch.testing.assert_close(found[1][0], reference(joined, targets, 0.25, 2.0), rtol=1e-5, atol=1e-4)
 
 
 LAYOUTS = {

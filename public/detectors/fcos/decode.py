@@ -20,7 +20,8 @@ from public.geometry.points import PointGrid
 
 def boxes_around(points: Tensor, sides: Tensor) -> Tensor:
     """Points [..., 2] and their distances to the left, top, right and bottom [..., 4] -> boxes [..., 4]."""
-    return torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
+    to_lower, to_upper = sides.split(2, dim=-1)
+    return torch.cat([points - to_lower, points + to_upper], dim=-1)
 
 
 def decode(

@@ -33,7 +33,7 @@ from public.geometry.fixed_shapes import Chosen
 from public.geometry.points import PointGrid, point_grid
 from public.layers.initialization import set_prior_, small_normal_
 from public.losses.box import giou_loss
-from public.losses.focal import sigmoid_focal_loss_sum
+from public.losses.focal import sigmoid_focal_loss_sums_of_levels
 
 _PRIOR = 0.01
 """The probability that a new network gives every class."""
@@ -87,7 +87,7 @@ class ClassificationHead(nn.Module):
 
 
 class RegressionHead(nn.Module):
-    """A tower, then the distances and the centerness: [B, channels, H, W] -> [B, 5, H, W]."""
+    """A tower, then the distances and the centerness, for all levels."""
 
     def __init__(self, channels: int, num_convs: int) -> None:
         super().__init__()
@@ -95,13 +95,13 @@ class RegressionHead(nn.Module):
         self.bbox_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.bbox_ctrness = nn.Conv2d(channels, 1, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, H, W] -> [B, 5, H, W]."""
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """[B, channels, H, W] of each level -> [B, 5, H, W] of each."""
         # One convolution with the weights of two: each alone would be as slow, having far fewer outputs than a
         # processor computes at a time.
         weight = torch.cat([self.bbox_reg.weight, self.bbox_ctrness.weight])  # [5, channels, 3, 3]
         bias = torch.cat([cast(Tensor, self.bbox_reg.bias), cast(Tensor, self.bbox_ctrness.bias)])  # [5]
-        return F.conv2d(self.conv(x), weight, bias, padding=1)
+        return tuple(F.conv2d(self.conv(x), weight, bias, padding=1) for x in maps)
 
 
 class Head(nn.Module):
@@ -117,7 +117,7 @@ class Head(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """[B, channels, H, W] of each level -> [B, num_classes, H, W] of each, [B, 5, H, W] of each."""
-        return tuple(map(self.classification_head, maps)), tuple(map(self.regression_head, maps))
+        return tuple(map(self.classification_head, maps)), self.regression_head(maps)
 
 
 class FCOS(Detector):
@@ -173,7 +173,7 @@ class FCOS(Detector):
 
     def counts(self, targets: PointTargets) -> Tensor:
         """float32 [B, 1]: the number of positive points."""
-        return (targets.labels >= 0).sum(1, keepdim=True).float()
+        return (targets.labels >= 0).sum(1, keepdim=True, dtype=torch.float32)
 
     def loss(self, outputs: FCOSOutputs, targets: PointTargets, normalizer: Tensor | None = None) -> dict[str, Tensor]:
         """The focal loss of the classes, the GIoU loss of the boxes, and the cross-entropy of the centerness.
@@ -185,7 +185,8 @@ class FCOS(Detector):
             normalizer = self.normalizer(targets)
         box, center = self._positive_losses(outputs, targets)
         sums = {"classification": self._class_loss(outputs.class_logits, targets), "box": box, "centerness": center}
-        return {name: value / normalizer[0] for name, value in sums.items()}
+        divisor = normalizer[0]
+        return {name: value / divisor for name, value in sums.items()}
 
     def decode(self, outputs: FCOSOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.fcos.decode`."""
@@ -197,18 +198,10 @@ class FCOS(Detector):
         return point_grid(canvas_size, self.backbone.strides, device, self.options.points)
 
     def _class_loss(self, class_logits: tuple[Tensor, ...], targets: PointTargets) -> Tensor:
-        """The summed focal loss, level by level: joining the levels would copy all logits and their gradients."""
-        labels = targets.labels.split([x.shape[2] * x.shape[3] for x in class_logits], dim=1)
-        sums = [
-            sigmoid_focal_loss_sum(
-                logits.movedim(1, 3),  # [B, H, W, C]
-                level_labels.unflatten(1, logits.shape[2:]),  # [B, H, W]
-                alpha=self.options.focal_alpha,
-                gamma=self.options.focal_gamma,
-            )
-            for logits, level_labels in zip(class_logits, labels, strict=True)
-        ]
-        return torch.stack(sums).sum()
+        """The summed focal loss."""
+        levels = [logits.movedim(1, 3) for logits in class_logits]  # [B, H, W, C] each
+        alpha, gamma = self.options.focal_alpha, self.options.focal_gamma
+        return sigmoid_focal_loss_sums_of_levels(levels, targets.labels, alpha=alpha, gamma=gamma).sum(1).sum()
 
     def _positive_losses(self, outputs: FCOSOutputs, targets: PointTargets) -> tuple[Tensor, Tensor]:
         """The summed losses of boxes and centernesses."""
@@ -218,11 +211,14 @@ class FCOS(Detector):
         centers, levels = positives.of_columns(grid.centers), positives.of_columns(grid.levels)  # [N, 2], [N]
         boxes = positives.of(targets.boxes)  # [N, 4]
         chosen = positives.of(joined).float()  # [N, 5]
-        found = boxes_around(centers, self._sides(grid, chosen[:, :4], levels))  # [N, 4]
+        side_logits, center_logits = chosen.split((4, 1), dim=1)
+        found = boxes_around(centers, self._sides(grid, side_logits, levels))  # [N, 4]
         target_centerness = positives.only(centerness(side_distances(centers, boxes)))  # [N]
         losses = giou_loss(found, boxes)  # [N]
         box_losses = losses * target_centerness if self.options.centerness_weighted else losses
-        center_losses = F.binary_cross_entropy_with_logits(chosen[:, 4], target_centerness, reduction="none")
+        center_losses = F.binary_cross_entropy_with_logits(
+            center_logits.squeeze(1), target_centerness, reduction="none"
+        )
         return self.options.box_weight * positives.only(box_losses).sum(), positives.only(center_losses).sum()
 
     def _sides(self, grid: PointGrid, logits: Tensor, levels: Tensor) -> Tensor:

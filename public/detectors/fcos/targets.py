@@ -37,7 +37,8 @@ class PointTargets(NamedTuple):
 
 def side_distances(points: Tensor, boxes: Tensor) -> Tensor:
     """From points [..., 2] to the left, top, right and bottom of boxes [..., 4], positive inside: [..., 4]."""
-    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+    lower, upper = boxes.split(2, dim=-1)
+    return torch.cat([points - lower, upper - points], dim=-1)
 
 
 def centerness(distances: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from public.geometry.boxes import decode_boxes, encode_boxes
 from public.geometry.fixed_shapes import Chosen
 from public.layers.initialization import set_prior_, small_normal_
 from public.losses.box import giou_loss, l1_loss, smooth_l1_loss
-from public.losses.focal import sigmoid_focal_loss_sums
+from public.losses.focal import sigmoid_focal_loss_sums_of_levels
 from public.weights.class_rows import ClassRows
 
 SMOOTH_L1_BETA = 1 / 9
@@ -178,38 +178,23 @@ class RetinaNet(Detector):
         """The focal loss of the classes and the loss of the positive anchors' boxes. See `Detector.loss`."""
         if normalizer is None:
             normalizer = self.normalizer(targets)
-        class_losses = self._class_losses(outputs.class_logits, targets.labels)  # [B]
+        alpha, gamma = self.options.focal_alpha, self.options.focal_gamma
+        class_losses = sigmoid_focal_loss_sums_of_levels(
+            outputs.class_logits, targets.labels, alpha=alpha, gamma=gamma
+        ).sum(0)  # [B]
         positives = Chosen(targets.labels >= 0)  # P of them
-        weights = self._weights(targets)  # [B]
-        box_losses = self._box_losses(outputs, targets, positives) * positives.of_images(weights)  # [P]
-        sums = {"classification": (class_losses * weights).sum(), "box": positives.only(box_losses).sum()}
-        return {name: value / normalizer[0] for name, value in sums.items()}
+        box_losses = self._box_losses(outputs, targets, positives)  # [P]
+        if self.options.normalize == "image":
+            weights = 1 / _num_positives(targets).clamp(min=1)  # [B]
+            class_losses, box_losses = class_losses * weights, box_losses * positives.of_images(weights)
+        sums = {"classification": class_losses.sum(), "box": positives.only(box_losses).sum()}
+        divisor = normalizer[0]
+        return {name: value / divisor for name, value in sums.items()}
 
     def decode(self, outputs: RetinaNetOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.retinanet.decode`."""
         anchors = self.anchors(outputs.canvas_size, outputs.class_logits[0].device)
         return decode(outputs.class_logits, outputs.box_deltas, anchors, sizes, self.options)
-
-    def _weights(self, targets: AnchorTargets) -> Tensor:
-        """What each image's sums are multiplied by, float32 [B]."""
-        num_positives = _num_positives(targets)
-        if self.options.normalize == "batch":
-            return torch.ones_like(num_positives)
-        return 1 / num_positives.clamp(min=1)
-
-    def _class_losses(self, class_logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        """The focal loss of each image [B], level by level: joining the levels would copy all logits."""
-        labels_of_levels = labels.split([x.shape[1:4].numel() for x in class_logits], dim=1)
-        sums = [
-            sigmoid_focal_loss_sums(
-                logits,
-                of_level.unflatten(1, logits.shape[1:4]),
-                alpha=self.options.focal_alpha,
-                gamma=self.options.focal_gamma,
-            )
-            for logits, of_level in zip(class_logits, labels_of_levels, strict=True)
-        ]
-        return torch.stack(sums).sum(0)
 
     def _box_losses(self, outputs: RetinaNetOutputs, targets: AnchorTargets, positives: Chosen) -> Tensor:
         """The loss of each positive's box, float32 [P]."""
@@ -227,4 +212,4 @@ class RetinaNet(Detector):
 
 def _num_positives(targets: AnchorTargets) -> Tensor:
     """How many anchors of each image learn an object: float32 [B]."""
-    return (targets.labels >= 0).sum(1).float()
+    return (targets.labels >= 0).sum(1, dtype=torch.float32)
