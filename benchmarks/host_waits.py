@@ -9,7 +9,8 @@ its next work. They are counted on a CPU, where ours takes the ways of a GPU (`f
 normalization, network, targets, losses, backward, clipping and SGD: ours as `build_optimizer` makes it, torchvision's
 as torch does on a GPU (foreach). Decoding leads from a network's outputs to detections. The finite check's reading of
 losses that were copied without waiting is not part of it. The operators of the network, which are backbone, heads and
-the arrival of gradients at the parameters, are counted apart. Averaged weights are ours alone, and a part of their own.
+the arrival of gradients at the parameters, are counted apart; nothing is computed a second time. Averaged weights are
+ours alone, and a part of their own.
 """
 
 from collections import Counter
@@ -243,21 +244,26 @@ def of_detector(name: str, options: Options, batch: DetectionBatch) -> dict[str,
     detector = build_detector(name, NUM_CLASSES, backbone=options.backbone, score_threshold=SCORE_THRESHOLD)
     dtype = PRECISION_DTYPES[options.precision]
     model = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype)
-
-    def losses() -> dict[str, Tensor]:
-        targets = detector.targets(batch)
-        return detector.loss(model.outputs(batch.images), targets, detector.normalizer(targets))
-
     averaged = AveragedWeights(detector, 0.999)
     averaged.update(detector)
     with fixed_shapes():
-        found = {
-            "training": counted(training_step(detector, losses), network_of(detector)),
-            "averaging": counted(lambda: averaged.update(detector)),
-        }
+        found = {"training": of_step(model, batch), "averaging": counted(lambda: averaged.update(detector))}
         with torch.no_grad():
             outputs = model.eval().outputs(batch.images)
             return found | {"decoding": counted(lambda: detector.decode(outputs, batch.sizes))}
+
+
+def of_step(model: ImageDetector, batch: DetectionBatch) -> HostWaits:
+    """Of a training step, its network apart."""
+    detector = model.detector
+
+    def losses() -> dict[str, Tensor]:
+        targets = detector.targets(batch)
+        with autocast(batch.images.device, model.dtype):  # all is kept: what is computed again would count, too
+            outputs = detector(model.normalize(batch.images))
+        return detector.loss(outputs, targets, detector.normalizer(targets))
+
+    return counted(training_step(detector, losses), network_of(detector))
 
 
 def of_torchvision(name: str, options: Options, batch: DetectionBatch) -> dict[str, HostWaits]:

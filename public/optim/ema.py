@@ -22,6 +22,7 @@ class AveragedWeights:
         """The averaged network."""
         self.num_averaged = 0
         """Updates so far."""
+        self._decay = decay
         self._average = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()
@@ -33,11 +34,18 @@ class AveragedWeights:
             for own, other in pairs:
                 own.copy_(other)
         else:
-            for kind in (True, False):
-                of_kind = [pair for pair in pairs if pair[0].is_floating_point() == kind]
-                if of_kind:
-                    self._average([own for own, _ in of_kind], [other for _, other in of_kind], self.num_averaged)
+            floats = [pair for pair in pairs if pair[0].is_floating_point()]
+            self._average([own for own, _ in floats], [other for _, other in floats], self.num_averaged)
+            self._average_counts([pair for pair in pairs if not pair[0].is_floating_point()])
         self.num_averaged += 1
+
+    def _average_counts(self, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """The same of whole numbers, rounded towards zero, which torch takes one by one."""
+        if pairs:
+            ours, theirs = map(list, zip(*pairs, strict=True))
+            averages = torch._foreach_mul(ours, self._decay)
+            torch._foreach_add_(averages, torch._foreach_mul(theirs, 1 - self._decay))
+            torch._foreach_copy_(ours, averages)
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged network's own state; how many steps were averaged is kept in `num_averaged`."""

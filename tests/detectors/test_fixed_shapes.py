@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.host_waits import HostWaits, training_step
+from benchmarks.host_waits import HostWaits, of_step, training_step
+from benchmarks.random_batches import random_batch
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
@@ -47,6 +48,15 @@ WAITS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     **{name: ({"nms": 1}, {"nms": 2}) for name in ("faster_rcnn", "cascade_rcnn")},
 }
 """Of a training step, and of decoding."""
+
+
+OPERATORS = {
+    "retinanet": (1468, 1160, 2940, 0.5),
+    "fcos": (1935, 1449, 2806, 0.69),
+    "faster_rcnn": (1739, 925, 3657, 0.5),
+}
+"""Of a training step with a ResNet-50, at most, those of the network among them; torchvision's, as
+`benchmarks.host_waits` counts them for 8 images with torchvision 0.29, and what share of them is claimed."""
 
 
 def detector_of(variant: str) -> Any:
@@ -123,6 +133,20 @@ def test_a_training_step_waits_for_nothing_else(name: str, dtype: torch.dtype) -
         with HostWaits() as waits:
             detector.decode(outputs, batch.sizes)
     assert dict(waits.waits) == WAITS[name][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_training_step_has_few_operators(name: str) -> None:
+    """As many for one small image as for eight large ones."""
+    at_most, of_network, torchvisions, claimed = OPERATORS[name]
+    small = {"roi_samples": 8, "rpn_samples": 8, "num_proposals": (8, 8)} if name == "faster_rcnn" else {}
+    detector = build_detector(name, 80, backbone="resnet50", **small)
+    model = ImageDetector(detector, mean=(0, 0, 0), std=(1, 1, 1), dtype=torch.float32)
+    with fixed_shapes():
+        waits = of_step(model, random_batch(1, 3, (64, 64), torch.device("cpu")))
+    assert waits.num_operators <= at_most <= claimed * torchvisions
+    assert waits.num_of_network <= of_network
 
 
 @pytest.mark.slow
