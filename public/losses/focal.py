@@ -173,8 +173,9 @@ class _FixedSums(torch.autograd.Function):
         at_class = _background_slope(x, ctx.gamma, factors)
         as_background, as_class = at_class.unbind()  # [B, N] each
         at_class = torch.where(has_none, as_background, as_class).masked_fill_(is_ignored, 0)
-        parts = (_split_like(of_all, levels) for of_all in (factors[0].masked_fill(is_ignored, 0), at_class))
-        return None, None, None, *(_slopes(*own, ctx.gamma) for own in zip(levels, classes, *parts, strict=True))
+        factor = _split_like(factors[0].masked_fill(is_ignored, 0), levels)
+        found = zip(levels, classes, factor, _split_like(at_class, levels), strict=True)
+        return None, None, None, *(_slopes(x, own, by, at, ctx.gamma) for x, own, by, at in found)
 
 
 def _background_sums(logits: Tensor, gamma: float) -> Tensor:

@@ -43,9 +43,9 @@ class AveragedWeights:
         """The same of whole numbers, rounded towards zero, which torch takes one by one."""
         if pairs:
             ours, theirs = map(list, zip(*pairs, strict=True))
-            averages = torch._foreach_mul(ours, self._decay)
-            torch._foreach_add_(averages, torch._foreach_mul(theirs, 1 - self._decay))
-            torch._foreach_copy_(ours, averages)
+            averages = torch._foreach_mul(ours, self._decay)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(averages, torch._foreach_mul(theirs, 1 - self._decay))  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_copy_(ours, averages)  # pyright: ignore[reportPrivateImportUsage]
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged network's own state; how many steps were averaged is kept in `num_averaged`."""
