@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.nn import Sequential
 
+from benchmarks import exports
 from public.apps import evaluate, export, exported
 from public.apps.engine_choice import notes_of, ready_files
 from public.apps.export import ExportOptions, main, run
@@ -193,6 +194,19 @@ def test_a_classifier(
     write_classes(tmp_path, pictures)
     assert 0.1 < check_evaluation(classifier, path, tmp_path)["top1"] < 0.95
     assert "computed   on 1 x CPU by openvino in fp32\n" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["regnet_y_200mf", "vovnet19_slim_dw_se"])
+def test_other_families(name: str) -> None:
+    """By both engines: squeeze-excite by sigmoid and hard sigmoid, ceil-mode pooling, concatenation, grouped and
+    depthwise convolution. All networks: `python -m benchmarks.exports`."""
+    for package in export.FORMATS["openvino"].packages:
+        pytest.importorskip(package)
+    said = exports.line(name, exports.Options(size=32))
+    found = re.fullmatch(rf"{name} \| scores by (\S+) \| scores by (\S+) \|( rounding: .* \|)? \d+ s", said)
+    assert found is not None, said
+    assert all(1e-9 < float(score) < 1e-3 for score in found.groups()[:2]), "they are sure of something, and rounded"
 
 
 @pytest.mark.slow
