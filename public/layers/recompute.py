@@ -74,6 +74,7 @@ class _Recipe:
     def __init__(self, number: int, call: _Again, overwrites: bool, autocast: tuple[str, torch.dtype, bool]) -> None:
         self.number, self.call, self.overwrites, self.autocast = number, call, overwrites, autocast
         self.needed = _of_kind(_Recipe, call[1:])
+        self.versions = [(one, one._version) for one in _of_kind(Tensor, call[1:])]
         self.value: Tensor | None = None
         self.num_users, self.num_served, self.is_kept = 0, 0, False
         for one in self.needed:
@@ -116,6 +117,8 @@ class _Recipe:
                 missing[number]._call()
 
     def _call(self) -> None:
+        for tensor, version in self.versions:
+            _check_version(tensor, version)
         function, args, kwargs = self.call
         args, kwargs = _replaced((args, kwargs), lambda one: one.give() if isinstance(one, _Recipe) else one)
         if self.overwrites and self.needed[0].value is not None:  # it stays for others
@@ -141,9 +144,7 @@ class _Saved:
         if self.recipe is not None:
             return self.recipe.give()
         assert self.tensor is not None
-        if self.tensor._version != self.version:
-            shape = tuple(self.tensor.shape)
-            raise RuntimeError(f"a tensor {shape} that the backward pass needs was changed by an inplace operation.")
+        _check_version(self.tensor, self.version)
         return self.tensor
 
 
@@ -178,6 +179,7 @@ class _Recomputing(TorchFunctionMode):
         _current.reset(self._token)
         self._made.clear()
         self._held.clear()
+        self._saved.clear()  # of a call that raised
         if self._stages and not self._saw_stage and args[0] is None:
             raise ValueError(
                 "runtime.activation_checkpointing='stages' knows the stages of our own networks, and this is another; "
@@ -253,7 +255,8 @@ class _Recomputing(TorchFunctionMode):
                 one.become(recipe)
 
     def _is_held(self, tensor: Tensor, out: Tensor) -> bool:
-        return tensor.is_leaf or _key(tensor) in self._held or 8 * tensor.numel() <= out.numel()
+        is_held = tensor.is_leaf or _key(tensor) in self._held or 8 * tensor.numel() <= out.numel()
+        return is_held and not tensor.is_inference()  # which knows no version
 
 
 def _batch_norm_again(
@@ -289,6 +292,14 @@ def _batch_norm_again(
 def _normalized(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, ones: Tensor, invstd: Tensor) -> Tensor:
     smallest = torch.finfo(torch.float32).tiny  # 0 is refused; a sum with 1 it does not change
     return F.batch_norm(x, mean, ones, weight * invstd, bias, False, 0.0, smallest)
+
+
+def _check_version(tensor: Tensor, version: int) -> None:
+    if tensor._version != version:
+        raise RuntimeError(
+            f"a tensor {tuple(tensor.shape)} that the backward pass needs was changed by an inplace operation; with "
+            "runtime.activation_checkpointing='off' it needs fewer."
+        )
 
 
 def _key(tensor: Tensor) -> int:

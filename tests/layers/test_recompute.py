@@ -170,6 +170,29 @@ def test_an_overwritten_tensor_that_is_needed_is_still_refused() -> None:
         out.sum().backward()
 
 
+@pytest.mark.parametrize("which", ["bias", "small", "image"])
+def test_what_a_value_is_made_from_is_not_mistaken_either(which: str) -> None:
+    """Torch saves none of these three, and does not look at them."""
+    conv, norm, image = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), torch.randn(2, 8, 4, 4)
+    small = torch.rand(2, 8, 1, 1)
+    with recomputing("norms"):
+        out = conv(norm(image) + small + image)
+    with torch.no_grad():
+        {"bias": norm.bias, "small": small, "image": image}[which].add_(1)
+    with pytest.raises(RuntimeError, match=r"changed by an inplace operation; with .*='off' it needs fewer"):
+        out.sum().backward()
+
+
+def test_what_came_from_inference_mode_is_taken() -> None:
+    conv, norm = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+    with torch.inference_mode():
+        fixed = torch.rand(2, 8, 1, 1)
+    with recomputing("norms"):
+        out = conv(norm(torch.randn(2, 8, 4, 4)) + fixed)
+    out.sum().backward()
+    assert conv.weight.grad is not None
+
+
 def test_a_value_changed_in_place_is_not_mistaken_for_what_it_was() -> None:
     norm, conv = nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1)
     x = torch.randn(2, 8, 4, 4)
