@@ -50,7 +50,7 @@ class Options:
     """Detectors, or classification."""
     parts: tuple[Literal["memory", "time"], ...] = ("memory", "time")
     """Which to measure."""
-    ways: tuple[Way, ...] = ("norms", "stages", "off", "torchvision")
+    ways: tuple[Way, ...] = ("torchvision", "norms", "stages", "off")
     """Of taking a step."""
     batch_size: int = 4
     """Images."""
@@ -62,6 +62,9 @@ class Options:
     """Of networks on both sides."""
     channels_last: bool = False
     """Memory layout of ours."""
+    mmap_threshold: int | None = 2**20
+    """Bytes from which glibc gives back at once what is freed, on both sides (MALLOC_MMAP_THRESHOLD_). None: it learns
+    to keep up to 32 MiB each for later, and the holes between them then count as memory of the step."""
 
 
 def losses_of(name: str, way: Way, options: Options, device: torch.device) -> tuple[nn.Module, Callable[[], Any]]:
@@ -144,6 +147,8 @@ def _status(name: str) -> int:
 def memory(name: str, options: Options) -> dict[str, float]:
     """Megabytes by way, each in a process of its own."""
     found = {}
+    if options.mmap_threshold is not None:
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = str(options.mmap_threshold)  # read as a process starts
     for way in options.ways:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             found[way] = round(pool.apply(added_megabytes, (name, way, options, torch.get_num_threads())), 1)
