@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 
+from public.geometry.labels import IGNORED, PADDING
+
 if TYPE_CHECKING:
     from public.config.data import DataOptions
 
@@ -168,3 +170,42 @@ def labels_by_name(labels: np.ndarray, own: list[str], class_names: list[str], w
         )
     numbers = {name: number for number, name in enumerate(class_names)}
     return np.array([numbers[name] for name in own], dtype=np.int64)[labels]
+
+
+def check_batch(batch: ClassificationBatch | DetectionBatch, num_classes: int) -> None:
+    """Refuses what a step cannot work on, while it lies on the CPU: a GPU would end the process, or learn nonsense.
+
+    The labels of a data set are checked when it is opened; a loader or a transform of an experiment's own is not.
+
+    Args:
+        batch: of a training loader.
+        num_classes: of the network.
+
+    Raises:
+        DataError: it holds no image, a label of no class, or a box that is not finite.
+    """
+    labels = batch.labels
+    if len(labels) == 0:
+        raise DataError("the loader gave a batch without images; each must hold one at least.")
+    if labels.device.type != "cpu":
+        return  # the host would wait for it
+    lowest = IGNORED if isinstance(batch, DetectionBatch) else 0
+    wrong = (labels < lowest) | (labels >= num_classes)
+    if wrong.any():
+        raise DataError(
+            f"{_first(batch, wrong)} of a batch has the label {int(labels[wrong][0])}, and there are {num_classes} "
+            f"classes: 0 to {num_classes - 1}."
+        )
+    if isinstance(batch, DetectionBatch):
+        broken = (labels != PADDING) & ~batch.boxes.isfinite().all(dim=2)  # [B, M]
+        if broken.any():
+            raise DataError(
+                f"{_first(batch, broken)} of a batch has the box {batch.boxes[broken][0].tolist()}, which is not "
+                "finite: a transform of boxes gave it."
+            )
+
+
+def _first(batch: ClassificationBatch | DetectionBatch, found: torch.Tensor) -> str:
+    """The first image with something that was found, bool [B] or [B, M], as a message calls it."""
+    row = int(found.reshape(len(found), -1).any(dim=1).int().argmax())
+    return f"image id {int(batch.image_ids[row])}" if isinstance(batch, DetectionBatch) else f"image {row}"

@@ -1,6 +1,6 @@
 """Training an image classifier: what differs from other tasks. The start is `start.py`, the loop `train_loop.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from public.backbones.catalog import NETWORK_KIND, check_backbone_name
 from public.backbones.classifier import ImageClassifier
 from public.backbones.features import Backbone
 from public.config.classification import ClassificationConfig
-from public.datasets.batches import ClassificationBatch
+from public.datasets.batches import ClassificationBatch, check_batch
 from public.datasets.classification import TrainData, build_train_data
 from public.datasets.image_formats import DATA_KIND
 from public.evaluation.classification import evaluate
@@ -96,6 +96,13 @@ class ClassificationTask(Task):
         """Puts DropBlock into the network where the row has it."""
         self._data = data
         self._prepare = preparation(self.config, network, data.train.steps_per_epoch)
+
+    def agreed(self, batches: Iterable[ClassificationBatch]) -> Iterator[ClassificationBatch]:
+        """The batches as they are, each once it was checked."""
+        for batch in batches:
+            if isinstance(batch, ClassificationBatch):  # an experiment's own loader may give others
+                check_batch(batch, len(self._data.class_names))
+            yield batch
 
     def prepare(self, parts: list[ClassificationBatch], step: int) -> list[Sequence[torch.Tensor]]:
         """Shrinks and mixes the images, as the step asks: images and int64 labels [B], or three tensors of mixtures."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from public.backbones.catalog import check_backbone_name
 from public.config.detection import DetectionConfig
-from public.datasets.batches import DetectionBatch
+from public.datasets.batches import DetectionBatch, check_batch
 from public.datasets.detection import DetectionTrainData, build_train_data, canvas_size
 from public.datasets.detection_loaders import on_larger_canvas
 from public.datasets.formats import DATA_KIND, resolved
@@ -122,6 +122,7 @@ class DetectionTask(Task):
     def agreed(self, batches: Iterable[DetectionBatch]) -> Iterator[DetectionBatch]:
         """The batches, each once the processes agreed on its canvas, which they do during the step before."""
         for batch, canvas in on_agreed_canvases(batches, self._context):
+            check_batch(batch, len(self._data.class_names))
             self._canvas = canvas
             yield batch
 
