@@ -130,7 +130,8 @@ class _Saved:
     """What autograd keeps in the place of a tensor: that, or how to make it again."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor: Tensor | None = tensor
+        # Without its node, where that is what keeps this: nothing would ever free such a circle.
+        self.tensor: Tensor | None = tensor.detach() if tensor.requires_grad else tensor
         self.version = tensor._version
         self.recipe: _Recipe | None = None
 

@@ -159,6 +159,17 @@ def test_a_retained_graph_gives_the_same_gradients_again() -> None:
     assert all(map(torch.equal, first, again))
 
 
+def test_nothing_is_left_of_a_forward_pass_alone() -> None:
+    norm = nn.BatchNorm2d(8)
+    with Kept() as kept:
+        for _ in range(2):
+            with recomputing("norms"):
+                out = norm(torch.randn(2, 8, 16, 16)).exp()  # which saves its own result
+            assert kept.num_maps() > 0
+            del out
+            assert kept.num_maps() == 0
+
+
 def test_an_overwritten_tensor_that_is_needed_is_still_refused() -> None:
     conv, norm = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
     with recomputing("norms"):
