@@ -7,13 +7,13 @@ alone: all are compared before anything is taken.
 
 import hashlib
 import json
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from public.apps.exported import FILE_FORMATS, engine_of
 from public.config.names import first_line
+from public.runtime.environment import package_version
 from public.runtime.run_folder import replace_text
 
 
@@ -53,7 +53,7 @@ def ready_files(weights: Path) -> list[Ready]:
     Raises:
         ValueError: the notes cannot be read.
     """
-    if not notes_of(weights).is_file():
+    if not (weights.is_file() and notes_of(weights).is_file()):
         return []
     notes = _read(weights)
     if notes["weights"] != _checksum(weights):
@@ -80,13 +80,17 @@ def _read(weights: Path) -> dict[str, Any]:
         return {"weights": None, "files": {}}
     try:
         notes = json.loads(path.read_text(encoding="utf-8"))
-        return {"weights": notes["weights"], "files": dict(notes["files"])}
-    except (ValueError, KeyError, TypeError) as error:
+        files = {
+            name: {"speed": float(one["speed"]), "version": one["version"], "checksum": one["checksum"]}
+            for name, one in notes["files"].items()
+        }
+        return {"weights": notes["weights"], "files": files}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({first_line(error)}): remove it, and export again.") from error
 
 
-def _version(engine: str) -> str:
-    return version(FILE_FORMATS[engine].package)
+def _version(engine: str) -> str | None:
+    return package_version(FILE_FORMATS[engine].package)
 
 
 def _checksum(path: Path) -> str:

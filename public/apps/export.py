@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -59,6 +58,7 @@ from public.datasets.decoding import read_pixels
 from public.detectors.detector import ImageDetector
 from public.detectors.trained import TrainedDetector
 from public.runtime.device import PRECISION_DTYPES
+from public.runtime.environment import package_version
 from public.runtime.launch import raised_by_us
 from public.test_scripts.output import make_folder, writing_to
 from public.test_scripts.request import named
@@ -333,7 +333,7 @@ def about_of(opened: OpenedNetwork, canvas: tuple[int, int], options: ExportOpti
         score_threshold=opened.score_threshold,
         precision=options.precision,
         config=to_record(opened.config, None if options.experiment is None else Experiment(Path(options.experiment))),
-        versions={name: version(name) for name in packages},
+        versions={name: package_version(name) or "unknown" for name in packages},
     )
 
 

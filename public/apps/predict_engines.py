@@ -5,6 +5,7 @@ predict = load("best.pth")
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,6 +72,8 @@ def fastest(options: PredictorOptions) -> str:
     """
     if is_exported(options.weights):
         return engine_of(options.weights)
+    if options.network is not None:  # they are weights alone, or PyTorch says what is wrong with that
+        return "torch"
     device = choose_device(options.device)
     if device.type == "cpu" and choose_precision(options.precision, device) == torch.float32:
         return next((ready.engine for ready in ready_files(Path(options.weights)) if ready.speed > 1), "torch")
@@ -135,9 +138,11 @@ def _load_beside(engine: str, options: PredictorOptions) -> Predictor:
     precision = choose_precision(options.precision, torch.device("cpu"))
     require(precision == torch.float32, f"precision={options.precision!r} with engine={engine!r}: export in it.")
     require(options.network is None, f"engine={engine!r} takes checkpoints of ours and what public.apps.export wrote.")
+    if not weights.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {options.weights!r}.")
     ready = [one.path for one in ready_files(weights) if one.engine == engine]
     path = ready[0] if ready else _exported(engine, weights, options.experiment)
-    predictor = _load_torch(options)
+    predictor = _load_torch(replace(options, device="cpu"))  # where the file computes
     network: Any = predictor.network  # pyright: ignore[reportAttributeAccessIssue]
     about, answer = read_exported(path, engine)
     if about.task == DETECTION:

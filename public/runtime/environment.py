@@ -20,7 +20,7 @@ def environment_record(device: str, num_processes: int) -> dict[str, Any]:
     """
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in dependencies()},
+        "packages": {name: package_version(name) for name in dependencies()},
         "machine": platform.platform(),
         "processor": _processor(),
         "device": device,
@@ -42,12 +42,13 @@ def dependencies() -> list[str]:
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed]
 
 
-def _version(name: str) -> str | None:
-    """A package's version; None where it is missing (a build of one's own may have another name)."""
+def package_version(name: str) -> str | None:
+    """A package's version, also where a distribution of another name brings it, as onnxruntime-gpu does; else None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return None
+        others = metadata.packages_distributions().get(name, [])
+        return metadata.version(others[0]) if others else None
 
 
 def _processor() -> str:
