@@ -122,12 +122,12 @@ def tables(results: Path) -> str:
     """A table in Markdown for each experiment that has records."""
     parts = []
     for experiment in sorted(path for path in results.glob("*") if path.is_dir()):
+        folders = sorted(path.parent for path in experiment.glob("*/config.json"))
+        evaluated = [folder for folder in folders if (folder / "metrics.json").exists()]
         lines: dict[tuple[Any, ...], list[Record]] = {}
-        for path in sorted(experiment.glob("*/metrics.jsonl")):
-            record = read_record(path.parent)
+        for record in (read_record(folder) for folder in folders if folder not in evaluated):
             lines.setdefault(record.row, []).append(record)
         head = f"### {experiment.name}\n\nRecords: `results/{experiment.name}/`.\n\n"
-        evaluated = sorted(path.parent for path in experiment.glob("*/metrics.json"))
         found = [_table(lines.values())] if lines else []
         found += [_evaluations(evaluated)] if evaluated else []
         parts.append(head + "\n".join(found))
@@ -166,14 +166,32 @@ def _line(records: Sequence[Record]) -> str:
 
 
 def _evaluations(folders: Sequence[Path]) -> str:
-    """A table of records of evaluations, a line each with its metrics, of which all have the same."""
-    metrics = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
+    """A table of records of evaluations, a line each with its metrics, of which all have the same.
+
+    Raises:
+        ValueError: a record is damaged, or has other metrics than the first.
+    """
+    metrics, devices = zip(*(_read_evaluation(folder) for folder in folders), strict=True)
     names = list(metrics[0])
     rows = [["row", *names, "processor"], ["---"] * (len(names) + 2)]
-    for folder, values in zip(folders, metrics, strict=True):
+    for folder, values, device in zip(folders, metrics, devices, strict=True):
+        if list(values) != names:
+            raise ValueError(
+                f"{folder}: metrics.json has {', '.join(values)}, and {folders[0].name} {', '.join(names)}."
+            )
         cells = [f"{value:.0f}" if name == "num_images" else f"{value:.4g}" for name, value in values.items()]
-        rows.append([folder.name, *cells, _device(folder)])
+        rows.append([folder.name, *cells, device])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def _read_evaluation(folder: Path) -> tuple[dict[str, float], str]:
+    """The metrics and the processor's name."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        return {name: float(value) for name, value in metrics.items()}, _device(folder)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        files = " ".join(EVALUATION_FILES)
+        raise ValueError(f"{folder} holds no record of an evaluation ({files}): {error}.") from error
 
 
 def _device(folder: Path) -> str:

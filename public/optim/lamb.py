@@ -13,9 +13,9 @@ class LAMB(torch.optim.Optimizer):
     """Adam with each weight's step scaled to the length of the weight itself.
 
     You et al. 2019, https://arxiv.org/abs/1904.00962, algorithm 2, with bias correction and the length of a weight as
-    it is (phi(z) = z). Reference: timm's `Lamb`, to whose steps these are equal but for two things: it clips the whole
-    gradient to a norm of 1, which is `clip_grad_norm` here; and both leave the length of what is not decayed (norms and
-    biases, where `decay_norm_and_bias` is off) as Adam has it.
+    it is (phi(z) = z). Reference: timm's `Lamb`, to whose steps these are equal, except that it clips the whole
+    gradient to a norm of 1, which is `clip_grad_norm` here. Both leave the length of the step of what is not decayed
+    (norms and biases, where `decay_norm_and_bias` is off) as Adam has it.
 
     Args:
         groups: of parameters, each with a weight_decay.

@@ -1,6 +1,7 @@
 """Records of runs and the tables made of them: numbers worked out by hand, and what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,20 @@ def test_refusals(tmp_path: Path, plain: ClassificationConfig, capsys: pytest.Ca
         add(write_run(tmp_path / "elsewhere/e/runs/row", plain, [0.3]), results)
     with pytest.raises(ValueError, match="holds no record of a run"):
         read_record(tmp_path)
+    runs_left = write_run(results / "e/left", plain, [0.2])
+    (runs_left / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match="left holds no record of a run"):
+        tables(results)
+    (runs_left / "metrics.json").write_text("[]")
+    with pytest.raises(ValueError, match="left holds no record of an evaluation"):
+        tables(results)
+    (runs_left / "metrics.json").write_text('{"top1": 0.5}')
+    other = shutil.copytree(runs_left, results / "e/other")
+    (other / "metrics.json").write_text('{"loss": 0.5}')
+    with pytest.raises(ValueError, match=r"other: metrics\.json has loss, and left top1\."):
+        tables(results)
+    shutil.rmtree(runs_left)
+    shutil.rmtree(other)
     with pytest.raises(SystemExit):
         main(["--results", str(results), "--page", str(tmp_path / "none.md")])
     assert "has no place for the tables" in capsys.readouterr().err
