@@ -142,7 +142,7 @@ def from_here(records: Iterable[Record]) -> list[Record]:
     here = environment_record(device_name(benchmark_device()), 1)
 
     def place(machine: Record) -> tuple[str, ...]:
-        return machine["processor"], machine["device"], machine["commit"].rstrip("+")
+        return machine["processor"], machine["device"], (machine["commit"] or "").rstrip("+")
 
     return [record for record in records if place(record["machine"]) == place(here)]
 

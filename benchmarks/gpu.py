@@ -51,8 +51,8 @@ CIFAR_SECONDS = 60.0
 """Below which a CIFAR run shows nothing."""
 
 
-class OverTime(Exception):
-    """A row that takes longer than it may."""
+class OverTime(BaseException):
+    """A row that takes longer than it may; as Ctrl-C, no Exception, of which code may let some pass."""
 
 
 class Row(NamedTuple):

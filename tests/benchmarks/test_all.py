@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.all import ROWS, lowest, of_claim, read_records, stated, verdict
+import benchmarks.all
+from benchmarks.all import ROWS, from_here, lowest, of_claim, read_records, stated, verdict
 from tests.commands import ROOT
 
 PAGES = ("README.md", "docs/results.md", "benchmarks/README.md")
@@ -56,6 +57,15 @@ def test_the_lowest_of_the_machines_newest_records() -> None:
     assert lowest([*records, record("F", 0.5, machine=gpu)], "step | batch 8") == 1.5
     with pytest.raises(ValueError, match="no record of 'unheard'"):
         lowest(records, "unheard")
+
+
+@pytest.mark.parametrize("commit", ["abc+", None])
+def test_what_was_measured_here(commit: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By this commit, whatever was changed since; or outside git, where there is none."""
+    here = {"processor": "A", "device": "CPU (2 threads)", "commit": commit}
+    monkeypatch.setattr(benchmarks.all, "environment_record", lambda *_: here)
+    own = record("A", 1.0, machine=here | {"commit": commit and "abc"})
+    assert from_here([record("A", 1.0, machine=here | {"commit": "def"}), own]) == [own]
 
 
 def test_no_number_is_rounded_up() -> None:
