@@ -11,7 +11,8 @@ Reference: torch.utils.checkpoint, which runs modules a second time, and with th
 nothing of it: functions are seen as they are called (`torch.overrides`), and what autograd keeps as it is saved
 (`saved_tensors_hooks`).
 
-A graph needs none of it, its compiler decides what is computed twice: `recomputing` does nothing then.
+A graph needs none of it, its compiler decides what is computed twice; and functions that torch.func transforms have no
+storages: `recomputing` does nothing then.
 """
 
 import contextlib
@@ -50,7 +51,7 @@ _current: ContextVar["_Recomputing | None"] = ContextVar("recomputing", default=
 
 def recomputing(what: Checkpointing) -> AbstractContextManager[Any]:
     """Around a network's forward pass: see `RuntimeConfig.activation_checkpointing`."""
-    if what == "off" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if what == "off" or torch.compiler.is_compiling() or not torch.is_grad_enabled() or _is_transformed():
         return contextlib.nullcontext()
     return _Recomputing(stages=what == "stages")
 
@@ -59,6 +60,11 @@ def stage(run: Callable[[Tensor], Tensor], x: Tensor, *, keep: bool) -> Tensor:
     """`run(x)`; with "stages", nothing in between is kept, and with `keep` what comes out is."""
     mode = None if torch.compiler.is_compiling() else _current.get()
     return run(x) if mode is None else mode.stage(run, x, keep)
+
+
+def _is_transformed() -> bool:
+    """Whether this is called by torch.func.grad, vmap or another of them."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Recipe:

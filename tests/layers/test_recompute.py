@@ -267,6 +267,22 @@ def test_synchronized_statistics_are_exchanged_once() -> None:
     library._destroy()
 
 
+def test_transformed_functions_are_left_alone() -> None:
+    """Gradients of each image by itself, of an evaluating norm: those of all together add up to the whole's."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 1)).eval()
+    parameters: dict[str, Tensor] = dict(network.named_parameters())
+    images = torch.randn(2, 3, 4, 4)
+
+    def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
+        with recomputing("norms"):
+            return torch.func.functional_call(network, parameters, (image[None],)).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, images)
+    network(images).square().sum().backward()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(found[name].sum(0), parameter.grad)
+
+
 def test_stages_that_are_not_known_are_said() -> None:
     message = "activation_checkpointing='stages' knows the stages of our own networks"
     with pytest.raises(ValueError, match=message), recomputing("stages"):
