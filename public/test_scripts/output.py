@@ -16,6 +16,8 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # a message of ours, about something that was to be read
+            raise ValueError(str(error)) from error
         reason = f"{error.strerror}. Give another one, or make room or rights for it"
         raise ValueError(f"output={str(folder)!r} is not a folder that can be written to: {reason}.") from error
 

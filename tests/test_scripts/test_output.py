@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from public.datasets.decoding import read_pixels
 from public.test_scripts.output import make_folder, writing_to
 
 
@@ -46,3 +47,10 @@ def test_errors_that_are_no_failed_write(tmp_path: Path) -> None:
     """They pass."""
     with pytest.raises(KeyError), writing_to(tmp_path):
         raise KeyError
+
+
+def test_what_cannot_be_read_is_not_taken_for_the_folder(tmp_path: Path) -> None:
+    """As a damaged picture that an export is calibrated with, while its file is being written."""
+    (tmp_path / "a.jpg").write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"^.*a\.jpg cannot be read as an image"), writing_to(tmp_path / "out"):
+        read_pixels(tmp_path / "a.jpg")
