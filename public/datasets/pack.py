@@ -12,11 +12,8 @@ A conversion that was stopped, or killed, resumes with the same command: what wa
 changed or vanished since. Every image is decoded once: those that cannot be are named at the end.
 """
 
-import multiprocessing
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
 
@@ -47,23 +44,6 @@ def check_packed(path: Path) -> list[UnreadableImage]:
         except OSError as error:
             damaged.append(images.unreadable(index, first_line(error)))
     return damaged
-
-
-def check_apart(path: Path) -> list[UnreadableImage]:
-    """`check_packed` in a process of its own: reading a damaged page of LMDB's may end the process that does.
-
-    Raises:
-        DataError: the file cannot be read at all, or its reader was ended.
-    """
-    context = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(check_packed, path).result()
-        except BrokenProcessPool as error:
-            raise DataError(
-                f"{path} ends the process that reads it: pages between its records are damaged. Copy it again, or pack "
-                "it again."
-            ) from error
 
 
 def _conversions(source: Path, destination: Path) -> list[tuple[ImageList, Path]]:
@@ -104,7 +84,7 @@ def _check(path: Path) -> int:
     """Prints what is damaged in a packed file or a folder of them; gives the exit code."""
     exit_code = 0
     for file in _packed_files(path):
-        damaged = check_apart(file)
+        damaged = check_packed(file)
         for image in damaged:
             print(printable(f"  error: {image.path}: {image.reason}"))
         print(f"{file}: {len(damaged)} damaged records" if damaged else f"{file}: every record is sound")

@@ -27,6 +27,7 @@ from public.config.names import first_line, unusable_names
 from public.datasets.batches import DataError, labels_by_name
 from public.datasets.decoding import UnreadableImage
 from public.datasets.image_folder import Images, list_images
+from public.datasets.packed_pages import check_pages
 
 SUFFIX = ".lmdb"
 FORMAT = 1  # raise it whenever older code could not read the file
@@ -186,7 +187,17 @@ def partial_path(path: Path) -> Path:
 
 
 def open_to_read(path: Path) -> lmdb.Environment:
-    """A packed file without a lock: finished ones never change, and may lie where nothing can be written."""
+    """A packed file whose pages are sound, see `check_pages`; a million images take some seconds.
+
+    Raises:
+        OSError, lmdb.Error: they are not, or it is no LMDB file.
+    """
+    check_pages(path)
+    return _open(path)
+
+
+def _open(path: Path) -> lmdb.Environment:
+    """Without a lock: finished files never change, and may lie where nothing can be written."""
     return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
 
 
@@ -231,7 +242,7 @@ lives through a fork."""
 def _environment(path: Path) -> lmdb.Environment:
     """A packed file, opened when it is first read."""
     if path not in _environments:
-        _environments[path] = open_to_read(path)
+        _environments[path] = _open(path)  # its pages were looked at before the first worker was there
     return _environments[path]
 
 

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -410,17 +409,3 @@ def test_a_name_that_is_too_long(
     assert "has 513 bytes, and a packed file takes at most 511: rename it" in last_error(capsys)
     (folder / ("c" * 165 + ".png")).rename(folder / ("c" * 163 + ".png"))
     assert pack_val() == 0
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the patch reaches the reader by a fork")
-def test_a_reader_that_a_damaged_page_ends(
-    pack_val: Callable[..., int],
-    target: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """--check reports it and lives on; the signal is that of a page beyond the file."""
-    assert pack_val() == 0
-    monkeypatch.setattr(PackedImages, "read", lambda *_: os.kill(os.getpid(), signal.SIGBUS))
-    assert main([str(target), "--check"]) == 1
-    assert f"error: {target} ends the process that reads it: pages between its records" in capsys.readouterr().err

@@ -259,6 +259,15 @@ def without_an_image(path: Path) -> None:
     change(path, lambda transaction: transaction.delete(b"cat/1.png"))
 
 
+def another_number(path: Path) -> None:
+    """Of the root page of the tree, which no reader of LMDB's asks for: it would read on."""
+    data = bytearray(path.read_bytes())
+    newer = max((0, 4096), key=lambda page: int.from_bytes(data[page + 144 : page + 152], "little"))
+    root = int.from_bytes(data[newer + 128 : newer + 136], "little")
+    data[4096 * root] ^= 1
+    path.write_bytes(data)
+
+
 def contents_of(content: Any, path: Path) -> None:
     """Another record of contents, sound by its checksum; a dict changes some entries, ... takes them out."""
 
@@ -283,6 +292,7 @@ def change(path: Path, do: Callable[[Any], object]) -> None:
         (cut_short, r"data set \(it is cut short: \d+ of \d+ bytes are left\); pack it again"),
         (partial(Path.write_bytes, data=b""), r"cannot be read as a packed data set \(.*; pack it again: python -m"),
         (partial(Path.write_bytes, data=b"text" * 5000), "File is not an LMDB file"),
+        (another_number, r"data set \(its page \d+ is damaged, which says where records lie\); pack it again"),
         (damaged_contents, "the record's checksum is wrong"),
         (without_contents, r"\(the file holds no such record\)"),
         (without_an_image, r"\(it holds 6 images, and lists 7\); pack it again"),

@@ -21,7 +21,7 @@ from public.datasets.cifar100 import read_cifar100
 from public.datasets.decoding import DECODING_ERRORS, Reading, decode_annotated_bytes
 from public.datasets.image_folder import ImageFolderDataset, list_images
 from public.datasets.loaders import ImageFolderEvalLoader
-from public.datasets.pack import check_apart
+from public.datasets.pack import check_packed
 from public.datasets.packed import CONTENTS, PackedImages, sealed, unsealed
 from public.datasets.packing import pack_split
 from public.runtime.distributed import DistributedContext
@@ -135,7 +135,7 @@ def packed(root: Path, mutated: Callable[[bytes, int], bytes] = mutated_bytes, c
     pack_split(list_images(root, "train"), path, None, 0)
 
     def read() -> None:
-        damaged = check_apart(path)
+        damaged = check_packed(path)
         if damaged:
             raise DataError(damaged[0].reason)
 
