@@ -78,8 +78,8 @@ class ClassificationConfig(RunConfig):
     best_metric: Literal["top1", "top5", "loss"] = "top1"
     """The validation metric that chooses best.pth: highest top1 or top5 (fractions), lowest loss."""
     loss: Loss = "cross_entropy"
-    """Over all classes, of which an image has one; or binary, of each class by itself, the mean over images and
-    classes: its gradients are smaller by about the number of classes."""
+    """Of training. Over all classes, of which an image has one; or binary, of each class by itself, the mean over
+    images and classes: its gradients are smaller by about the number of classes. The validation's is over all."""
     label_smoothing: float | None = None
     """Share of the target that is spread evenly over all classes (usually 0.1); None means none."""
     drop_block: float | None = None

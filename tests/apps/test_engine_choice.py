@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from public.apps import predict_engines
+from public.apps import engine_choice, predict_engines
 from public.apps.engine_choice import Ready, note, notes_of, ready_files
 from public.apps.predict_engines import load
 from tests.apps.networks import save_classifier
@@ -30,6 +30,24 @@ def test_damaged_notes_are_said(noted: Path, files: str) -> None:
     notes_of(noted).write_text(f'{{"weights": "{checksum}", "files": {files}}}')
     with pytest.raises(ValueError, match=r"best\.engines\.json cannot be read \(.*: remove it, and export again"):
         load(noted, device="cpu")
+
+
+def test_what_another_export_notes_meanwhile_stays(noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While files are read, which takes as long as they are large."""
+    first, second = (noted.with_name(name) for name in ("first.pt2", "second.pt2"))
+    for path in (first, second):
+        path.write_bytes(b"file")
+    read = engine_choice._checksum
+
+    def checksum(path: Path) -> str:
+        if path == first:
+            note(noted, Ready(second, 1.2))
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine_choice, "_checksum", checksum)
+        note(noted, Ready(first, 1.3))
+    assert [one.path.name for one in ready_files(noted)] == ["best.pt2", "first.pt2", "second.pt2"]
 
 
 def test_notes_alone_choose_nothing(noted: Path) -> None:
