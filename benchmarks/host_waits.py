@@ -25,9 +25,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 from torchvision.models import resnet50
-from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, retinanet_resnet50_fpn
 
 from benchmarks.compare import append_result
+from benchmarks.gpu_speed import PEERS
+from benchmarks.gpu_steps import CLASSIFICATION, SCORE_THRESHOLD
 from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
 from public.backbones.catalog import build_backbone
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
@@ -51,11 +52,6 @@ TO_HOST = ("tolist", "numpy", "cpu", "__array__")
 """Methods of a tensor that copy it to the host."""
 TO_DEVICE = ("new_tensor",)
 """Those that make the host wait until what it has was copied to the device."""
-PEERS: dict[str, Callable[..., nn.Module]] = {
-    "retinanet": retinanet_resnet50_fpn,
-    "fcos": fcos_resnet50_fpn,
-    "faster_rcnn": fasterrcnn_resnet50_fpn,
-}
 NETWORKS = (
     *("backbone", "head", "rpn.head"),
     *("upsample", "heatmap_head", "offset_head", "wh_head"),
@@ -66,9 +62,6 @@ NETWORKS = (
     ),
 )
 """What a detector's network consists of, under the names of torchvision and ours."""
-CLASSIFICATION = "classification"
-SCORE_THRESHOLD = 0.005
-"""Below what a new network gives everything, so that there is something to decode."""
 
 
 @dataclass(frozen=True, kw_only=True)

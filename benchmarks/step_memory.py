@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from benchmarks.compare import append_result, benchmark_device
-from benchmarks.host_waits import CLASSIFICATION, PEERS
+from benchmarks.gpu_speed import PEERS
+from benchmarks.gpu_steps import CLASSIFICATION
 from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
 from public.backbones.catalog import build_backbone
 from public.backbones.classifier import ImageClassifier

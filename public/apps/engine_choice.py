@@ -37,15 +37,9 @@ def notes_of(weights: str | Path) -> Path:
 
 def note(weights: Path, ready: Ready) -> None:
     """Notes a file that was compared with a checkpoint beside which it lies; notes of other weights go."""
-    own = {
-        "speed": round(ready.speed, 3),
-        "version": _version(ready.engine),
-        "checksum": _checksum(ready.path),
-    }
-    checksum, notes = (
-        _checksum(weights),
-        _read(weights),
-    )  # read at last: another export may have noted its own meanwhile
+    own = {"speed": round(ready.speed, 3), "version": _version(ready.engine), "checksum": _checksum(ready.path)}
+    checksum = _checksum(weights)
+    notes = _read(weights)  # at last: another export may have noted its own meanwhile
     files = notes["files"] if notes["weights"] == checksum else {}
     files[ready.path.name] = own
     replace_text(notes_of(weights), json.dumps({"weights": checksum, "files": files}, indent=1) + "\n")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from public.apps import export
-from public.apps.engine_choice import is_noted, notes_of, ready_files
+from public.apps.engine_choice import Ready, is_noted, notes_of, ready_files
 from public.apps.exported import (
     DETECTION,
     FILE_FORMATS,
@@ -57,7 +57,12 @@ def load(weights: str | Path, **settings: Any) -> Predictor:
         ValueError: they are damaged, do not fit, or a setting contradicts them.
     """
     options = PredictorOptions(weights=str(weights), **settings)
-    name = fastest(options) if options.engine == "auto" else options.engine
+    name = options.engine
+    if name == "auto":
+        ready = fastest(options)
+        if ready is not None:
+            return _load_beside(ready.engine, options, ready.path)
+        name = engine_of(options.weights) if is_exported(options.weights) else "torch"
     require(name in ENGINES, f"engine={name!r}: {nearest_names(name, ['auto', *ENGINES])}.")
     missing = ENGINES[name].missing()
     require(missing is None, f"engine={name!r} needs the package {missing}, which is not installed: {INSTALL}.")
@@ -65,19 +70,18 @@ def load(weights: str | Path, **settings: Any) -> Predictor:
     return ENGINES[name].load(options)
 
 
-def fastest(options: PredictorOptions) -> str:
-    """The engine of an exported file; of a checkpoint PyTorch, or whose file beside it was faster and says the same.
+def fastest(options: PredictorOptions) -> Ready | None:
+    """The file beside a checkpoint that says the same and was faster than PyTorch; None: there is none.
 
     Nothing is converted here: that takes longer than PyTorch takes for some dozens of pictures.
     """
-    if is_exported(options.weights):
-        return engine_of(options.weights)
-    if options.network is not None:  # they are weights alone, or PyTorch says what is wrong with that
-        return "torch"
+    # With a network they are weights alone, or PyTorch says what is wrong with that.
+    if is_exported(options.weights) or options.network is not None:
+        return None
     device = choose_device(options.device)
-    if device.type == "cpu" and choose_precision(options.precision, device) == torch.float32:
-        return next((ready.engine for ready in ready_files(Path(options.weights)) if ready.speed > 1), "torch")
-    return "torch"
+    if device.type != "cpu" or choose_precision(options.precision, device) != torch.float32:
+        return None
+    return next((ready for ready in ready_files(Path(options.weights)) if ready.speed > 1), None)
 
 
 # ---- PyTorch ---------------------------------------------------------------------------------------------------------
@@ -132,16 +136,17 @@ def _load_file(engine: str, options: PredictorOptions) -> Predictor:
     return predictor
 
 
-def _load_beside(engine: str, options: PredictorOptions) -> Predictor:
-    """A checkpoint, whose pictures are computed by the file beside it, which is written where there is none."""
+def _load_beside(engine: str, options: PredictorOptions, path: Path | None = None) -> Predictor:
+    """A checkpoint, whose pictures are computed by a file beside it; None: it is looked for, and else written."""
     weights = Path(options.weights)
     precision = choose_precision(options.precision, torch.device("cpu"))
     require(precision == torch.float32, f"precision={options.precision!r} with engine={engine!r}: export in it.")
     require(options.network is None, f"engine={engine!r} takes checkpoints of ours and what public.apps.export wrote.")
     if not weights.is_file():
         raise FileNotFoundError(f"there is no checkpoint {options.weights!r}.")
-    ready = [one.path for one in ready_files(weights) if one.engine == engine]
-    path = ready[0] if ready else _exported(engine, weights, options.experiment)
+    if path is None:
+        ready = [one.path for one in ready_files(weights) if one.engine == engine]
+        path = ready[0] if ready else _exported(engine, weights, options.experiment)
     predictor = _load_torch(replace(options, device="cpu"))  # where the file computes
     network: Any = predictor.network  # pyright: ignore[reportAttributeAccessIssue]
     about, answer = read_exported(path, engine)

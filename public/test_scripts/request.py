@@ -82,9 +82,12 @@ class Request(NamedTuple):
 
 
 def read_request(
-    argv: Sequence[str] | None, kinds: Sequence[Kind], default: Callable[[str | None], Any], config_type: type[Any],
+    argv: Sequence[str] | None,
+    kinds: Sequence[Kind],
+    default: Callable[[str | None], Any],
+    config_type: type[Any],
     opened: Trained | None = None,
-) -> Request:  # fmt: skip
+) -> Request:
     """Reads what comes before the settings; a mistake ends the program with code 2.
 
     Args:
