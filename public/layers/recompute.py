@@ -16,7 +16,7 @@ storages: `recomputing` does nothing then.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
@@ -32,7 +33,6 @@ from public.config.run import Checkpointing
 
 _Again = tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any]]
 """A call that gives the same tensor once more."""
-_Ones = dict[tuple[int, torch.dtype], Tensor]
 
 _CHEAP = {
     *(F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
@@ -155,6 +155,59 @@ class _Saved:
         return self.tensor
 
 
+class _Convolution(torch.autograd.Function):
+    """A convolution of what is made again: as torch's with `_Saved` for its input, without the hooks' operators."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, recipe: _Recipe, x: Tensor, weight: Tensor, bias: Tensor | None, options: tuple[Any, ...]
+    ) -> Tensor:
+        """[B, C, H, W] and the recipe of it; options as of torch.conv2d: stride, padding, dilation, groups."""
+        recipe.num_users += 1
+        ctx.recipe, ctx.options = recipe, options
+        ctx.bias_sizes = None if bias is None else list(bias.shape)
+        ctx.save_for_backward(weight)
+        return torch.conv2d(x, weight, bias, *options)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Of the input, the weight and the bias, as they are asked for."""
+        (weight,) = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.options
+        where, mask = (ctx.bias_sizes, stride, padding, dilation), ctx.needs_input_grad[1:4]
+        x = ctx.recipe.give()
+        if not torch._C._autograd._get_current_graph_task_keep_graph():  # pyright: ignore[reportAttributeAccessIssue]
+            del ctx.recipe  # as torch lets go of what was saved
+        found = torch.ops.aten.convolution_backward(grads[0], x, weight, *where, False, [0, 0], groups, mask)
+        return None, *found, None
+
+
+class _Norms:
+    """What the norms of a forward pass have in common, so that it takes one operator for all of them."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._scales: Sequence[Tensor] = ()
+        self._ones: dict[tuple[int, torch.dtype], Tensor] = {}
+
+    def again(self, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, invstd: Tensor) -> _Again:
+        """The norm of a batch with these statistics, as a CPU has it: see `_batch_norm_again`."""
+        self._pairs.append((weight, invstd))
+        key = len(mean), mean.dtype
+        if key not in self._ones:
+            self._ones[key] = torch.ones_like(mean)
+        return self._normalized, (x, weight, bias, mean, self._ones[key], len(self._pairs) - 1), {}
+
+    def _normalized(self, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, ones: Tensor, number: int) -> Tensor:
+        if number >= len(self._scales):
+            self._scales = torch._foreach_mul(*map(list, zip(*self._pairs, strict=True)))  # pyright: ignore
+        smallest = torch.finfo(torch.float32).tiny  # 0 is refused; a sum with 1 it does not change
+        return torch.native_batch_norm(x, self._scales[number], bias, mean, ones, False, 0.0, smallest)[0]
+
+
 class _Made(NamedTuple):
     """A tensor that can be made again, as long as it is what it was."""
 
@@ -174,7 +227,7 @@ class _Recomputing(TorchFunctionMode):
         self._made: dict[int, _Made] = {}
         self._held: dict[int, StorageWeakRef] = {}
         self._saved: list[_Saved] = []
-        self._ones: _Ones = {}
+        self._norms = _Norms()
         self._hooks = saved_tensors_hooks(self._save, _Saved.give)
 
     def __enter__(self) -> Self:
@@ -198,9 +251,7 @@ class _Recomputing(TorchFunctionMode):
         tensors = _of_kind(Tensor, (args, kwargs))
         # Before they are changed.
         known = {id(one): recipe for one in tensors if (recipe := self._recipe_of(one)) is not None}
-        # Hooks cost an operator for each saved tensor: only where one of them may be forgotten.
-        with self._hooks if known else contextlib.nullcontext():
-            out = func(*args, **kwargs)
+        out = self._run(func, args, kwargs, known)
         if isinstance(out, Tensor) and (out.requires_grad or func is torch.batch_norm_elemt):
             if func in _HOLDING:
                 storage = tensors[0].untyped_storage()
@@ -208,11 +259,19 @@ class _Recomputing(TorchFunctionMode):
             if func in _CHEAP or (self._in_stage and func in _IN_STAGES):
                 call = func, args, kwargs
                 if func is F.batch_norm:
-                    call = _batch_norm_again(self._ones, out, *args, **kwargs)
+                    call = _batch_norm_again(self._norms, out, *args, **kwargs)
                 if call is not None:
                     self._remember(out, call, known)
         self._saved.clear()
         return out
+
+    def _run(self, func: Any, args: Any, kwargs: Any, known: dict[int, _Recipe]) -> Any:
+        recipe = known.get(id(args[0])) if func is torch.conv2d and args else None
+        if recipe is not None and len(known) == 1 and _is_trained(*args, **kwargs):
+            return _convolution(recipe, *args, **kwargs)
+        # Hooks cost two operators for each saved tensor: only where one of them may be forgotten.
+        with self._hooks if known else contextlib.nullcontext():
+            return func(*args, **kwargs)
 
     def stage(self, run: Callable[[Tensor], Tensor], x: Tensor, keep: bool) -> Tensor:
         """See `stage`."""
@@ -266,8 +325,29 @@ class _Recomputing(TorchFunctionMode):
         return is_held and not tensor.is_inference()  # which knows no version
 
 
+def _is_trained(x: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any, **named: Any) -> bool:
+    """Whether a convolution will ask for its input, computes as it is told, and is one that `_convolution` knows."""
+    is_known = not named and not any(isinstance(one, str) for one in options)
+    return is_known and weight.requires_grad and x.ndim == 4 and not torch.is_autocast_enabled(x.device.type)
+
+
+def _convolution(
+    recipe: _Recipe,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    """As torch.conv2d."""
+    sides = [[one, one] if isinstance(one, int) else list(one) for one in (stride, padding, dilation)]
+    return _Convolution.apply(recipe, x, weight, bias, (*sides, groups))
+
+
 def _batch_norm_again(
-    ones: _Ones,
+    norms: _Norms,
     out: Tensor,
     input: Tensor,
     running_mean: Tensor | None,
@@ -290,15 +370,7 @@ def _batch_norm_again(
         return None
     if input.device.type != "cpu":
         return torch.batch_norm_elemt, (input, weight, bias, mean, invstd, eps), {}
-    key = len(mean), mean.dtype
-    if key not in ones:
-        ones[key] = torch.ones_like(mean)
-    return _normalized, (input, weight, bias, mean, ones[key], invstd), {}
-
-
-def _normalized(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, ones: Tensor, invstd: Tensor) -> Tensor:
-    smallest = torch.finfo(torch.float32).tiny  # 0 is refused; a sum with 1 it does not change
-    return F.batch_norm(x, mean, ones, weight * invstd, bias, False, 0.0, smallest)
+    return norms.again(input, weight, bias, mean, invstd)
 
 
 def _check_version(tensor: Tensor, version: int) -> None:
