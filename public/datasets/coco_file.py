@@ -8,6 +8,7 @@ slow one, which takes what can be taken and says what is wrong with the rest.
 import json
 import re
 import reprlib
+import struct
 from collections import defaultdict
 from collections.abc import Callable
 from io import FileIO
@@ -259,12 +260,17 @@ def _decode_pieces(file: FileIO, held: bytearray) -> list[list[np.ndarray]]:
 def _columns(annotations: list[_Annotation]) -> list[np.ndarray]:
     """Images, categories, boxes [4 * n], areas and crowds."""
     return [
-        np.fromiter([entry.image_id for entry in annotations], np.int64),
-        np.fromiter([entry.category_id for entry in annotations], np.int64),
-        np.fromiter(chain.from_iterable([entry.bbox for entry in annotations]), np.float64, 4 * len(annotations)),
-        np.fromiter([entry.area for entry in annotations], np.float64),
-        np.fromiter([entry.iscrowd for entry in annotations], bool),
+        _column([entry.image_id for entry in annotations], "q"),
+        _column([entry.category_id for entry in annotations], "q"),
+        _column([*chain.from_iterable([entry.bbox for entry in annotations])], "d"),
+        _column([entry.area for entry in annotations], "d"),
+        _column([entry.iscrowd for entry in annotations], "?"),
     ]
+
+
+def _column(values: list[Any], code: str) -> np.ndarray:
+    """Of one kind of number; numpy's own ways ask each value for its type."""
+    return np.frombuffer(struct.pack(f"{len(values)}{code}", *values), dtype=code)
 
 
 def _is_in_order(entries: CocoEntries) -> bool:
