@@ -228,6 +228,7 @@ class _Recomputing(TorchFunctionMode):
         self._held: dict[int, StorageWeakRef] = {}
         self._saved: list[_Saved] = []
         self._norms = _Norms()
+        self._counters: dict[int, Tensor] = {}
         self._hooks = saved_tensors_hooks(self._save, _Saved.give)
 
     def __enter__(self) -> Self:
@@ -237,6 +238,7 @@ class _Recomputing(TorchFunctionMode):
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
         _current.reset(self._token)
+        self._count()
         self._made.clear()
         self._held.clear()
         self._saved.clear()  # of a call that raised
@@ -249,6 +251,11 @@ class _Recomputing(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         tensors = _of_kind(Tensor, (args, kwargs))
+        if not self._counters.keys().isdisjoint(map(id, tensors)):
+            self._count()
+        if func is Tensor.add_ and _counts_on(*args, **kwargs):
+            self._counters[id(args[0])] = args[0]
+            return args[0]
         # Before they are changed.
         known = {id(one): recipe for one in tensors if (recipe := self._recipe_of(one)) is not None}
         out = self._run(func, args, kwargs, known)
@@ -264,6 +271,14 @@ class _Recomputing(TorchFunctionMode):
                     self._remember(out, call, known)
         self._saved.clear()
         return out
+
+    def _count(self) -> None:
+        """One operator for what batch norms count, each by itself: the batches that they have seen."""
+        counters = list(self._counters.values())
+        self._counters.clear()
+        if counters:
+            with torch.no_grad():
+                torch._foreach_add_(counters, 1)  # pyright: ignore[reportPrivateImportUsage]
 
     def _run(self, func: Any, args: Any, kwargs: Any, known: dict[int, _Recipe]) -> Any:
         recipe = known.get(id(args[0])) if func is torch.conv2d and args else None
@@ -323,6 +338,12 @@ class _Recomputing(TorchFunctionMode):
     def _is_held(self, tensor: Tensor, out: Tensor) -> bool:
         is_held = tensor.is_leaf or _key(tensor) in self._held or 8 * tensor.numel() <= out.numel()
         return is_held and not tensor.is_inference()  # which knows no version
+
+
+def _counts_on(tensor: Tensor, number: Any = None, *args: Any, **kwargs: Any) -> bool:
+    """Whether this adds 1 to a number that nobody may ask for before the forward pass is done."""
+    is_plain = not args and not kwargs and type(number) is int and number == 1
+    return is_plain and tensor.ndim == 0 and tensor.dtype == torch.int64 and not tensor.is_inference()
 
 
 def _is_trained(x: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any, **named: Any) -> bool:

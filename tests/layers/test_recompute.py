@@ -194,6 +194,15 @@ def test_what_a_value_is_made_from_is_not_mistaken_either(which: str) -> None:
         out.sum().backward()
 
 
+def test_what_norms_count_is_counted_together_and_before_it_is_asked_for() -> None:
+    norms = [nn.BatchNorm2d(2), nn.BatchNorm2d(2, momentum=None), nn.BatchNorm2d(2)]
+    with recomputing("norms"):
+        norms[0](norms[2](norms[1](norms[0](torch.arange(8.0).view(2, 2, 2, 1)))))  # the second asks at once
+    assert [int(norm.get_buffer("num_batches_tracked")) for norm in norms] == [2, 1, 1]
+    # Of a first batch it has the variance: of four values of variance 1, 4 / 3.
+    torch.testing.assert_close(norms[1].get_buffer("running_var"), torch.full((2,), 4 / 3), rtol=1e-4, atol=0)
+
+
 def test_what_came_from_inference_mode_is_taken() -> None:
     conv, norm = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
     with torch.inference_mode():
