@@ -8,6 +8,7 @@ alone: all are compared before anything is taken.
 import hashlib
 import json
 from importlib.util import find_spec
+from os.path import isfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ def ready_files(weights: Path) -> list[Ready]:
     Raises:
         ValueError: the notes cannot be read.
     """
-    if not (weights.is_file() and notes_of(weights).is_file()):
+    if not (isfile(weights) and isfile(notes_of(weights))):  # of a path that cannot be looked at PyTorch says why
         return []
     notes = _read(weights)
     if notes["weights"] != _checksum(weights):

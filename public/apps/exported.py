@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from public.backbones.trained import TrainedClassifier
 from public.config.calls import build_all
-from public.config.checks import require
+from public.config.checks import require, require_file
 from public.config.experiment import Experiment
 from public.config.names import first_line
 from public.config.record import from_record
@@ -178,8 +178,7 @@ def read_exported(path: Path, engine: str) -> tuple[About, Run]:
     """
     package = FILE_FORMATS[engine].package
     require(find_spec(package) is not None, f"{path} needs {package}, which this Python has not: {INSTALL}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}.")
+    require_file(path, f"there is no {path}.")
     try:
         texts, run = FILE_FORMATS[engine].read(path)
     except Exception as error:  # each package has its own kinds

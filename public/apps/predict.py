@@ -179,7 +179,7 @@ def _write_all(predictor: Predictor, sources: Sources, outputs: Sequence[Output]
         try:
             for frame, shot, result in predictions(predictor, sources.frames(), num_threads=num_threads):
                 if isinstance(shot, Exception):
-                    skipped.append(first_line(shot).replace("data.max_pixels", "--max-pixels"))
+                    skipped.append(first_line(shot))
                     bar.write(f"skipped: {skipped[-1]}", file=sys.stderr)
                 else:
                     predicted += 1

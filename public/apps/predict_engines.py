@@ -30,7 +30,7 @@ from public.apps.exported import (
 )
 from public.apps.predict_model import Predictor, PredictorOptions, open_network, predictor_of, speed_up
 from public.backbones.trained import TrainedClassifier
-from public.config.checks import require
+from public.config.checks import require, require_file
 from public.config.names import nearest_names
 from public.runtime.device import choose_device, choose_precision
 
@@ -142,8 +142,7 @@ def _load_beside(engine: str, options: PredictorOptions, path: Path | None = Non
     precision = choose_precision(options.precision, torch.device("cpu"))
     require(precision == torch.float32, f"precision={options.precision!r} with engine={engine!r}: export in it.")
     require(options.network is None, f"engine={engine!r} takes checkpoints of ours and what public.apps.export wrote.")
-    if not weights.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {options.weights!r}.")
+    require_file(options.weights, f"there is no checkpoint {options.weights!r}.")
     if path is None:
         ready = [one.path for one in ready_files(weights) if one.engine == engine]
         path = ready[0] if ready else _exported(engine, weights, options.experiment)

@@ -140,9 +140,8 @@ class Networks:
         try:
             pixels = decode_encoded(encoded, max_pixels=self.limits.pixels)
         except DECODING_ERRORS as error:
-            reason = first_line(error).replace("data.max_pixels", "--max-pixels")
             status = 413 if isinstance(error, UnusablePixels) else 400
-            raise HTTPException(status, f"{name} cannot be read as an image: {reason}.") from error
+            raise HTTPException(status, f"{name} cannot be read as an image: {first_line(error)}.") from error
         return predictor.prepare(pixels, name)
 
     def endpoints(self) -> list[Endpoint]:

@@ -227,7 +227,7 @@ def _header(encoded: bytes, max_pixels: int) -> Any:
     if width * height > max_pixels:
         raise UnusablePixels(
             f"it has {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} that are read "
-            "(data.max_pixels)"
+            "(max_pixels)"
         )
     if header.mode == "F" or (header.format == "TIFF" and header.mode == "I"):
         kind = "floating-point" if header.mode == "F" else "signed or 32-bit whole"

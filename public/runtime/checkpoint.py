@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import torch
 
+from public.config.checks import require_file
 from public.config.names import first_line, unusable_names
 
 FORMAT = "public.checkpoint/1"
@@ -91,8 +92,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is a link to {os.readlink(path)}, which is not there: put it back, or remove the link."
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}{', which is a folder' if path.is_dir() else ''}.")
+    require_file(path, f"no checkpoint at {path}.")
     try:
         state = read_torch_file(path)
     except ValueError as error:

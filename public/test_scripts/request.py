@@ -17,6 +17,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import torch
 import tyro
 
+from public.config.checks import require_file
 from public.config.command_line import choice_of, choose_row, fail, given, refuse_renamed, with_kinds
 from public.config.experiment import Experiment, load_configs
 from public.config.options import Kind
@@ -171,9 +172,8 @@ def open_ours(weights: str, experiment: Experiment | None) -> Trained | None:
     path = Path(weights)
     if weights.startswith(("torchvision:", "timm:")):
         return None
-    if not path.is_file():
-        remedy = " yet: train the row first, or give --weights FILE" if path.name == "best.pth" else ""
-        raise FileNotFoundError(f"there is no {path}{remedy}.")
+    remedy = " yet: train the row first, or give --weights FILE" if path.name == "best.pth" else ""
+    require_file(weights, f"there is no {path}{remedy}.")
     try:
         state = load_checkpoint(path)
     except ValueError:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file
 from torch import Tensor
 
+from public.config.checks import require_file
 from public.runtime.checkpoint import FORMAT, check_entries, read_torch_file
 from public.weights.published import fetch_published
 
@@ -69,12 +70,11 @@ def describe_source(source: WeightsSource) -> str:
 
 
 def _read_file(path: Path) -> Any:
-    if not path.is_file():
-        what = "it is a folder" if path.is_dir() else "there is no such file"
-        raise FileNotFoundError(
-            f"no weights at {path}: {what}. Give the path of a .pth, .pt or .safetensors file, "
-            "torchvision:<model>[.<weights>] or timm:<model>."
-        )
+    require_file(
+        path,
+        f"no weights at {path}: there is no such file. Give the path of a .pth, .pt or .safetensors file, "
+        "torchvision:<model>[.<weights>] or timm:<model>.",
+    )
     try:
         return _read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
     except ValueError as error:

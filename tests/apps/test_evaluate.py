@@ -315,7 +315,12 @@ def test_weights_of_either_task(
 
 def test_nothing_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One sentence; and what there is, for who asks."""
-    for args, message in (([], r"nothing to evaluate is given: --weights"), (["--weights", "x.pth"], r"there is no x")):
+    for args, message in (
+        ([], r"nothing to evaluate is given: --weights"),
+        (["--weights", "x.pth"], r"there is no x"),
+        (["--weights", ""], r"'' is the name of no file"),
+        (["--weights", str(tmp_path)], r" is a folder; expected is a file"),
+    ):
         with pytest.raises(SystemExit) as ended:
             main(args)
         assert ended.value.code == 2

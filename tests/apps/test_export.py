@@ -409,6 +409,7 @@ def test_what_is_no_number_is_no_answer() -> None:
     ("args", "message"),
     [
         (["--weights", "absent.pth"], "there is no absent.pth"),
+        (["--weights", ""], "'' is the name of no file"),
         (["--weights", "{detector}", "--output", "a.pt2"], "output='a.pt2': files of format='onnx' end in .onnx"),
         (
             ["--weights", "{detector}", "--precision", "bf16"],

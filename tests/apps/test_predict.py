@@ -207,7 +207,7 @@ def test_pictures_that_cannot_be_read(
     assert [row["image"] for row in rows_of(tmp_path / "out")] == [str(tmp_path / "in" / "c.png")]
     assert re.search(r"1 pictures in .*, 2 skipped; pictures, json in ", said.out)
     assert predict(*arguments, tmp_path / "in/c.png", "--max-pixels", "100") == 2
-    assert "70 = 6,300 pixels, more than the 100 that are read (--max-pixels)" in capsys.readouterr().err
+    assert "70 = 6,300 pixels, more than the 100 that are read (max_pixels)" in capsys.readouterr().err
     (tmp_path / "in" / "c.png").unlink()
     assert predict(*arguments, tmp_path / "in") == 2
     assert re.search(r"error: not one of 2 pictures could be read: .*a\.jpg cannot", capsys.readouterr().err)

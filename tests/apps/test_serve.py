@@ -178,7 +178,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "nothing": (b"", 400, "picture cannot be read as an image: the file is empty."),
     "no image": (b"hello", 400, "picture cannot be read as an image: it is truncated"),
     "cut short": (png(50, 50)[:60], 400, "picture cannot be read as an image"),
-    "too many pixels": (png(60_000, 2), 413, "120,000 pixels, more than the 100,000 that are read (--max-pixels)."),
+    "too many pixels": (png(60_000, 2), 413, "120,000 pixels, more than the 100,000 that are read (max_pixels)."),
     "too many bytes": (bytes(300_000), 413, "the request has more than 0.2 MB (--max-megabytes)."),
 }
 
@@ -319,6 +319,7 @@ def test_what_cannot_start(tmp_path: Path, weights: list[Path]) -> None:
     assert f"port={port} cannot be listened at: Address already in use. Give another --port" in text
     assert "host='a..b', port=8000 cannot be listened at" in exit_of("--host", "a..b")
     assert f"there is no {tmp_path}/none.pth" in exit_of("--port", "0", "--weights", f"{tmp_path}/none.pth")
+    assert f"{tmp_path} is a folder; expected is a file" in exit_of("--port", "0", "--weights", str(tmp_path))
     assert "--network NAME" in exit_of("--port", "0", "--weights", f"{tmp_path}/bare.pth")
     other = exit_of(
         "--port", "0", "--weights", f"{tmp_path}/bare.pth", "--network", "fcos", "--detector.channels", "32"
