@@ -93,7 +93,10 @@ def test_the_file_is_on_the_disk_before_it_is_renamed(tmp_path: Path, monkeypatc
 
 def test_a_missing_checkpoint(tmp_path: Path) -> None:
     """FileNotFoundError with the path, for a folder of that name too."""
-    for path, message in ((tmp_path / "latest.pth", "no checkpoint at {}"), (tmp_path, "{} is a folder; expected is a")):
+    for path, message in (
+        (tmp_path / "latest.pth", "no checkpoint at {}"),
+        (tmp_path, "{} is a folder; expected is a"),
+    ):
         with pytest.raises(FileNotFoundError, match=f"^{message.format(path)}"):
             load_checkpoint(path)
 
