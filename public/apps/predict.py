@@ -35,12 +35,18 @@ from public.config.command_line import fail
 from public.config.names import first_line
 from public.config.options import DetectorOptions, NetworkOptions
 from public.datasets.decoding import DECODING_ERRORS, MAX_PIXELS
+from public.runtime.accidents import Remedies, end_by
 from public.runtime.launch import raised_by_us
 from public.test_scripts.output import make_folder, writing_to
 
 __all__ = ["Classified", "Detected", "Predictor", "PredictorOptions", "Result", "load"]
 
 PROGRAM = "python -m public.apps.predict"
+REMEDIES = Remedies(
+    workers="fewer threads (--num-workers)",
+    too_much="the pictures in a forward pass",
+    less="a smaller --batch-size needs less",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not raised_by_us(error):
             raise
         fail(str(error))
+    except (RuntimeError, MemoryError) as error:
+        end_by(error, REMEDIES)
     if tally.skipped:
         raise SystemExit(1)
 

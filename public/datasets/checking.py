@@ -21,6 +21,7 @@ from public.config.run import RunConfig
 from public.datasets.batches import DataError, steps_per_epoch
 from public.datasets.decoding import DECODING_ERRORS, UnusablePixels, decode_opencv
 from public.datasets.image_folder import Images, passed_over, unseen_classes
+from public.datasets.loaders import received
 from public.datasets.scan import Kind, Problem, unseen_problems
 from public.runtime.interruption import ignore_signals_in_worker
 
@@ -164,7 +165,7 @@ def read_images(title: str, images: ReadImages, num_workers: int) -> list[FoundI
     found: list[FoundImage] = []
     with tqdm(total=len(images), desc=title, unit="image", leave=False, dynamic_ncols=True, disable=None) as bar:
         try:
-            for batch in batches:
+            for batch in received(batches):
                 found += batch
                 bar.update(len(batch))
         except RuntimeError as error:  # a worker is gone, which torch says so

@@ -122,13 +122,27 @@ def collate(
 
 def checked(batches: DataLoader[Any]) -> Iterator[Any]:
     """Passes batches on; raises DataError in the training process for an image that a worker could not use."""
-    for batch in batches:
+    for batch in received(batches):
         if isinstance(batch, UnreadableImage):
             raise DataError(
                 f"the image {batch.path} {batch.problem}: {batch.reason}. {batch.remedy}; the same command "
                 "then resumes from the last checkpoint."
             )
         yield batch
+
+
+def received(batches: DataLoader[Any]) -> Iterator[Any]:
+    """Passes batches on, and tells of a worker that dies while it hands one over as torch tells of all others.
+
+    Raises:
+        RuntimeError: a worker died.
+    """
+    try:
+        yield from batches
+    except (ConnectionError, EOFError) as error:  # its socket is closed, and torch has not yet seen that it is dead
+        if batches.num_workers == 0 or "DataLoader worker" in str(error):  # the data's own
+            raise
+        raise RuntimeError(f"DataLoader worker exited unexpectedly ({first_line(error)})") from error
 
 
 def build_dataloader(

@@ -26,9 +26,16 @@ from public.datasets.decoding import UnreadableImage
 from public.datasets.image_folder import ImageList, list_images
 from public.datasets.packed import SUFFIX, PackedImages, Shrinking
 from public.datasets.packing import pack_split
+from public.runtime.accidents import Remedies, end_by
 
 DEFAULT_QUALITY = 90
 _USAGE = "python -m public.datasets.pack"
+_REMEDIES = Remedies(
+    workers="fewer processes (--workers)",
+    too_much="the images that are read at once",
+    less="fewer processes (--workers) need less",
+    end=" Nothing is lost but the images since the last write, from which the same command goes on.",
+)
 
 
 def check_packed(path: Path) -> list[UnreadableImage]:
@@ -153,6 +160,8 @@ def main(args: list[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except (RuntimeError, MemoryError) as error:
+        end_by(error, _REMEDIES)
     except KeyboardInterrupt:
         print("stopped; the same command resumes from here", file=sys.stderr)
         return 130

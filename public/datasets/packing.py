@@ -20,7 +20,7 @@ from public.config.names import first_line
 from public.datasets.batches import DataError
 from public.datasets.decoding import DECODING_ERRORS, UnreadableImage, decode_opencv
 from public.datasets.image_folder import ImageList
-from public.datasets.loaders import build_dataloader
+from public.datasets.loaders import build_dataloader, received
 from public.datasets.packed import (
     CONTENTS,
     FORMAT,
@@ -168,7 +168,7 @@ def _pack(
     records: dict[bytes, bytes] = {}
     unreadable: list[UnreadableImage] = []
     with bar:
-        for batch in batches:
+        for batch in received(batches):
             records |= {key: content for key, content in batch if isinstance(content, bytes)}
             unreadable += [content for _, content in batch if isinstance(content, UnreadableImage)]
             if len(records) >= COMMIT_IMAGES or sum(map(len, records.values())) >= COMMIT_BYTES:

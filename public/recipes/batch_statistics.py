@@ -11,6 +11,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from public.config.run import RunConfig
 from public.evaluation.complexity import without_numbers
+from public.layers.evo_norm import EvoNormB0
 from public.runtime.distributed import DistributedContext
 from public.runtime.parallel import num_replicas
 
@@ -23,6 +24,8 @@ def check_batch_statistics(
     network: nn.Module, config: RunConfig, context: DistributedContext, size: tuple[int, int]
 ) -> None:
     """Refuses a run whose first step torch would end: "Expected more than 1 value per channel when training".
+
+    EvoNorm, which torch does not know, would divide by the root of a variance of 0 and soon have no finite loss.
 
     A training pass of shapes alone, on the meta device: it takes no memory, and leaves the network as it is.
 
@@ -38,8 +41,9 @@ def check_batch_statistics(
     num_images = config.local_batch_size(context.size) // num_replicas(config.parallel, context)
     shared_by = context.size if config.sync_batch_norm else 1
     probe = without_numbers(network).train()
-    for name, layer in probe.named_modules():
-        if isinstance(layer, _BatchNorm | _InstanceNorm | nn.GroupNorm):
+    for (name, layer), own in zip(probe.named_modules(), network.modules(), strict=True):
+        trains = isinstance(own, EvoNormB0) and own.weight.requires_grad
+        if trains or isinstance(layer, _BatchNorm | _InstanceNorm | nn.GroupNorm):
             layer.register_forward_pre_hook(partial(_check, name))
     try:
         # A network that cannot be run without numbers is not judged; with them, torch judges.
@@ -58,7 +62,7 @@ def _check(name: str, layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
     """Before a norm: how many values it takes each variance of, by torch's own count."""
     num_images, channels, *map_size = inputs[0].shape
     num_values = math.prod(map_size)
-    if isinstance(layer, _BatchNorm):
+    if isinstance(layer, _BatchNorm | EvoNormB0):
         num_values *= num_images
     elif isinstance(layer, nn.GroupNorm):
         num_values *= num_images * channels // layer.num_groups

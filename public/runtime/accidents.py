@@ -2,9 +2,10 @@
 
 import re
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 
@@ -14,31 +15,68 @@ RESUMES = "Nothing is lost but the steps since the last checkpoint, from which t
 FEWER_WORKERS = "fewer data workers (--runtime.num-workers)"
 
 
+class Remedies(NamedTuple):
+    """What helps a command, in its own options."""
+
+    workers: str
+    """Where processes that read data died."""
+    too_much: str
+    """What memory did not suffice for."""
+    less: str
+    """Needs less memory."""
+    end: str = ""
+    """What is lost, a sentence with a space before it."""
+
+
 class Accident(NamedTuple):
     """How torch tells of it, and how we do."""
 
     pattern: str
     """Of the text of a RuntimeError."""
-    sentence: Callable[[str, RunConfig, int], str]
-    """(the text, the config, number of processes) -> what happened and what helps."""
+    sentence: Callable[[str, Remedies], str]
+    """(the text, the remedies) -> what happened and what helps."""
 
 
-def explained(error: BaseException, config: RunConfig, num_processes: int) -> str | None:
-    """What to tell the user of an error; None where it is none of these accidents.
-
-    Args:
-        error: what ended this process.
-        config: of the run.
-        num_processes: of the run.
-    """
+def explained(error: BaseException, remedies: Remedies) -> str | None:
+    """What to tell the user of an error that ended this process; None where it is none of these accidents."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return f"{_out_of_memory(str(error), config, num_processes)} {RESUMES}"
+        return _out_of_memory(str(error), remedies) + remedies.end
     if not isinstance(error, RuntimeError):
         return None
     # By which signal a data worker died stands in the error that torch found first.
     text = "\n".join(str(one) for one in (error, error.__cause__, error.__context__) if one is not None)
     sentence = next((one.sentence for one in _ACCIDENTS if re.search(one.pattern, text, re.DOTALL)), None)
-    return sentence and f"{sentence(text, config, num_processes)} {RESUMES}"
+    return sentence and sentence(text, remedies) + remedies.end
+
+
+def end_by(error: BaseException, remedies: Remedies) -> NoReturn:
+    """Ends the program with code 1 and one sentence; raises the error again where it is none of these accidents.
+
+    For commands of one process; `launch.py` does it for training.
+    """
+    accident = explained(error, remedies)
+    if accident is None:
+        raise error
+    print(f"error: {accident}", file=sys.stderr)
+    raise SystemExit(1) from error
+
+
+def of_training(config: RunConfig, num_processes: int) -> Remedies:
+    """What helps a training run of so many processes."""
+    less = "a smaller --batch-size or --data.input-size needs less"
+    for steps in range(config.accumulation_steps + 1, config.batch_size // num_processes + 1):
+        try:
+            fewer = replace(config, accumulation_steps=steps).local_batch_size(num_processes)
+        except ValueError:  # it does not divide the batch
+            continue
+        less = f"--accumulation-steps {steps} trains on the same global batch with {fewer} images in a pass"
+        break
+    return Remedies(
+        workers=f"{FEWER_WORKERS}, now {config.runtime.num_workers}",
+        too_much=f"{config.local_batch_size(num_processes)} images in a forward pass",
+        less=less,
+        end=f" {RESUMES}",
+    )
 
 
 def killed(exit_code: int) -> str | None:
@@ -56,42 +94,39 @@ def killed(exit_code: int) -> str | None:
     )
 
 
-def _out_of_memory(text: str, config: RunConfig, num_processes: int) -> str:
-    images = config.local_batch_size(num_processes)
-    remedy = "a smaller --batch-size or --data.input-size needs less"
-    for steps in range(config.accumulation_steps + 1, config.batch_size // num_processes + 1):
-        try:
-            fewer = replace(config, accumulation_steps=steps).local_batch_size(num_processes)
-        except ValueError:  # it does not divide the batch
-            continue
-        remedy = f"--accumulation-steps {steps} trains on the same global batch with {fewer} images in a pass"
-        break
+def _out_of_memory(text: str, remedies: Remedies) -> str:
     where = "the GPU's memory" if "CUDA" in text or "GPU" in text else "memory"
-    return f"{where} does not suffice for {images} images in a forward pass ({_brief(text)}): {remedy}."
+    return f"{where} does not suffice for {remedies.too_much} ({_brief(text)}): {remedies.less}."
 
 
-def _worker(text: str, config: RunConfig, num_processes: int) -> str:
+def _worker(text: str, remedies: Remedies) -> str:
     found = re.search(r"killed by signal: ([\w ]+)", text)
     how = f"was killed ({found[1]})" if found else "ended"
     return (
         f"a process that reads data {how}; usually memory, or shared memory (docker run --shm-size=8g), ran out: "
-        f"{FEWER_WORKERS}, now {config.runtime.num_workers}, need less. If the data is packed and it happens again, "
+        f"{remedies.workers}, need less. If the data is packed and it happens again, "
         "look for damage with `python -m public.datasets.pack FOLDER --check`."
     )
 
 
-def _shared_memory(text: str, config: RunConfig, num_processes: int) -> str:
+def _shared_memory(text: str, remedies: Remedies) -> str:
     return (
         "shared memory (/dev/shm) is full, through which data workers hand over their batches: give the container more "
-        f"(docker run --shm-size=8g), or {FEWER_WORKERS}, now {config.runtime.num_workers}; 0 needs none."
+        f"(docker run --shm-size=8g), or {remedies.workers}; 0 needs none."
     )
 
 
-def _lost_process(text: str, config: RunConfig, num_processes: int) -> str:
+def _open_files(text: str, remedies: Remedies) -> str:
     return (
-        f"another of the {num_processes} processes of this run is gone ({_brief(text)}); what it said before, or the "
-        "launcher, tells why. Killed without a word, it usually found no memory: "
-        f"{FEWER_WORKERS} or more --accumulation-steps need less."
+        "this process may open no more files, and data workers hand over their batches through such: allow more in "
+        f"the shell (ulimit -n 65536), or {remedies.workers}; 0 needs none."
+    )
+
+
+def _lost_process(text: str, remedies: Remedies) -> str:
+    return (
+        f"another process of this run is gone ({_brief(text)}); what it said before, or the launcher, tells why. "
+        f"Killed without a word, it usually found no memory: {remedies.workers}, need less; {remedies.less}."
     )
 
 
@@ -103,7 +138,8 @@ def _brief(text: str) -> str:
 
 _ACCIDENTS = (
     Accident(r"DataLoader worker .*Bus error|shared memory|torch_\d.*No space left", _shared_memory),
-    Accident(r"DataLoader worker \(pid.*(is killed by signal|exited unexpectedly)", _worker),
+    Accident(r"Too many open files|received 0 items of ancdata", _open_files),
+    Accident(r"DataLoader worker .*(is killed by signal|exited unexpectedly)|Pin memory thread exited", _worker),
     Accident(r"can't allocate memory|not enough memory", _out_of_memory),
     Accident(r"Connection (closed|reset) by peer|/gloo/|NCCL.*(remote process|peer|timeout)", _lost_process),
 )

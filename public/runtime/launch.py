@@ -8,7 +8,7 @@ from pathlib import Path
 
 from public.config.command_line import fail
 from public.config.run import RunConfig
-from public.runtime.accidents import explained, killed
+from public.runtime.accidents import explained, killed, of_training
 from public.runtime.distributed import (
     DistributedContext,
     join_process_group,
@@ -57,7 +57,7 @@ def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[D
         logger.error(f"error: {error}")
         return 1 if isinstance(error, FloatingPointError) else 2
     except (RuntimeError, MemoryError) as error:
-        accident = explained(error, config, int(os.environ["WORLD_SIZE"]) if under_launcher() else 1)
+        accident = explained(error, of_training(config, int(os.environ["WORLD_SIZE"]) if under_launcher() else 1))
         if accident is None:
             raise
         log_to_console(is_main=True)

@@ -24,6 +24,7 @@ from public.config.options import Kind
 from public.config.record import class_summary
 from public.datasets.batches import DataError
 from public.recipes.task import Task
+from public.runtime.accidents import Remedies, end_by
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import DistributedContext, join_process_group
 from public.runtime.launch import raised_by_us
@@ -40,6 +41,14 @@ RENAMED = {
     "soft-nms": "detector.soft-nms",
 }
 """Options that the test scripts called otherwise until commit 20741d7."""
+
+
+REMEDIES = Remedies(
+    workers="fewer data workers (--num-workers)",
+    too_much="a batch in a forward pass",
+    less="a smaller --batch-size needs less",
+)
+"""What helps an evaluation."""
 
 
 class Request(NamedTuple):
@@ -242,7 +251,10 @@ def describe_precision(dtype: torch.dtype) -> str:
 
 
 def evaluate_distributed(device: str, evaluate: Callable[[DistributedContext], Any]) -> None:
-    """Runs an evaluation in this process's place among those of a launcher; a user's mistake ends with code 2."""
+    """Runs an evaluation in this process's place among those of a launcher.
+
+    A user's mistake ends with code 2, an accident (`public.runtime.accidents`) with 1.
+    """
     try:
         with join_process_group(device) as context:
             log_to_console(context.is_main)
@@ -251,3 +263,5 @@ def evaluate_distributed(device: str, evaluate: Callable[[DistributedContext], A
         if not raised_by_us(error):
             raise
         fail(str(error))
+    except (RuntimeError, MemoryError) as error:
+        end_by(error, REMEDIES)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from public.backbones.catalog import build_backbone
+from public.layers.evo_norm import EvoNormB0
 from public.recipes.batch_statistics import check_batch_statistics
 from public.recipes.detection import DetectionTask
 from public.runtime.distributed import DistributedContext
@@ -83,6 +84,16 @@ def test_which_norms_take_statistics(build: Callable[[], nn.Module], batch_size:
         except ValueError:
             outcomes.append(True)
     assert outcomes == [is_refused] * 2
+
+
+def test_evo_norm() -> None:
+    """Its batch variance would be 0; frozen, it takes the running one."""
+    layer = EvoNormB0(3)
+    with pytest.raises(ValueError, match=r"the norm 1 \(EvoNormB0\) then has one value per channel"):
+        check_batch_statistics(norms(layer), replace(TINY, batch_size=1), processes(1), (8, 8))
+    check_batch_statistics(norms(layer), replace(TINY, batch_size=2), processes(1), (8, 8))
+    layer.weight.requires_grad_(False)
+    check_batch_statistics(norms(layer), replace(TINY, batch_size=1), processes(1), (8, 8))
 
 
 def test_synchronized_statistics_are_over_all_processes() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from public.apps import predict
 from public.config.classification import ClassificationConfig
 from public.config.run import RuntimeConfig
-from public.datasets.loaders import build_dataloader
+from public.datasets import pack
+from public.datasets.loaders import build_dataloader, received
 from public.runtime import launch as launch_module
-from public.runtime.accidents import RESUMES, explained, killed
+from public.runtime.accidents import RESUMES, Remedies, end_by, explained, killed, of_training
 from public.runtime.launch import launch
+from public.test_scripts.request import evaluate_distributed
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_a_data_worker_that_is_killed(config: ClassificationConfig, number: sign
     loader = build_dataloader(dataset, [[0], [1]], list, num_workers=1, pin_memory=False)  # pyright: ignore
     with pytest.raises(RuntimeError) as error:
         list(loader)
-    text = explained(error.value, config, 1)
+    text = explained(error.value, of_training(config, 1))
     assert text is not None
     assert words in text
     assert "--runtime.num-workers), now 2" in text
@@ -65,14 +69,81 @@ def test_a_batch_that_cannot_be_handed_over(config: ClassificationConfig, capfd:
     loader = build_dataloader(torch.utils.data.TensorDataset(torch.zeros(2)), batches, lambda _: lambda: 0, 1, False)
     with pytest.raises(RuntimeError) as error:
         list(loader)
-    assert "a process that reads data ended; usually memory" in str(explained(error.value, config, 1))
+    assert "a process that reads data ended; usually memory" in str(explained(error.value, of_training(config, 1)))
     assert "error: a data worker could not hand over a batch: " in capfd.readouterr().err
+
+
+class Handing:
+    """A loader whose batch cannot be received."""
+
+    def __init__(self, error: Exception, num_workers: int) -> None:
+        self.error, self.num_workers = error, num_workers
+
+    def __iter__(self) -> Iterator[Any]:
+        raise self.error
+
+
+def test_a_data_worker_that_is_killed_while_it_hands_a_batch_over(config: ClassificationConfig) -> None:
+    """Its socket is closed before torch sees it dead; an error of the data's own stays what it is."""
+    with pytest.raises(RuntimeError) as error:
+        list(received(Handing(ConnectionResetError(104, "Connection reset by peer"), 2)))  # pyright: ignore
+    assert "a process that reads data ended; usually memory" in str(explained(error.value, of_training(config, 1)))
+    for own in (Handing(EOFError(), 0), Handing(EOFError("Caught EOFError in DataLoader worker process 0."), 2)):
+        with pytest.raises(EOFError):
+            list(received(own))  # pyright: ignore[reportArgumentType]
+
+
+def test_too_many_open_files(config: ClassificationConfig) -> None:
+    """Both ways in which torch tells of it."""
+    for text in ("Too many open files. Communication with the workers is no longer", "received 0 items of ancdata"):
+        assert "(ulimit -n 65536)" in str(explained(RuntimeError(text), of_training(config, 1)))
+
+
+def test_other_commands_end_with_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the remedy of their own options; a defect keeps its traceback."""
+    remedies = Remedies(workers="fewer threads (--num-workers)", too_much="a batch", less="a smaller one needs less")
+    with pytest.raises(SystemExit) as ending:
+        end_by(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), remedies)
+    assert ending.value.code == 1
+    said = (
+        "error: the GPU's memory does not suffice for a batch (Tried to allocate 2.00 GiB): a smaller one needs less."
+    )
+    assert capsys.readouterr().err.strip() == said
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        end_by(RuntimeError("The size of tensor a must match"), remedies)
+
+
+def lost_worker(*_: Any, **__: Any) -> Any:
+    """Is told of by torch."""
+    raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (lambda: evaluate_distributed("cpu", lost_worker), "--num-workers"),
+        (lambda: predict.main(["--weights", "best.pth"]), "--num-workers"),
+        (lambda: pack.main(["photos", "packed"]), "--workers"),
+    ],
+)
+def test_commands_beside_training(
+    command: Callable[[], Any], option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """test.sh, predict and pack: one sentence that names their own option."""
+    monkeypatch.setattr(predict, "read_command", lost_worker)
+    monkeypatch.setattr(pack, "_conversions", lost_worker)
+    with pytest.raises(SystemExit) as ending:
+        command()
+    assert ending.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: a process that reads data was killed (Killed)")
+    assert f"({option})" in line
 
 
 def test_no_room_in_shared_memory(config: ClassificationConfig) -> None:
     """What torch says where /dev/shm has 64 kB (a container's --shm-size=64k)."""
     text = "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
-    assert "docker run --shm-size=8g" in str(explained(RuntimeError(text), config, 1))
+    assert "docker run --shm-size=8g" in str(explained(RuntimeError(text), of_training(config, 1)))
 
 
 @pytest.mark.parametrize(
@@ -99,10 +170,10 @@ def test_out_of_memory(
     with pytest.raises(RuntimeError) as on_cpu:
         torch.empty(2**50)
     for error, where in ((on_gpu, "the GPU's memory"), (on_cpu.value, "memory")):
-        text = str(explained(error, config, num_processes))
+        text = str(explained(error, of_training(config, num_processes)))
         assert text.startswith(f"{where} does not suffice for {images} images in a forward pass (")
         assert f"): {remedy}. {RESUMES}" in text
-    assert "(Tried to allocate 2.50 GiB)" in str(explained(on_gpu, config, num_processes))
+    assert "(Tried to allocate 2.50 GiB)" in str(explained(on_gpu, of_training(config, num_processes)))
 
 
 def test_a_process_that_is_gone(config: ClassificationConfig) -> None:
@@ -110,8 +181,8 @@ def test_a_process_that_is_gone(config: ClassificationConfig) -> None:
     text = (
         "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [::1]:1: Connection reset by peer. This"
     )
-    words = "another of the 2 processes of this run is gone (Connection reset by peer); what it said before"
-    assert str(explained(RuntimeError(text), config, 2)).startswith(words)
+    words = "another process of this run is gone (Connection reset by peer); what it said before"
+    assert str(explained(RuntimeError(text), of_training(config, 2))).startswith(words)
 
 
 def test_a_started_process_that_is_killed(
