@@ -19,24 +19,37 @@ from public.apps import evaluate, export, exported
 from public.apps.engine_choice import notes_of, ready_files
 from public.apps.export import ExportOptions, main, run
 from public.apps.export_check import Difference, Limits, difference
-from public.apps.export_graph import ClassifierGraph, trace
+from public.apps.export_graph import ClassifierGraph, save_openvino, to_onnx, trace
 from public.apps.exported import About, about_of, engine_of, read_exported
 from public.apps.predict_engines import load
-from public.apps.predict_model import DetectionPredictor
+from public.apps.predict_model import DetectionPredictor, speed_up
 from public.apps.predict_results import Classified, Detected
+from public.backbones import ghostnet, mobilenet_v2, mobilenet_v3
 from public.backbones.build import build_from_options as build_classifier
 from public.backbones.classifier import ImageClassifier
+from public.backbones.efficientnet import MBConv
+from public.backbones.lambda_resnet import LambdaBottleneck
+from public.backbones.lip_resnet import PoolingBottleneck
+from public.backbones.oct_resnet import OctaveLayer, OctBottleneck
+from public.backbones.resnest import SplitAttentionBottleneck
 from public.config.calls import SIZE, Call
 from public.config.record import to_record
 from public.config.run import RunConfig
 from public.detectors.catalog import build_from_options as build_detector
 from public.layers.deform_conv import DeformConv
+from public.layers.evo_norm import EvoNormB0
+from public.layers.preactivation import PreactivationBottleneck
+from public.layers.residual import Bottleneck
 from public.runtime.checkpoint import save_checkpoint
 from public.transforms.detection import ShortSideResize
 from tests.apps.networks import CLASSIFIER, IDS, NAMES, lived, write_pictures
 from tests.recipes.tiny_detection import TINY
 
 CANVAS = (64, 96)
+ABOUT = About(
+    task="classification", network="x", class_names=NAMES, category_ids=None, input_size=(9, 12), score_threshold=None,
+    precision="fp32", config={}, versions={},
+)  # fmt: skip
 EXTRA = {"onnx": "onnxscript", "openvino": "openvino"}
 
 
@@ -209,6 +222,55 @@ def test_other_families(name: str) -> None:
     assert all(1e-9 < float(score) < 1e-3 for score in found.groups()[:2]), "they are sure of something, and rounded"
 
 
+class OneOfEach(torch.nn.Module):
+    """Images -> the means of what each block makes of 16 channels, side by side."""
+
+    def __init__(self, blocks: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self.stem, self.blocks = torch.nn.Conv2d(3, 16, 3), torch.nn.ModuleList(blocks)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] -> [B, C]."""
+        x = self.stem(images)
+        return torch.cat([block(x).mean((2, 3)) for block in self.blocks], 1)
+
+
+@pytest.mark.slow
+def test_a_block_of_each_other_family(tmp_path: Path) -> None:
+    """All that the networks above do not have, in one file, by both engines; whole networks take minutes."""
+    for package in (*export.FORMATS["openvino"].packages, "onnxruntime"):
+        pytest.importorskip(package)
+    torch.manual_seed(0)
+    dilated = Bottleneck(16, 4)
+    dilated.conv2 = torch.nn.Conv2d(4, 4, 3, padding=2, dilation=2)  # detnet's, whose own has 1024 channels
+    wide = OctBottleneck(16, 8, 1, 0.0, 0.25)
+    blocks = [
+        mobilenet_v2.InvertedResidual(16, 16, 1, 2),
+        SplitAttentionBottleneck(16, 8, 2),
+        OctaveLayer(wide, OctBottleneck(32, 16, 2, 0.25, 0.25), low_in=0),
+        LambdaBottleneck(16, 8, 2),
+        PreactivationBottleneck(16, 8, 2, EvoNormB0, torch.nn.Identity),
+        PreactivationBottleneck(16, 8, 2, torch.nn.BatchNorm2d, torch.nn.ReLU),
+        PoolingBottleneck(16, 4),
+        dilated,
+        mobilenet_v3.InvertedResidual(16, mobilenet_v3.Row(5, 24, 16, True, torch.nn.Hardswish, 1)),
+        MBConv(16, 16, 3, 1, 2),
+        ghostnet.GhostBottleneck(16, ghostnet.Row(3, 24, 24, True, 2), 1.0),
+    ]
+    network = ImageClassifier(lived(OneOfEach(blocks)), mean=[0.5] * 3, std=[0.2] * 3).eval()
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 33, 30), dtype=np.uint8)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).log_softmax(1).numpy()
+    assert expected.std() > 0.2, "its blocks say something"
+    speed_up(network, network, torch.device("cpu"), torch.float32)
+    program = to_onnx(ClassifierGraph(network).eval(), (33, 30), content_optional=False)
+    program.save(tmp_path / "a.onnx")
+    save_openvino(program.model_proto.SerializeToString(), tmp_path / "a.xml", ABOUT)
+    for engine, path in (("onnxruntime", tmp_path / "a.onnx"), ("openvino", tmp_path / "a.xml")):
+        found = np.log(exported.FILE_FORMATS[engine].read(path)[1](images)[0])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5, err_msg=engine)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["classifier", "detector"])
 def test_int8(
@@ -262,14 +324,10 @@ def test_deformable_convolution_in_openvino(tmp_path: Path) -> None:
     torch.nn.init.normal_(layer.bias)
     network = Sequential(layer, torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     graph = ClassifierGraph(ImageClassifier(network, mean=[0.5] * 3, std=[0.2] * 3)).eval()
-    about = About(
-        task="classification", network="x", class_names=NAMES, category_ids=None, input_size=(9, 12),
-        score_threshold=None, precision="fp32", config={}, versions={},
-    )  # fmt: skip
     path = tmp_path / f"a{export.FORMATS[form].ending}"
-    export.FORMATS[form].write(graph, (9, 12), path, about)
+    export.FORMATS[form].write(graph, (9, 12), path, ABOUT)
     read, answer = read_exported(path, export.FORMATS[form].engine)
-    assert read == about
+    assert read == ABOUT
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 9, 12), dtype=np.uint8)
     with torch.no_grad():
         expected = graph(torch.from_numpy(images)).numpy()
