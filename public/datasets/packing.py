@@ -40,6 +40,8 @@ from public.datasets.packed import (
 
 COMMIT_IMAGES, COMMIT_BYTES = 256, 2**26
 """What is written at once: the most that a killed conversion loses, and that it keeps in memory."""
+LOCK_BYTES = 8192
+"""Of LMDB's lock file, with its 126 readers."""
 
 
 def pack_split(images: ImageList, target: Path, shrinking: Shrinking | None, num_workers: int) -> list[UnreadableImage]:
@@ -249,6 +251,7 @@ def _write(partial: Path, records: Mapping[bytes, bytes], remove: Collection[byt
     """
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
+        _reserve_lock(partial)
         size = partial.stat().st_size if partial.exists() else 0
         # An upper bound for this time: a fixed size would be too small for some, and more than some file systems give.
         map_size = size + sum(map(len, records.values())) + 2**14 * (len(records) + len(remove)) + 2**24
@@ -266,6 +269,13 @@ def _write(partial: Path, records: Mapping[bytes, bytes], remove: Collection[byt
             f"{partial} cannot be written ({first_line(error)}). Is the disk full, or not writable? Make room, or name "
             "another destination; the same command then resumes, and nothing that was packed is lost."
         ) from error
+
+
+def _reserve_lock(partial: Path) -> None:
+    """Gives LMDB's lock file its blocks: LMDB maps a file of holes, and a full disk would then end the process."""
+    if hasattr(os, "posix_fallocate"):  # Linux
+        with _lock_of(partial).open("ab") as lock:
+            os.posix_fallocate(lock.fileno(), 0, LOCK_BYTES)
 
 
 def _lock_of(partial: Path) -> Path:

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +20,7 @@ from public.datasets import packing
 from public.datasets.decoding import decode_opencv, decode_pil
 from public.datasets.pack import main
 from public.datasets.packed import PackedImages, Shrinking
-from public.datasets.packing import encoded
+from public.datasets.packing import LOCK_BYTES, encoded
 
 # Whether a machine has as many processors as workers is not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -303,6 +305,25 @@ def test_a_full_disk(
         assert "Is the disk full, or not writable? Make room" in error
     assert pack_val() == 0
     assert contents(target) == files_of(image_folder / "val")
+
+
+def test_the_lock_has_its_blocks_before_it_is_mapped(
+    pack_val: Callable[..., int], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole of a mapped file ends the process with SIGBUS where the disk is full."""
+    lock, open_lmdb, allocated = Path(f"{target}.partial-lock"), lmdb.open, []
+
+    def watched(path: str, **options: Any) -> Any:
+        if not options.get("readonly"):
+            allocated.append(lock.stat().st_blocks * 512)
+        environment = open_lmdb(path, **options)
+        assert lock.stat().st_size <= LOCK_BYTES or options.get("readonly")
+        return environment
+
+    monkeypatch.setattr(lmdb, "open", watched)
+    assert pack_val() == 0
+    assert allocated
+    assert min(allocated) >= LOCK_BYTES
 
 
 def test_ctrl_c(
