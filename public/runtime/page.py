@@ -14,7 +14,7 @@ STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
 nav a { margin-right: 1rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } pre { overflow-wrap: anywhere; white-space: pre-wrap; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884; }
 th:first-child, td:first-child, .words { text-align: left; }

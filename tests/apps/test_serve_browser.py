@@ -154,4 +154,6 @@ def test_data_is_looked_at(page: Any, tmp_path: Path) -> None:
         page.select_option("#split", index=1)
         page.wait_for_selector("#images figure:has-text('a.jpg')")
         assert is_narrow(page)
+        page.goto(f"{address}/api")  # whose commands are long words
+        assert is_narrow(page)
     data.close()
