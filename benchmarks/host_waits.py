@@ -9,8 +9,9 @@ its next work. They are counted on a CPU, where ours takes the ways of a GPU (`f
 normalization, network, targets, losses, backward, clipping and SGD: ours as `build_optimizer` makes it, torchvision's
 as torch does on a GPU (foreach). Decoding leads from a network's outputs to detections. The finite check's reading of
 losses that were copied without waiting is not part of it. The operators of the network, which are backbone, heads and
-the arrival of gradients at the parameters, are counted apart; nothing is computed a second time. Averaged weights are
-ours alone, and a part of their own.
+the arrival of gradients at the parameters, are counted apart. "Training" computes nothing a second time, "default" what
+a run computes again to save memory (`runtime.activation_checkpointing`). Averaged weights are ours alone, and a part of
+their own.
 """
 
 from collections import Counter
@@ -32,11 +33,13 @@ from benchmarks.gpu_steps import CLASSIFICATION, SCORE_THRESHOLD
 from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
 from public.backbones.catalog import build_backbone
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
+from public.config.run import Checkpointing, RuntimeConfig
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector, list_detectors
 from public.detectors.detector import ImageDetector
 from public.geometry.fixed_shapes import fixed_shapes
 from public.layers.normalize import Normalize
+from public.layers.recompute import recomputing
 from public.losses.classification import cross_entropy
 from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
@@ -240,19 +243,25 @@ def of_detector(name: str, options: Options, batch: DetectionBatch) -> dict[str,
     averaged = AveragedWeights(detector, 0.999)
     averaged.update(detector)
     with fixed_shapes():
-        found = {"training": of_step(model, batch), "averaging": counted(lambda: averaged.update(detector))}
+        found = {
+            "training": of_step(model, batch, "off"),
+            "default": of_step(model, batch),
+            "averaging": counted(lambda: averaged.update(detector)),
+        }
         with torch.no_grad():
             outputs = model.eval().outputs(batch.images)
             return found | {"decoding": counted(lambda: detector.decode(outputs, batch.sizes))}
 
 
-def of_step(model: ImageDetector, batch: DetectionBatch) -> HostWaits:
+def of_step(
+    model: ImageDetector, batch: DetectionBatch, what: Checkpointing = RuntimeConfig.activation_checkpointing
+) -> HostWaits:
     """Of a training step, its network apart."""
     detector = model.detector
 
     def losses() -> dict[str, Tensor]:
         targets = detector.targets(batch)
-        with autocast(batch.images.device, model.dtype):  # all is kept: what is computed again would count, too
+        with autocast(batch.images.device, model.dtype), recomputing(what):
             outputs = detector(model.normalize(batch.images))
         return detector.loss(outputs, targets, detector.normalizer(targets))
 
@@ -331,8 +340,13 @@ def main(options: Options) -> None:
                     "waits": dict(waits.waits),
                 }
         if "torchvision" in found:
-            ours, theirs = (found[whose]["training"].num_operators for whose in ("ours", "torchvision"))
-            print(f"{name:<14} a step has {ours / theirs:.3f} of torchvision's operators", flush=True)
+            shares = {
+                part: waits.num_operators / found["torchvision"]["training"].num_operators
+                for part, waits in found["ours"].items()
+                if part in ("training", "default")
+            }
+            said = ", ".join(f"{share:.3f} ({part})" for part, share in shares.items())
+            print(f"{name:<14} a step has of torchvision's operators {said}", flush=True)
     words = f"random objects, batch {options.batch_size}, {options.backbone}, {options.precision}"
     append_result("host_waits", {"counts": numbers}, device, words)
 

@@ -51,7 +51,7 @@ _current: ContextVar["_Recomputing | None"] = ContextVar("recomputing", default=
 
 def recomputing(what: Checkpointing) -> AbstractContextManager[Any]:
     """Around a network's forward pass: see `RuntimeConfig.activation_checkpointing`."""
-    if what == "off" or torch.compiler.is_compiling() or not torch.is_grad_enabled() or _is_transformed():
+    if what == "off" or torch.compiler.is_compiling() or not torch.is_grad_enabled() or is_transformed():
         return contextlib.nullcontext()
     return _Recomputing(stages=what == "stages")
 
@@ -62,7 +62,12 @@ def stage(run: Callable[[Tensor], Tensor], x: Tensor, *, keep: bool) -> Tensor:
     return run(x) if mode is None else mode.stage(run, x, keep)
 
 
-def _is_transformed() -> bool:
+def is_recomputing() -> bool:
+    """Whether this is within `recomputing`."""
+    return _current.get() is not None
+
+
+def is_transformed() -> bool:
     """Whether this is called by torch.func.grad, vmap or another of them."""
     return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
 

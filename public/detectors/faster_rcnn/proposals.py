@@ -21,6 +21,7 @@ from public.detectors.levels import join_anchors
 from public.detectors.postprocess import best_places, clip_to_content, rows_at
 from public.detectors.suppression import suppress
 from public.detectors.targets import flat_ignored, flat_objects
+from public.detectors.towers import over_levels
 from public.geometry.anchors import RATIOS, pyramid_anchors
 from public.geometry.boxes import BoxWeights, decode_boxes, encode_boxes
 from public.geometry.fixed_shapes import Chosen
@@ -61,10 +62,11 @@ class RPNHead(nn.Module):
         self.bbox_pred = nn.Conv2d(channels, len(RATIOS) * 4, 1)
         small_normal_(self)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, channels, H, W] -> [B, H, W, A], [B, H, W, A, 4], without a copy."""
-        x = self.conv(x)
-        return self.cls_logits(x).movedim(1, 3), self.bbox_pred(x).unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2)
+    def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """[B, channels, H, W] of each level -> [B, H, W, A] of each, [B, H, W, A, 4] of each, without a copy."""
+        objectness, deltas = over_levels(maps, self.conv, self.cls_logits, self.bbox_pred)
+        deltas = (x.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2) for x in deltas)
+        return tuple(x.movedim(1, 3) for x in objectness), tuple(deltas)
 
 
 class RegionProposals(nn.Module):
@@ -84,8 +86,7 @@ class RegionProposals(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """[B, channels, H, W] of each level -> [B, H, W, A] of each, [B, H, W, A, 4] of each."""
-        objectness, deltas = zip(*map(self.head, maps), strict=True)
-        return objectness, deltas
+        return self.head(maps)
 
     def anchors(self, canvas_size: tuple[int, int], device: torch.device) -> Tensor:
         """All anchors of a canvas, float32 [N, 4], in the order of the outputs."""

@@ -29,6 +29,7 @@ from public.detectors.fcos.targets import PointTargets, assign, centerness, side
 from public.detectors.levels import join_points
 from public.detectors.pyramid import PyramidBackbone
 from public.detectors.targets import flat_ignored, flat_objects
+from public.detectors.towers import over_levels
 from public.geometry.fixed_shapes import Chosen
 from public.geometry.points import PointGrid, point_grid
 from public.layers.initialization import set_prior_, small_normal_
@@ -74,16 +75,16 @@ def _tower(channels: int, num_convs: int) -> nn.Sequential:
 
 
 class ClassificationHead(nn.Module):
-    """A tower, then the classes: [B, channels, H, W] -> [B, num_classes, H, W]."""
+    """A tower, then the classes, for all levels."""
 
     def __init__(self, channels: int, num_convs: int, num_classes: int) -> None:
         super().__init__()
         self.conv = _tower(channels, num_convs)
         self.cls_logits = nn.Conv2d(channels, num_classes, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, H, W] -> [B, num_classes, H, W]."""
-        return self.cls_logits(self.conv(x))
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """[B, channels, H, W] of each level -> [B, num_classes, H, W] of each."""
+        return over_levels(maps, self.conv, self.cls_logits)[0]
 
 
 class RegressionHead(nn.Module):
@@ -101,7 +102,7 @@ class RegressionHead(nn.Module):
         # processor computes at a time.
         weight = torch.cat([self.bbox_reg.weight, self.bbox_ctrness.weight])  # [5, channels, 3, 3]
         bias = torch.cat([cast(Tensor, self.bbox_reg.bias), cast(Tensor, self.bbox_ctrness.bias)])  # [5]
-        return tuple(F.conv2d(self.conv(x), weight, bias, padding=1) for x in maps)
+        return over_levels(maps, self.conv, (weight, bias))[0]
 
 
 class Head(nn.Module):
@@ -117,7 +118,7 @@ class Head(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """[B, channels, H, W] of each level -> [B, num_classes, H, W] of each, [B, 5, H, W] of each."""
-        return tuple(map(self.classification_head, maps)), self.regression_head(maps)
+        return self.classification_head(maps), self.regression_head(maps)
 
 
 class FCOS(Detector):

@@ -27,6 +27,7 @@ from public.detectors.pyramid import PyramidBackbone
 from public.detectors.retinanet.decode import decode
 from public.detectors.retinanet.options import RetinaNetOptions
 from public.detectors.targets import flat_ignored, flat_objects
+from public.detectors.towers import over_levels
 from public.geometry.anchors import NUM_SHAPES, pyramid_anchors
 from public.geometry.boxes import decode_boxes, encode_boxes
 from public.geometry.fixed_shapes import Chosen
@@ -65,29 +66,29 @@ def _by_anchor(maps: Tensor) -> Tensor:
 
 
 class ClassificationHead(nn.Module):
-    """A tower, then the classes of each anchor."""
+    """A tower, then the classes of each anchor, for all levels."""
 
     def __init__(self, channels: int, num_convs: int, num_classes: int) -> None:
         super().__init__()
         self.conv = _tower(channels, num_convs)
         self.cls_logits = nn.Conv2d(channels, NUM_SHAPES * num_classes, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, H, W] -> [B, H, W, A, num_classes]."""
-        return _by_anchor(self.cls_logits(self.conv(x)))
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """[B, channels, H, W] of each level -> [B, H, W, A, num_classes] of each."""
+        return tuple(map(_by_anchor, over_levels(maps, self.conv, self.cls_logits)[0]))
 
 
 class RegressionHead(nn.Module):
-    """A tower, then the deltas of each anchor's box."""
+    """A tower, then the deltas of each anchor's box, for all levels."""
 
     def __init__(self, channels: int, num_convs: int) -> None:
         super().__init__()
         self.conv = _tower(channels, num_convs)
         self.bbox_reg = nn.Conv2d(channels, NUM_SHAPES * 4, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, H, W] -> [B, H, W, A, 4]."""
-        return _by_anchor(self.bbox_reg(self.conv(x)))
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """[B, channels, H, W] of each level -> [B, H, W, A, 4] of each."""
+        return tuple(map(_by_anchor, over_levels(maps, self.conv, self.bbox_reg)[0]))
 
 
 class Head(nn.Module):
@@ -103,7 +104,7 @@ class Head(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """[B, channels, H, W] of each level -> [B, H, W, A, num_classes] of each, [B, H, W, A, 4] of each."""
-        return tuple(map(self.classification_head, maps)), tuple(map(self.regression_head, maps))
+        return self.classification_head(maps), self.regression_head(maps)
 
 
 class RetinaNet(Detector):

@@ -1,0 +1,233 @@
+"""A head's convolutions over all levels of a pyramid, as one step of autograd.
+
+A head has the same layers for every level. Autograd adds up as many gradients of each parameter as there are levels,
+with an operator for each, and hands every activation that it keeps through two more. Here one operator is the
+activation of all levels, and one for each level adds up the gradients of all parameters, coarse to fine as autograd
+does: all have the same bits on a CPU. Within `recomputing`, group norms and their activations are made again in the
+backward pass.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from public.layers.recompute import is_recomputing, is_transformed
+
+Pair = tuple[Tensor, Tensor]
+"""Weight and bias: of a convolution that changes neither height nor width, or of a norm."""
+
+
+def over_levels(maps: Sequence[Tensor], tower: nn.Module, *outputs: nn.Module | Pair) -> list[tuple[Tensor, ...]]:
+    """What output layers give behind a tower.
+
+    Args:
+        maps: float [B, C, H, W] of each level, fine to coarse.
+        tower: convolutions, each with a ReLU behind it or with a group norm and a ReLU.
+        outputs: convolutions behind the tower; or weight [K, C, k, k] and bias [K] of one.
+
+    Returns:
+        Of each output layer float [B, K, H, W] of each level.
+    """
+    if not _is_one_step(tower, *(one for one in outputs if isinstance(one, nn.Module))):
+        return list(zip(*([_output(x, one) for one in outputs] for x in map(tower, maps)), strict=True))
+    layers = [*(one for one in tower.modules() if isinstance(one, nn.Conv2d)), *outputs]
+    norms = [one for one in tower.modules() if isinstance(one, nn.GroupNorm)]
+    x, pairs, kind = list(maps), [_pair_of(one) for one in layers], maps[0].device.type
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+        x = [one.to(dtype) for one in x]
+        # As autocast: parameters once, whose gradients are added up in that type; what was made of them for each level.
+        pairs = [(weight.to(dtype), bias.to(dtype)) if weight.is_leaf else (weight, bias) for weight, bias in pairs]
+    norm = (norms[0].num_groups, norms[0].eps) if norms else None
+    plan = _Plan(len(x), len(layers) - len(outputs), len(outputs), norm, is_recomputing())
+    parameters = [one for pair in [*pairs, *map(_pair_of, norms)] for one in pair]
+    with torch.autocast(kind, enabled=False):
+        found: Any = _Tower.apply(plan, *x, *parameters)
+    return [found[first : first + len(x)] for first in range(0, len(found), len(x))]
+
+
+def _is_one_step(*parts: nn.Module) -> bool:
+    """Whether a gradient is asked for, and nobody looks in between.
+
+    A graph is made of the modules, which its compiler joins as it likes, and so is what torch.func transforms.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed():
+        return False
+    modules = [one for part in parts for one in part.modules()]
+    return not any(
+        one._forward_hooks or one._forward_pre_hooks or one._backward_hooks or one._backward_pre_hooks
+        for one in modules
+    )
+
+
+def _output(x: Tensor, layer: nn.Module | Pair) -> Tensor:
+    return layer(x) if isinstance(layer, nn.Module) else F.conv2d(x, *layer, padding=layer[0].shape[-1] // 2)
+
+
+def _pair_of(layer: Any) -> Pair:
+    return layer if isinstance(layer, tuple) else (layer.weight, layer.bias)
+
+
+class _Plan(NamedTuple):
+    """What a tower consists of."""
+
+    num_levels: int
+    num_layers: int
+    """Of the tower."""
+    num_outputs: int
+    norm: tuple[int, float] | None
+    """The group norms' number of groups and epsilon."""
+    recomputes: bool
+    """Whether what follows from a convolution's result by its norm is made again."""
+
+    def parts(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Pair], list[Pair]]:
+        """Maps, convolutions and norms of the arguments."""
+        maps, parameters = list(tensors[: self.num_levels]), tensors[self.num_levels :]
+        pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
+        num_convolutions = self.num_layers + self.num_outputs
+        return maps, pairs[:num_convolutions], pairs[num_convolutions:]
+
+
+class _Kept(NamedTuple):
+    """What a layer leaves for the backward pass, for each level."""
+
+    convolved: list[Tensor]
+    """Where a norm is behind it."""
+    statistics: list[Pair]
+    """The norm's means and inverse deviations."""
+    activated: list[Tensor]
+    """Where it is not made again."""
+
+
+class _Tower(torch.autograd.Function):
+    """Layer after layer, each for all levels."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Maps, convolutions and norms -> what each output layer gives for all levels."""
+        ctx.save_for_backward(*tensors)
+        ctx.plan, ctx.kept = plan, []
+        x, convolutions, norms = plan.parts(tensors)
+        for number in range(plan.num_layers):
+            x = [_convolved(one, convolutions[number]) for one in x]
+            convolved, statistics = x if norms else [], []
+            if norms:
+                normalized = [_normalized(one, norms[number], plan) for one in x]
+                x, statistics = [one for one, _ in normalized], [own for _, own in normalized]
+            x = _activated_(x)
+            ctx.kept.append(_Kept(convolved, statistics, [] if norms and plan.recomputes else x))
+        return tuple(_convolved(one, pair) for pair in convolutions[plan.num_layers :] for one in x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Of the maps and the parameters."""
+        kept = list(ctx.kept)
+        if not torch._C._autograd._get_current_graph_task_keep_graph():  # pyright: ignore[reportAttributeAccessIssue]
+            ctx.kept = None  # as torch lets go of what was saved
+        return None, *_Backward(ctx.plan, ctx.saved_tensors, ctx.needs_input_grad[1:]).run(kept, grads)
+
+
+class _Backward:
+    """The backward pass of a tower.
+
+    Args:
+        plan: of the tower.
+        tensors: the arguments of the forward pass.
+        needs: whether a gradient of each is asked for.
+    """
+
+    def __init__(self, plan: _Plan, tensors: Sequence[Tensor], needs: Sequence[bool]) -> None:
+        self.plan, self.needs = plan, needs
+        self.maps, self.convolutions, self.norms = plan.parts(tensors)
+        self.found: list[list[Any]] = [[None] * len(tensors) for _ in self.maps]
+        """The gradients of the arguments, of each level by itself."""
+
+    def run(self, kept: list[_Kept], grads: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """The gradients of all arguments; what was kept is let go of, layer after layer."""
+        levels, num_layers = range(self.plan.num_levels), self.plan.num_layers
+        x = self._activated(kept)
+        grad = [self._of_convolution(level, num_layers, grads[level], x[level]) for level in levels]
+        for number in range(1, self.plan.num_outputs):
+            for level in levels:
+                own = grads[number * len(levels) + level]
+                grad[level] += self._of_convolution(level, num_layers + number, own, x[level])
+        while kept:
+            number, (convolved, statistics, _) = len(kept) - 1, kept.pop()
+            activated, x = x, self._activated(kept)
+            for level in levels:
+                grad[level] = torch.ops.aten.threshold_backward(grad[level], activated[level], 0)
+                if self.norms:
+                    grad[level] = self._of_norm(level, number, grad[level], convolved[level], *statistics[level])
+                grad[level] = self._of_convolution(level, number, grad[level], x[level])
+        return [*grad, *self._of_parameters()]
+
+    def _activated(self, kept: list[_Kept]) -> list[Tensor]:
+        """What comes out of the last layer of those; behind none, the maps."""
+        if not kept:
+            return self.maps
+        convolved, _, activated = kept[-1]
+        if activated:
+            return activated
+        x = [_normalized(one, self.norms[len(kept) - 1], self.plan)[0] for one in convolved]
+        return _activated_(x)
+
+    def _of_convolution(self, level: int, number: int, grad: Tensor, x: Tensor) -> Tensor:
+        weight, bias = self.convolutions[number]
+        place = len(self.maps) + 2 * number
+        mask = (number > 0 or self.needs[level], *self.needs[place : place + 2])
+        sides = [1, 1], [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
+        of_x, *own = torch.ops.aten.convolution_backward(grad, x, weight.to(x.dtype), list(bias.shape), *sides, mask)
+        self.found[level][place : place + 2] = [one if one is None else one.to(weight.dtype) for one in own]
+        return of_x
+
+    def _of_norm(self, level: int, number: int, grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor) -> Tensor:
+        assert self.plan.norm is not None
+        place = len(self.maps) + 2 * (len(self.convolutions) + number)
+        sizes = *x.shape[:2], x.shape[2:].numel(), self.plan.norm[0]
+        of_x, *own = torch.ops.aten.native_group_norm_backward(
+            *(_for_norm(grad), _for_norm(x), mean, invstd, self.norms[number][0]),
+            *(*sizes, (True, *self.needs[place : place + 2])),
+        )
+        self.found[level][place : place + 2] = own
+        return of_x.to(grad.dtype)
+
+    def _of_parameters(self) -> list[Tensor | None]:
+        """The sums over the levels."""
+        first = len(self.maps)
+        sums: list[Any] = self.found[-1][first:]
+        asked = [place for place, one in enumerate(sums) if one is not None]
+        for own in reversed(self.found[:-1]):
+            torch._foreach_add_([sums[i] for i in asked], [own[first + i] for i in asked])  # pyright: ignore
+        return sums
+
+
+def _convolved(x: Tensor, pair: Pair) -> Tensor:
+    weight, bias = pair
+    return F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=weight.shape[-1] // 2)
+
+
+def _for_norm(x: Tensor) -> Tensor:
+    """In float32, and on a GPU in the layout that torch's group norm takes there."""
+    return x.float() if x.device.type == "cpu" else x.float().contiguous()
+
+
+def _normalized(x: Tensor, pair: Pair, plan: _Plan) -> tuple[Tensor, Pair]:
+    """As nn.GroupNorm, in float32; and the means and inverse deviations."""
+    assert plan.norm is not None
+    num_groups, eps = plan.norm
+    (batch, channels), pixels = x.shape[:2], x.shape[2:].numel()
+    out, mean, invstd = torch.native_group_norm(_for_norm(x), *pair, batch, channels, pixels, num_groups, eps)
+    return out.to(x.dtype), (mean, invstd)
+
+
+def _activated_(x: list[Tensor]) -> list[Tensor]:
+    """ReLU in place, one operator for all."""
+    torch._foreach_clamp_min_(x, 0)  # pyright: ignore[reportPrivateImportUsage]
+    return x
