@@ -55,6 +55,14 @@ def test_every_layout_trains(tmp_path: Path, context: DistributedContext, layout
     assert checkpoint["config"]["data"]["type"].endswith(f".{kind.__name__}")
 
 
+@pytest.mark.parametrize("row", ["resnet50", "mobilenet_v2"])
+def test_a_run_of_three_epochs_is_evaluated_on_the_way(row: str) -> None:
+    """The card's length for 50,000 images: an AP before the last of its 16,000 steps."""
+    config = parse_config(load_configs(EXPERIMENT), [row, "--epochs", "3"], DetectionTask.kinds)[0]
+    assert config.epochs == 3
+    assert config.evaluate_every < 3
+
+
 def yolo_train_alone(root: Path) -> None:
     """data.yaml without val."""
     yolo(root)
