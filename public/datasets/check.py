@@ -56,7 +56,7 @@ from public.datasets.scan import (
 from public.datasets.splits import PURPOSES, is_divided, scan_split, scan_undivided, splits_for
 from public.datasets.statistics import problems_of_all
 from public.datasets.statistics_page import statistics_page
-from public.runtime.run_folder import replace_text
+from public.runtime.run_folder import log_to_console, replace_text
 
 Config = ClassificationConfig | DetectionConfig
 
@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page = Path(f"check_{config.name}.html")
     else:
         page = (experiment.parent if experiment.suffix == ".py" else experiment) / "runs/check" / f"{config.name}.html"
+    log_to_console(is_main=True)  # which format was recognized
     try:
         reports = list(_printed(check_all(config)))
     except DataError as error:

@@ -2,12 +2,14 @@
 
     annotations/instances_<split>.json    the images in images/<split>/, <split>/ (the official archives) or images/
     <split>/_annotations.coco.json        the images beside it (Roboflow)
+    annotations/<split>.json, <split>.json    any other name, such as annotations.json or result.json of other tools
 
 Format: https://cocodataset.org/#format-data. Category ids may have gaps: labels are their ranks. A box is left, top,
 width and height in pixels, already continuous. Segmentations are not read.
 """
 
 import json
+import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +59,9 @@ class CocoData(DetectionData):
         )
 
 
-ANNOTATION_FILES = ("annotations/instances_{split}.json", "{split}/_annotations.coco.json")
+OTHER_FILES = ("annotations/{split}.json", "{split}.json")
+"""Whose names say little: a folder is recognized by what is in them."""
+ANNOTATION_FILES = ("annotations/instances_{split}.json", "{split}/_annotations.coco.json", *OTHER_FILES)
 """Where the annotations of a split may lie; the first that is there is taken."""
 
 
@@ -281,14 +285,24 @@ def _recognize(folder: Path) -> Layout | None:
     """Annotation files where they may lie, all in one of these ways."""
     for pattern in ANNOTATION_FILES:
         before, _, after = pattern.partition("{split}")
-        paths = sorted(folder.glob(f"{before}*{after}"))
-        names = [str(path.relative_to(folder))[len(before) :].removesuffix(after) for path in paths if path.is_file()]
+        paths = [path for path in sorted(folder.glob(f"{before}*{after}")) if path.is_file()]
+        if pattern in OTHER_FILES:
+            paths = [path for path in paths if _holds_instances(path)]
+        names = [str(path.relative_to(folder))[len(before) :].removesuffix(after) for path in paths]
         names = [name for name in names if not name.startswith(".")]
         if not names and (folder / after.lstrip("/")).is_file():
             names = ["."]  # no folder of a split's own
         if names:
             return Layout(f"COCO's ({pattern.replace('{split}', '<split>')})", choose_splits(names), {})
     return None
+
+
+def _holds_instances(path: Path) -> bool:
+    """Whether a file has the three keys of COCO's format anywhere."""
+    if path.name.startswith(".") or not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return all(content.find(key) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
 COCO = DetectionFormat(

@@ -63,8 +63,9 @@ def recognize(folder: Path) -> Recognized:
     if not found:
         raise DataError(
             f"{folder} is in none of the formats {', '.join(FORMATS)}: it has neither "
-            "annotations/instances_<split>.json or <split>/_annotations.coco.json (COCO), nor Annotations/*.xml and "
-            "JPEGImages (Pascal VOC), nor a data.yaml with train and names (YOLO)."
+            "annotations/instances_<split>.json, <split>/_annotations.coco.json or another JSON file with images, "
+            "annotations and categories (COCO), nor Annotations/*.xml and JPEGImages (Pascal VOC), nor a data.yaml "
+            "with train and names (YOLO)."
         )
     if len(found) > 1:
         titles = " and ".join(one.layout.title for one in found)

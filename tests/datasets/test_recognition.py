@@ -55,6 +55,16 @@ def coco_flat(root: Path) -> None:
         (root / "images" / split).rmdir()
 
 
+def coco_other_names(root: Path) -> None:
+    """annotations/<split>.json, beside files that are none."""
+    coco_2017(root)
+    for split in ("train", "val"):
+        (root / f"annotations/instances_{split}2017.json").rename(root / f"annotations/{split}.json")
+        (root / f"images/{split}2017").rename(root / split)
+    (root / "annotations/notes.json").write_text('{"images": []}')
+    (root / "annotations/empty.json").touch()
+
+
 def coco_roboflow(root: Path) -> None:
     """A folder for each split with its images and annotations, and a placeholder."""
     content = coco_content(BOXES)
@@ -112,6 +122,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], None], type, tuple[str, str], dict[str
     "COCO 2017": (coco_2017, CocoData, ("train2017", "val2017"), {}),
     "COCO's archives": (coco_archives, CocoData, ("train2017", "val2017"), {}),
     "COCO, one folder of images": (coco_flat, CocoData, ("train2017", "val2017"), {}),
+    "COCO, files of other names": (coco_other_names, CocoData, ("train", "val"), {}),
     "COCO of Roboflow": (coco_roboflow, CocoData, ("train", "valid"), {}),
     "VOC": (voc_own, VocData, ("Own/train", "Own/val"), {}),
     "VOC, the folder itself": (voc_itself, VocData, ("train", "val"), {}),
@@ -155,8 +166,20 @@ def voc_raccoons(root: Path) -> None:
     (root / "other/Own/JPEGImages").rename(root / "images")
 
 
+def coco_one_file(root: Path) -> None:
+    """One file of any name that gives the images by their paths below the folder, as Label Studio exports it."""
+    content = coco_content(BOXES)
+    for image in content["images"]:
+        image["file_name"] = f"images/{image['file_name']}"
+    write_coco(root, content, "all")
+    (root / "annotations/instances_all.json").rename(root / "result.json")
+    for name in ("a.jpg", "b.jpg"):
+        (root / "images/all" / name).rename(root / "images" / name)
+
+
 UNSPLIT: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "COCO": (lambda root: write_coco(root, coco_content(BOXES), "default"), ("default",)),
+    "COCO, one file": (coco_one_file, ("result",)),
     "VOC": (voc_raccoons, ("*",)),
     "YOLO": (lambda root: yolo(root, val="ignored"), ("train",)),
 }
