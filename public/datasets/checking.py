@@ -20,7 +20,7 @@ from public.config.record import class_summary
 from public.config.run import RunConfig
 from public.datasets.batches import DataError, steps_per_epoch
 from public.datasets.decoding import DECODING_ERRORS, UnusablePixels, decode_opencv
-from public.datasets.image_folder import Images, passed_over, unseen_classes
+from public.datasets.image_folder import Images, nothing_to_tell_apart, passed_over, unseen_classes
 from public.datasets.loaders import received
 from public.datasets.scan import Kind, Problem, unseen_problems
 from public.runtime.interruption import ignore_signals_in_worker
@@ -244,6 +244,8 @@ def report_on_images(
     ]
     if name == "train":
         problems += amount_problems(config, title, len(found), len(found))
+        too_few = nothing_to_tell_apart(images.class_names)
+        problems += [Problem(Kind.TOO_LITTLE, title, too_few)] if too_few else []
     facts = SplitFacts(
         name=name,
         found=found,

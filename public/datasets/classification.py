@@ -3,6 +3,7 @@
 from public.config.classification import ClassificationConfig, ClassificationData
 from public.config.record import class_summary
 from public.datasets.batches import DataError, EvalData, TrainData
+from public.datasets.image_folder import nothing_to_tell_apart
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
 from public.runtime.distributed import DistributedContext
@@ -12,7 +13,7 @@ def build_train_data(config: ClassificationConfig, context: DistributedContext) 
     """Both loaders of a run.
 
     Raises:
-        DataError: the data set is missing, damaged, or not of the classes that the config states.
+        DataError: the data set is missing, damaged, of one class alone, or not of those that the config states.
     """
     data = image_format_of(config.data).train_data(config, context)
     if config.num_classes not in (None, len(data.class_names)):
@@ -20,6 +21,9 @@ def build_train_data(config: ClassificationConfig, context: DistributedContext) 
             f"num_classes={config.num_classes}, and {dataset_folder(config.data.folder)} has "
             f"{class_summary(data.class_names)}."
         )
+    too_few = nothing_to_tell_apart(data.class_names)
+    if too_few:
+        raise DataError(f"{dataset_folder(config.data.folder)}: {too_few}.")
     return data
 
 

@@ -156,6 +156,13 @@ def _found(folder: Path) -> FoundFiles:
         raise DataError(f"the class folder {folder} cannot be listed: {first_line(error)}.") from error
 
 
+def nothing_to_tell_apart(class_names: Sequence[str]) -> str | None:
+    """Why classes cannot be trained on; None where they can."""
+    if len(class_names) > 1:
+        return None
+    return f"there is one class alone ({class_names[0]}), and nothing to tell apart; expected a folder for each class"
+
+
 def passed_over(images: Images) -> list[Problem]:
     """What of a split's folder is not among its images."""
     hidden = [

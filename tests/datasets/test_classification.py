@@ -22,6 +22,7 @@ from public.datasets.imagenet import ImageFolderData
 from public.datasets.loaders import ImageFolderTrainLoader
 from public.datasets.packed import Shrinking
 from public.datasets.packing import pack_split
+from public.datasets.scan import Kind
 from public.runtime.distributed import DistributedContext
 
 
@@ -91,6 +92,19 @@ def test_different_classes_in_train_and_val(imagenet: ClassificationConfig, cont
     (Path(imagenet.data.folder) / "val" / "cat").rename(Path(imagenet.data.folder) / "val" / "dog")
     with pytest.raises(DataError, match="val holds 1 of 2 classes that are not trained on: dog; expected some or all"):
         build_train_data(imagenet, context)
+
+
+def test_one_class_alone(imagenet: ClassificationConfig, image_folder: Path, context: DistributedContext) -> None:
+    """A folder of images that is no class folder looks so: any network is right about it at once."""
+    for split in ("train", "val"):
+        shutil.rmtree(image_folder / split / "bird")
+    config = replace(imagenet, batch_size=2, accumulation_steps=1)
+    words = r"there is one class alone \(cat\), and nothing to tell apart; expected a folder for each class"
+    with pytest.raises(DataError, match=f"^{image_folder}: {words}\\.$"):
+        build_train_data(config, context)
+    of_train, of_val = (report.problems for report in check(config))
+    assert [problem.kind for problem in of_train] == [Kind.TOO_LITTLE]
+    assert not of_val
 
 
 def test_a_class_that_val_lacks(
@@ -209,7 +223,7 @@ def test_the_limit_of_pixels_is_a_setting(imagenet: ClassificationConfig, contex
     """Of 119, where the pictures have 120: refused by name, by training and by the check."""
     row = replace(imagenet, data=replace(imagenet.data, max_pixels=119))
     expected = (
-        r"/[0-9].png cannot be decoded: it has 12 x 10 = 120 pixels, more than the 119 that are read \(data.max_pix"
+        r"/[0-9].png cannot be decoded: it has 12 x 10 = 120 pixels, more than the 119 that are read \(max_pix"
     )
     with pytest.raises(DataError, match=expected):
         list(build_train_data(row, context).train.epoch(0))
