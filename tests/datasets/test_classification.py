@@ -222,9 +222,7 @@ def test_orientation_is_a_setting(
 def test_the_limit_of_pixels_is_a_setting(imagenet: ClassificationConfig, context: DistributedContext) -> None:
     """Of 119, where the pictures have 120: refused by name, by training and by the check."""
     row = replace(imagenet, data=replace(imagenet.data, max_pixels=119))
-    expected = (
-        r"/[0-9].png cannot be decoded: it has 12 x 10 = 120 pixels, more than the 119 that are read \(max_pix"
-    )
+    expected = r"/[0-9].png cannot be decoded: it has 12 x 10 = 120 pixels, more than the 119 that are read \(max_pix"
     with pytest.raises(DataError, match=expected):
         list(build_train_data(row, context).train.epoch(0))
     problems = [problem for report in check(row) for problem in report.problems]
