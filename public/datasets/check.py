@@ -25,6 +25,7 @@ from public.config.classification import ClassificationConfig
 from public.config.command_line import fail, given, parse_config
 from public.config.detection import DetectionConfig
 from public.config.experiment import load_configs
+from public.config.names import printable
 from public.config.record import class_summary
 from public.datasets import formats, image_formats
 from public.datasets.batches import DataError
@@ -204,7 +205,7 @@ def _facts(name: str, raw: RawAnnotations, found: list[FoundImage]) -> SplitFact
     return SplitFacts(
         name=name,
         found=found,
-        class_names=raw.class_names,
+        class_names=[printable(one) for one in raw.class_names],
         labels=raw.labels[learnt],
         object_images=raw.object_images[learnt],
         boxes=boxes[learnt],

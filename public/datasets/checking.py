@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
-from public.config.names import first_line
+from public.config.names import first_line, printable
 from public.config.record import class_summary
 from public.config.run import RunConfig
 from public.datasets.batches import DataError, steps_per_epoch
@@ -249,7 +249,7 @@ def report_on_images(
     facts = SplitFacts(
         name=name,
         found=found,
-        class_names=images.class_names,
+        class_names=[printable(one) for one in images.class_names],
         labels=images.labels,
         object_images=np.arange(len(found)),
     )

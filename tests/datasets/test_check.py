@@ -20,10 +20,12 @@ from public.config.experiment import load_configs
 from public.datasets import check as checks
 from public.datasets.batches import DataError
 from public.datasets.check import check, main
+from public.datasets.coco import CocoData
 from public.datasets.detection import build_train_data
 from public.datasets.image_folder import ImageList
 from public.datasets.scan import TREATMENT, Kind
 from public.runtime.distributed import DistributedContext
+from tests.datasets.test_detection import config_of
 from tests.datasets.written import coco_content, voc_object, write_coco, write_image, write_voc
 
 # Whether a machine has as many processors as workers is not what is tested.
@@ -348,6 +350,17 @@ def test_file_names_that_are_no_text(image_folder: Path, tmp_path: Path) -> None
         assert main([str(folder)]) == 1
     printed.seek(0)
     assert f"error: {image_folder}/train/cat/\\udce9.png: " in printed.read()
+
+
+def test_class_names_that_are_no_text(tmp_path: Path) -> None:
+    """Refused, and what the page and its pictures get can be written: matplotlib and OpenCV end on halves of letters."""
+    content = coco_content([(7, 3, 0, 0, 20, 15)])
+    content["categories"] = [{"id": 3, "name": "do\udcffg"}, {"id": 90, "name": "cat"}]
+    for split in ("train", "val"):
+        write_coco(tmp_path, content, split)
+    reports = list(check(config_of(CocoData, tmp_path, ["train"], ["val"])))
+    assert Kind.BAD_NAME in {problem.kind for problem in reports[0].problems}
+    assert [report.facts.class_names for report in reports[:2] if report.facts] == [["do\\udcffg", "cat"]] * 2
 
 
 @pytest.mark.slow
