@@ -353,7 +353,7 @@ def test_file_names_that_are_no_text(image_folder: Path, tmp_path: Path) -> None
 
 
 def test_class_names_that_are_no_text(tmp_path: Path) -> None:
-    """Refused, and what the page and its pictures get can be written: matplotlib and OpenCV end on halves of letters."""
+    """Refused, and the page gets what can be written: matplotlib and OpenCV end on halves of letters."""
     content = coco_content([(7, 3, 0, 0, 20, 15)])
     content["categories"] = [{"id": 3, "name": "do\udcffg"}, {"id": 90, "name": "cat"}]
     for split in ("train", "val"):
