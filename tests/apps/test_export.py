@@ -473,6 +473,10 @@ def test_what_is_no_number_is_no_answer() -> None:
             ["--weights", "{detector}", "--precision", "bf16"],
             "precision='bf16' with format='onnx': that is computed by",
         ),
+        (
+            ["--weights", "{detector}", "--precision", "int8", "--calibrate", "x", "--format", "openvino"],
+            "precision='int8' with format='openvino': that is computed by onnx.",
+        ),
         (["--weights", "{detector}", "--precision", "int8"], "takes its ranges from pictures: --precision int8 --cal"),
         (["--weights", "{detector}"], "give --canvas HEIGHT WIDTH, or --images"),
         (["--weights", "{detector}", "--canvas", "60", "96"], "canvas=(60, 96) must be multiples of 32"),
