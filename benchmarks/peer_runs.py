@@ -94,24 +94,27 @@ def write_record(folder: Path, config: RunConfig, peer: str, rows: list[dict[str
 
 # ---- torchvision's detectors ----------------------------------------------------------------------------------------
 
+SHORT, LONG = 240, 320
+"""Pixels of the shorter side, and the longer one's limit: those of the row's transforms."""
+
 
 def build_torchvision(peer: Peer, config: DetectionConfig, weights: Path | None) -> nn.Module:
-    """Its detector of config's classes, canvas as our loader makes it."""
+    """Its detector of config's classes, for images of the size that our loader makes."""
     pyramid, num_classes = TorchvisionPyramid(), config.num_classes
     assert num_classes is not None
+    # Without these it would resize to 800 pixels: `_skip_resize` is looked at in training alone.
+    options: dict[str, Any] = {"min_size": SHORT, "max_size": LONG}
     if weights is not None:
         state = torch.load(weights, weights_only=True)
         own = pyramid.body.state_dict()
         pyramid.body.load_state_dict({key: state[f"features.{key}"] for key in own})
     if peer == "torchvision_fcos":
         generator = AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
-        options: dict[str, Any] = {"anchor_generator": generator, "_skip_resize": True}
-        return FCOS(pyramid, num_classes, **options)
+        return FCOS(pyramid, num_classes, anchor_generator=generator, **options)
     sizes = tuple(tuple(size * 2 ** (k / 3) for k in range(3)) for size in config.detector.anchor_sizes)  # pyright: ignore[reportAttributeAccessIssue]
     generator = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 3)
     head = RetinaNetHead(CHANNELS, 9, num_classes)
-    options = {"anchor_generator": generator, "head": head, "_skip_resize": True}
-    return RetinaNet(pyramid, num_classes, **options)
+    return RetinaNet(pyramid, num_classes, anchor_generator=generator, head=head, **options)
 
 
 def train_detector(options: Options, config: DetectionConfig, device: torch.device) -> list[dict[str, Any]]:
