@@ -32,7 +32,8 @@ def over_levels(maps: Sequence[Tensor], tower: nn.Module, *outputs: nn.Module | 
     Returns:
         Of each output layer float [B, K, H, W] of each level.
     """
-    if not _is_one_step(tower, *(one for one in outputs if isinstance(one, nn.Module))):
+    modules = (tower, *(one for one in outputs if isinstance(one, nn.Module)))
+    if maps[0].is_meta or not _is_one_step(*modules):  # shapes alone: their operators are counted, and know no autocast
         return list(zip(*([_output(x, one) for one in outputs] for x in map(tower, maps)), strict=True))
     layers = [*(one for one in tower.modules() if isinstance(one, nn.Conv2d)), *outputs]
     norms = [one for one in tower.modules() if isinstance(one, nn.GroupNorm)]
