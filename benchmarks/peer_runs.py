@@ -40,6 +40,7 @@ from benchmarks.fcos_step import CHANNELS, TorchvisionPyramid
 from benchmarks.random_batches import torchvision_targets
 from public.apps.results import FILES, PEER
 from public.backbones.catalog import build_backbone
+from public.config.calls import Scaled
 from public.config.classification import ClassificationConfig
 from public.config.detection import DetectionConfig
 from public.config.experiment import load_configs
@@ -94,8 +95,8 @@ def write_record(folder: Path, config: RunConfig, peer: str, rows: list[dict[str
 
 # ---- torchvision's detectors ----------------------------------------------------------------------------------------
 
-SHORT, LONG = 240, 320
-"""Pixels of the shorter side, and the longer one's limit: those of the row's transforms."""
+LONG = Scaled(320, of=240)
+"""The longer side's limit, as in the row's transforms."""
 
 
 def build_torchvision(peer: Peer, config: DetectionConfig, weights: Path | None) -> nn.Module:
@@ -103,7 +104,7 @@ def build_torchvision(peer: Peer, config: DetectionConfig, weights: Path | None)
     pyramid, num_classes = TorchvisionPyramid(), config.num_classes
     assert num_classes is not None
     # Without these it would resize to 800 pixels: `_skip_resize` is looked at in training alone.
-    options: dict[str, Any] = {"min_size": SHORT, "max_size": LONG}
+    options: dict[str, Any] = {"min_size": config.data.input_size, "max_size": LONG.at(config.data.input_size)}
     if weights is not None:
         state = torch.load(weights, weights_only=True)
         own = pyramid.body.state_dict()

@@ -125,9 +125,9 @@ def find_images(pattern: str, *, videos: bool = False) -> list[Path]:
         FileNotFoundError: there are none.
     """
     path = Path(pattern).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # of a name that is too long Path.is_file raises
         return [path]
-    candidates = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+    candidates = path.iterdir() if os.path.isdir(path) else map(Path, glob.glob(str(path), recursive=True))
     found = sorted(p for p in candidates if is_image_file(p) or (videos and _is_video_file(p)))
     if not found:
         raise FileNotFoundError(

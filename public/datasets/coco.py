@@ -299,7 +299,7 @@ def _recognize(folder: Path) -> Layout | None:
 
 def _holds_instances(path: Path) -> bool:
     """Whether a file has the three keys of COCO's format anywhere."""
-    if path.name.startswith(".") or not path.stat().st_size:
+    if not path.stat().st_size:  # which cannot be mapped
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return all(content.find(key) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"'))

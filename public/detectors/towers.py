@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from public.layers.recompute import is_recomputing, is_transformed
+from public.layers.recompute import is_graph_retained, is_recomputing, is_transformed
 
 Pair = tuple[Tensor, Tensor]
 """Weight and bias: of a convolution that changes neither height nor width, or of a norm."""
@@ -32,8 +32,7 @@ def over_levels(maps: Sequence[Tensor], tower: nn.Module, *outputs: nn.Module | 
     Returns:
         Of each output layer float [B, K, H, W] of each level.
     """
-    modules = (tower, *(one for one in outputs if isinstance(one, nn.Module)))
-    if maps[0].is_meta or not _is_one_step(*modules):  # shapes alone: their operators are counted, and know no autocast
+    if not _is_one_step(maps[0], tower, *(one for one in outputs if isinstance(one, nn.Module))):
         return list(zip(*([_output(x, one) for one in outputs] for x in map(tower, maps)), strict=True))
     layers = [*(one for one in tower.modules() if isinstance(one, nn.Conv2d)), *outputs]
     norms = [one for one in tower.modules() if isinstance(one, nn.GroupNorm)]
@@ -51,12 +50,13 @@ def over_levels(maps: Sequence[Tensor], tower: nn.Module, *outputs: nn.Module | 
     return [found[first : first + len(x)] for first in range(0, len(found), len(x))]
 
 
-def _is_one_step(*parts: nn.Module) -> bool:
+def _is_one_step(x: Tensor, *parts: nn.Module) -> bool:
     """Whether a gradient is asked for, and nobody looks in between.
 
-    A graph is made of the modules, which its compiler joins as it likes, and so is what torch.func transforms.
+    A graph is made of the modules, which its compiler joins as it likes, and so is what torch.func transforms. Of
+    shapes alone (the meta device, which knows no autocast) the modules' operators are counted.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed():
+    if x.is_meta or not torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed():
         return False
     modules = [one for part in parts for one in part.modules()]
     return not any(
@@ -130,7 +130,7 @@ class _Tower(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """Of the maps and the parameters."""
         kept = list(ctx.kept)
-        if not torch._C._autograd._get_current_graph_task_keep_graph():  # pyright: ignore[reportAttributeAccessIssue]
+        if not is_graph_retained():
             ctx.kept = None  # as torch lets go of what was saved
         return None, *_Backward(ctx.plan, ctx.saved_tensors, ctx.needs_input_grad[1:]).run(kept, grads)
 

@@ -67,6 +67,11 @@ def is_recomputing() -> bool:
     return _current.get() is not None
 
 
+def is_graph_retained() -> bool:
+    """Whether the backward pass that runs now may run again: what was kept for it must stay."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def is_transformed() -> bool:
     """Whether this is called by torch.func.grad, vmap or another of them."""
     return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
@@ -184,7 +189,7 @@ class _Convolution(torch.autograd.Function):
         stride, padding, dilation, groups = ctx.options
         where, mask = (ctx.bias_sizes, stride, padding, dilation), ctx.needs_input_grad[1:4]
         x = ctx.recipe.give()
-        if not torch._C._autograd._get_current_graph_task_keep_graph():  # pyright: ignore[reportAttributeAccessIssue]
+        if not is_graph_retained():
             del ctx.recipe  # as torch lets go of what was saved
         found = torch.ops.aten.convolution_backward(grads[0], x, weight, *where, False, [0, 0], groups, mask)
         return None, *found, None

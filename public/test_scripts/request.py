@@ -11,6 +11,7 @@ Without an experiment's folder (test.sh gives its own), --experiment FOLDER name
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import field, make_dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -123,7 +124,7 @@ def read_request(
         if weights is None and experiment is not None and row is not None:
             path = str(experiment.folder / "runs" / row.name / "checkpoints" / "best.pth")
         trained = opened
-        asks_before = asks_help and path is not None and not Path(path).is_file()  # help is there before any training
+        asks_before = asks_help and path is not None and not isfile(path)  # help is there before any training
         if trained is None and path is not None and not asks_before:
             trained = open_ours(path, experiment)
         if trained is not None:

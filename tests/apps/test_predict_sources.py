@@ -73,8 +73,8 @@ def test_a_list(tmp_path: Path) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    """A missing file, an empty folder, a glob of nothing."""
-    for name in ("missing.png", "", "*.png"):
+    """A missing file, an empty folder, a glob of nothing, a name that is too long for any file."""
+    for name in ("missing.png", "", "*.png", "a" * 300):
         with pytest.raises(FileNotFoundError, match=r"no image at .*; expected an image file, a folder of them"):
             frames_of(tmp_path / name)
 
