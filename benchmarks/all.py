@@ -47,6 +47,7 @@ class Row:
 
 
 ROWS = (
+    Row(script="precision", arguments=("--rounds", "3"), claims=("precision",)),
     Row(script="listing", arguments=("--rounds", "3"), claims=("listing",)),
     Row(script="cifar_pipeline", arguments=("--rounds", "3"), claims=("cifar_pipeline",)),
     Row(script="imagenet_pipeline", arguments=("--rounds", "3"), claims=("imagenet_pipeline | ours uint8",)),

@@ -4,7 +4,7 @@
     python -m benchmarks.cifar_training --train     our recipe's whole run of 5 epochs: top-1 after each epoch
 
 Settings of both: batch 128, Nesterov SGD peaking at 0.1 in one cycle over 5 epochs, mirrored at random and cropped at
-random out of 4 reflected pixels on each side, bf16 where the device computes it natively.
+random out of 4 reflected pixels on each side, bf16 where the device is faster in it.
 
 The bare loop is what a person writes in half an hour: images in memory, torch's optimizer, OneCycleLR and autocast
 at their defaults, and none of what a run needs besides. Ours uses channels_last, the recipe's loader, and the recipe's

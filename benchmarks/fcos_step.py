@@ -3,7 +3,7 @@
     python -m benchmarks.fcos_step
 
 Both: 128 channels at strides 8, 16 and 32, the same weights to begin with, the same noise and boxes (as many and as
-large as blood cells at 320 x 240), bf16 where the device computes it natively; normalization, network, targets, losses,
+large as blood cells at 320 x 240), bf16 where the device is faster in it; normalization, network, targets, losses,
 backward and AdamW. torchvision's resize is switched off.
 """
 

@@ -3,7 +3,7 @@
     python -m benchmarks.retinanet
 
 Both: the same weights, photos and objects on square canvases (torchvision's resize is switched off, it pads to a
-multiple of 32), bf16 where the device computes it natively. A step: normalization, network, targets, losses, backward
+multiple of 32), bf16 where the device is faster in it. A step: normalization, network, targets, losses, backward
 and SGD. An inference: normalization, network, decoding and suppression; the random heads are given scores of which
 about a thousand an image pass the threshold of 0.05, as with a trained network.
 """

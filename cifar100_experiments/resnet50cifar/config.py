@@ -15,7 +15,7 @@ best.pth is chosen on the test split, as those numbers were: CIFAR-100 has no va
 the last epoch's number too, which no choice has flattered.
 
 Deviations from 2020: the last, incomplete batch of an epoch (80 of 50,000 images) is skipped and other images fall
-to it in the next epoch; precision is bf16 where the device has it (--precision fp32 for theirs).
+to it in the next epoch; precision is bf16 where the device is faster in it (--precision fp32 for theirs).
 """
 
 from dataclasses import replace

@@ -20,7 +20,7 @@ at most; anchors lie around the middles of their cells, not at the corners; the 
 channels, not 512; RoI Align is torchvision's, theirs averaged a lattice of 15 x 15 points. Both losses of boxes turn at
 1/9, where the second one of theirs turned at 1. Their data set held every image twice, once mirrored, and `--epochs 12`
 ran 11 of it, which are 22 epochs in which images are mirrored at random; here they are 24, the rate falling after 20 as
-theirs did after 10. Detections count from a score of 0.001 on. Precision is bf16 where the device has it.
+theirs did after 10. Detections count from a score of 0.001 on. Precision is bf16 where the device is faster in it.
 """
 
 from dataclasses import replace

@@ -85,7 +85,9 @@ CONFIGS = {
         backbone_weights="torchvision:mobilenet_v2",
         epochs=40,
         evaluate_every=2,
-        detector=FCOSOptions(backbone="mobilenet_v2", levels=("p3", "p4", "p5"), channels=128),
+        detector=FCOSOptions.torchvision(
+            backbone="mobilenet_v2", levels=("p3", "p4", "p5"), channels=128, score_threshold=0.01
+        ),
         data=replace(
             RESNET.data,
             input_size=320,

@@ -10,7 +10,7 @@ mAP at IoU 0.5, 11-point interpolated:
 The learning rate follows another batch: 8e-3 with --batch-size 16.
 
 Deviations from 2018: those of ../detnet59_faster_rcnn_voc, whose card lists them (24 epochs for their 12, the long side
-at most 1000, difficult objects ignored, ...). Precision is bf16 where the device has it.
+at most 1000, difficult objects ignored, ...). Precision is bf16 where the device is faster in it.
 """
 
 from dataclasses import replace

@@ -20,7 +20,7 @@ weights expect, and empty canvas is the mean pixel; random crops cut any side; t
 the global batch (images without objects count as background); GIoU without the stray +1; weight decay leaves out
 norms and biases; the learning rate is constant where theirs waited for a plateau of the training loss that 12 epochs
 never reached; every class over the threshold is a detection, suppressed class by class, in float pixels. Precision is
-bf16 where the device has it.
+bf16 where the device is faster in it.
 """
 
 from public.config.calls import SIZE, Call

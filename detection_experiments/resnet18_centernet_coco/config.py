@@ -26,7 +26,7 @@ copies at test time (30.0 with mirrored ones); its authors saw it vary by 0.4. I
     at most                          100, not suppressed                  the same
     threshold                        none                                 0.01, below which little is found
 
-Precision is bf16 where the device has it.
+Precision is bf16 where the device is faster in it.
 """
 
 from torchvision.transforms import v2

@@ -15,7 +15,7 @@ Deviations from 2020, each a defect there: pixels are normalized with ImageNet's
 weights expect, and empty canvas is the mean pixel; random crops cut any side; the losses divide by the peaks and
 objects of the global batch; any number of objects; the deformable convolutions are torchvision's on a GPU and plain
 tensor code on a CPU, nothing is compiled; weight decay leaves out norms and biases; boxes are float pixels, cut at
-the image's edges. Precision is bf16 where the device has it.
+the image's edges. Precision is bf16 where the device is faster in it.
 """
 
 from public.config.calls import SIZE, Call

@@ -8,7 +8,7 @@ number: detectron2's faster_rcnn_R_50_FPN_1x, 8 GPUs with 2 images each, 90,000 
 Deviations from detectron2: torchvision's ResNet-50 (stride on the 3x3 convolutions) with torchvision's weights, where
 theirs are the MSRA's; 12 epochs, which are 88,700 steps; the short side is drawn for a batch, where theirs is drawn for
 an image; images without objects take part, as background; anchors lie around the middles of their cells, where theirs
-lie at the corners. Precision is bf16 where the device has it.
+lie at the corners. Precision is bf16 where the device is faster in it.
 """
 
 from public.config.calls import SIZE, Call, Scaled

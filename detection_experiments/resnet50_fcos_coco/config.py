@@ -29,7 +29,7 @@ AP 38.7 on val2017 (there COCO 2014's minival, the same images). It was not trai
     threshold, candidates of levels  class 0.05, 1000                     sqrt(class x centerness) 0.05, 1000
     suppression, at most             0.6, 100                             the same
 
-Precision is bf16 where the device has it.
+Precision is bf16 where the device is faster in it.
 """
 
 from public.config.calls import SIZE, Call, Scaled

@@ -24,7 +24,7 @@ with 2 images each, 90,000 steps: AP 37.4 on val2017. It was not trained to its 
     threshold, candidates of levels  0.05, 1000                           the same
     suppression, at most             0.5, 100                             the same
 
-Precision is bf16 where the device has it.
+Precision is bf16 where the device is faster in it.
 """
 
 from public.config.calls import SIZE, Call, Scaled

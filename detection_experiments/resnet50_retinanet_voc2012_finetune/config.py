@@ -21,7 +21,7 @@ names it. The learning rate of several_devices is for 4 GPUs with 4 images each,
 The network, anchors, codes and losses are torchvision's. Deviations from theirs: batch norms stay frozen, with
 torchvision's own epsilon for these weights, where theirs took in the statistics of 4 images, those of frozen layers
 too; boxes count pixels from 0; images of any kind and images without objects are taken; no image is taken twice to fill
-a batch. Precision is bf16 where the device has it.
+a batch. Precision is bf16 where the device is faster in it.
 """
 
 from dataclasses import replace

@@ -19,7 +19,7 @@ positives of the global batch (images without objects count as background); no a
 every object has at least its best anchor; weight decay leaves out norms and biases; the learning rate is constant
 where theirs waited for a plateau of the training loss that hardly came; every class over the threshold is a
 detection, suppressed class by class, in float pixels. Difficult objects are ignored, in training and in evaluation as
-the devkit does, where theirs counted detections of them as wrong. Precision is bf16 where the device has it.
+the devkit does, where theirs counted detections of them as wrong. Precision is bf16 where the device is faster in it.
 """
 
 from public.config.calls import SIZE, Call

@@ -35,7 +35,7 @@ On a single 224 x 224 center crop, the last epoch's. No row was trained to its e
 0.99891: 1 - (1 - 0.99998) x 8 x 128 x 32 / 600, as its script makes of its option. A3's settings are as mmpretrain's
 resnet50_8xb256-rsb-a3-100e_in1k repeats them (78.30 there), with timm's defaults for what it
 leaves out. A mixed image's targets are its two shares, as there; timm has an option that makes both 1, which commands
-for A1 and A2 use. Precision is bf16 where the device has it.
+for A1 and A2 use. Precision is bf16 where the device is faster in it.
 
     DATA_ROOT=data/sample python train.py a3 --network resnet18 --epochs 1 --batch-size 64    # in miniature
 """

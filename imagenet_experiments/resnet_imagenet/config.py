@@ -13,8 +13,8 @@ On one small GPU or a CPU: --batch-size 64, which the learning rate follows (0.0
 
 Deviations from ModelZoo: the classifier starts as torchvision's, not with standard deviation 0.045; batch norm sees
 the images of its own GPU, which are 128 on 8 GPUs alone; pixels are decoded by OpenCV and resized as uint8 tensors by
-torch; precision is bf16 where the device has it. Its page does not say of which epoch the numbers are: ours are the
-last one's.
+torch; precision is bf16 where the device is faster in it. Its page does not say of which epoch the numbers are: ours
+are the last one's.
 """
 
 from dataclasses import replace

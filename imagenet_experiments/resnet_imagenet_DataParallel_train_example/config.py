@@ -17,8 +17,8 @@ torchvision reaches 30.24 / 26.69 / 23.87 / 22.63 / 21.69 for the five full netw
 recipe.
 
 Deviations from 2020: pixels are decoded by OpenCV and resized as uint8 tensors by torch (--data.decoder pil for the PIL
-pixels); precision is bf16 where the device has it; the last, incomplete batch of an epoch is skipped. `--parallel
-distributed` runs one process per GPU instead, which is faster.
+pixels); precision is bf16 where the device is faster in it; the last, incomplete batch of an epoch is skipped.
+`--parallel distributed` runs one process per GPU instead, which is faster.
 """
 
 from dataclasses import replace

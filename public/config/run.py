@@ -145,7 +145,7 @@ class RunConfig:
     parallel: Literal["distributed", "data_parallel"] = "distributed"
     """distributed: one process per GPU; data_parallel: one process and nn.DataParallel."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 where the device computes it natively, else fp16 on a GPU, else fp32."""
+    """auto: bf16 where the device is faster in it than in fp32, else fp16 on a GPU, else fp32."""
     compile: bool = False
     """torch.compile network, targets and losses (on a CPU this needs a C++ compiler)."""
     channels_last: bool = False

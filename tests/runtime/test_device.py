@@ -11,7 +11,7 @@ from public.runtime.device import (
     autocast,
     choose_device,
     choose_precision,
-    cpu_has_native_bf16,
+    cpu_is_faster_in_bf16,
     device_name,
     memory_format,
     num_parameters,
@@ -73,22 +73,28 @@ def test_auto_precision_on_a_gpu(
     assert choose_precision("auto", torch.device("cuda")) is dtype
 
 
-@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype) -> None:
-    """bf16 where the processor computes it, else fp32: fp16 is slow on CPUs."""
-    monkeypatch.setattr(device_module, "cpu_has_native_bf16", lambda: native)
+@pytest.mark.parametrize(("faster", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch, faster: bool, dtype: torch.dtype) -> None:
+    """bf16 where the processor is faster in it, else fp32: fp16 is slow on CPUs."""
+    monkeypatch.setattr(device_module, "cpu_is_faster_in_bf16", lambda: faster)
     assert choose_precision("auto", CPU) is dtype
 
 
-def test_native_bf16_is_either_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AVX512-BF16 or AMX; False where torch does not say."""
-    for avx, amx in ((True, False), (False, True), (False, False)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx, raising=False)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx, raising=False)
-        assert cpu_has_native_bf16() is (avx or amx)
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert cpu_has_native_bf16() is False
+@pytest.mark.parametrize(
+    ("instructions", "faster"),
+    [
+        (("avx512_bf16", "avx512_fp16", "amx_bf16"), True),  # Sapphire Rapids as it is
+        (("avx512_bf16", "avx512_fp16"), False),  # the same in a virtual machine that hides AMX
+        (("avx512_bf16",), True),  # Cooper Lake, Zen 4
+        ((), False),
+    ],
+)
+def test_which_processors_are_faster_in_bf16(
+    monkeypatch: pytest.MonkeyPatch, instructions: tuple[str, ...], faster: bool
+) -> None:
+    """By their instructions, which are the same at every start."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+    assert cpu_is_faster_in_bf16() is faster
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
