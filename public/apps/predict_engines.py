@@ -65,7 +65,8 @@ def load(weights: str | Path, **settings: Any) -> Predictor:
         name = engine_of(options.weights) if is_exported(options.weights) else "torch"
     require(name in ENGINES, f"engine={name!r}: {nearest_names(name, ['auto', *ENGINES])}.")
     missing = ENGINES[name].missing()
-    require(missing is None, f"engine={name!r} needs the package {missing}, which is not installed: {INSTALL}.")
+    asked = f"weights={options.weights!r}" if options.engine == "auto" else f"engine={name!r}"
+    require(missing is None, f"{asked} needs the package {missing}, which is not installed: {INSTALL}.")
     require(ENGINES[name].takes(options.weights), f"engine={name!r} does not take weights={options.weights!r}.")
     return ENGINES[name].load(options)
 

@@ -42,7 +42,7 @@ try:
     from starlette.routing import Route
     from starlette.types import ASGIApp
 
-    from public.apps.serve_api import Endpoint, api_page, refusal
+    from public.apps.serve_api import Endpoint, accident, api_page, fault, refusal
     from public.apps.serve_data import DataSet
     from public.apps.serve_guard import Guard
     from public.apps.serve_predict import Limits, Networks, named_networks
@@ -212,6 +212,7 @@ def application(endpoints: Sequence[Endpoint], hosts: Iterable[str]) -> ASGIApp:
     """The page, the endpoints and the page that describes them, for requests that name one of the hosts."""
     routes = [Route("/", _page()), Route("/api", api_page(endpoints)), *(one.route() for one in endpoints)]
     handlers: Any = dict.fromkeys((HTTPException, ValueError, OSError, ClientDisconnect), refusal)
+    handlers |= {MemoryError: accident, RuntimeError: accident, Exception: fault}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
 
 

@@ -14,8 +14,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from public.config.names import first_line, nearest_names
+from public.runtime.accidents import Remedies, explained
 from public.runtime.page import Section, page, table, text
 
+REMEDIES = Remedies(
+    workers="fewer networks (--weights)",
+    too_much="this request",
+    less="a smaller picture, or fewer networks (--weights), need less",
+)
 STYLED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 """Content security policy of pages without scripts, whose pictures are inside."""
 
@@ -117,6 +123,22 @@ def refusal(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"{first_line(error)}."}, 404 if isinstance(error, FileNotFoundError) else 400)
 
 
+def accident(request: Request, error: Exception) -> Response:
+    """One sentence where memory ran out; anything else is raised again."""
+    said = explained(error, REMEDIES)
+    if said is None:
+        raise error
+    return JSONResponse({"error": said}, 503)
+
+
+def fault(request: Request, error: Exception) -> Response:
+    """One sentence for what is ours to mend: the server prints where it happened."""
+    said = (
+        f"the server failed at {request.method} {request.url.path} ({type(error).__name__}); its own output says why."
+    )
+    return JSONResponse({"error": said}, 500)
+
+
 def api_page(endpoints: Sequence[Endpoint]) -> Callable[[Request], Awaitable[Response]]:
     """The page that says all of it."""
     sections = [Section("What all have in common", [text(COMMON)]), *map(_section, endpoints)]
@@ -131,7 +153,8 @@ def api_page(endpoints: Sequence[Endpoint]) -> Callable[[Request], Awaitable[Res
 COMMON = (
     'Answers are JSON. A request that cannot be answered has a status of 400 or more and {"error": a sentence}: 400 '
     "for what is wrong with it, 403 for one from another site's page, 404 for what is not there, 413 for too large a "
-    "picture, 503 where the answer takes too long. Numbers that do not exist are null or left out."
+    "picture, 500 for a fault of the server, 503 where the answer takes too long or memory ran out. Numbers that do "
+    "not exist are null or left out."
 )
 
 

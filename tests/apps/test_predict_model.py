@@ -223,7 +223,7 @@ def test_what_cannot_be_loaded(detector: Path, classifier: Path, tmp_path: Path)
 
 
 def test_the_table_of_engines(monkeypatch: pytest.MonkeyPatch, detector: Path) -> None:
-    """auto: PyTorch, or what runs the file; one that is asked for says what it lacks."""
+    """auto: PyTorch, or what runs the file; what was asked for says which package it lacks."""
     used: list[str] = []
 
     def engine(name: str, ending: str, missing: str | None) -> Engine:
@@ -239,6 +239,9 @@ def test_the_table_of_engines(monkeypatch: pytest.MonkeyPatch, detector: Path) -
         load("a.onnx", engine="absent")
     with pytest.raises(ValueError, match=r"engine='onnxruntime' does not take weights='a\.pth'"):
         load("a.pth", engine="onnxruntime")
+    table["onnxruntime"] = engine("onnxruntime", ".onnx", "thing")
+    with pytest.raises(ValueError, match=r"^weights='a\.onnx' needs the package thing, which is not installed: pip"):
+        load("a.onnx")  # nobody asked for an engine
 
 
 # ---- pictures that are none ------------------------------------------------------------------------------------------

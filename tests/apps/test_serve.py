@@ -26,6 +26,7 @@ import uvicorn
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
+from public.apps import serve_predict
 from public.apps.predict import load
 from public.apps.serve import ServeOptions, build_app, listen, main
 from public.apps.serve_data import DataSet
@@ -221,6 +222,37 @@ def test_no_answer_within_the_time(weights: list[Path], pictures: list[Path]) ->
     answer = TestClient(app, base_url=HERE).post("/api/predict", content=pictures[0].read_bytes())
     assert answer.status_code == 503
     assert "--max-seconds" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (MemoryError(), 503, "memory does not suffice for this request"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            503,
+            "(Tried to allocate 2.00 GiB)",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 503, "fewer networks (--weights)"),
+        (RuntimeError("shapes differ"), 500, "failed at POST /api/predict (RuntimeError); its own output says why."),
+        (KeyError("x"), 500, "failed at POST /api/predict (KeyError)"),
+    ],
+)
+def test_what_fails_in_the_network(
+    app: ASGIApp, pictures: list[Path], monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, text: str
+) -> None:
+    """JSON and one sentence each; the next request is answered."""
+    client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
+    content = pictures[0].read_bytes()
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(serve_predict, "timed", fail)
+        answer = client.post("/api/predict", content=content)
+    assert (answer.status_code, text in answer.json()["error"]) == (status, True)
+    assert client.post("/api/predict", content=content).status_code == 200
 
 
 # ---- a real server ---------------------------------------------------------------------------------------------------
