@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Refused as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from error
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         if not raised_by_us(error):
             raise
         fail(str(error))
@@ -204,6 +204,7 @@ def run(options: ExportOptions) -> Export:
 
     Raises:
         FileNotFoundError: there are no weights or no pictures.
+        OSError: a picture cannot be read.
         Refused: the file does not say what PyTorch says; it is not written, and one of that name stays.
         ValueError: the weights do not fit, the network cannot be exported, or the file cannot be written.
     """
@@ -220,6 +221,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> Export:
     """As `run`, of an opened network, which is changed: its batch norms are folded."""
     make_folder(options.path.parent)
     shown = [] if options.images is None else [read_pixels(one) for one in find_images(options.images)[: sum(BATCHES)]]
+    calibrating = [] if options.calibrate is None else find_images(options.calibrate)
     canvas = canvas_for(opened.network, shown, options.canvas)
     batches = batches_of(opened.network, shown, canvas)
     answer = answer_of(opened.network)
@@ -230,8 +232,8 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> Export:
     with writing_to(options.path.parent), tempfile.TemporaryDirectory(dir=options.path.parent) as folder:
         path = Path(folder) / options.path.name
         writer.write(fold(opened.network, dtype), canvas, path, about)
-        if options.calibrate is not None:
-            quantize(path, calibration(opened.network, find_images(options.calibrate), canvas))
+        if calibrating:
+            quantize(path, calibration(opened.network, calibrating, canvas))
         _, answer = read_exported(path, writer.engine)
         limits = limits_of(opened)
         found = [difference(ours, answer(*batch), limits) for ours, batch in zip(expected, batches, strict=True)]

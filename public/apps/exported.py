@@ -5,12 +5,14 @@ holds what `About` says, so that nothing else is needed to use it; what it compu
 """
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -105,6 +107,9 @@ def _read_openvino(path: Path) -> tuple[Mapping[str, str], Run]:
     import openvino
 
     core = openvino.Core()
+    with path.open("rb") as file:
+        # Of anything else OpenVINO asks its readers of other formats, which print what they think of it.
+        require(b"<net" in file.read(1000), "it is no network of OpenVINO's")
     model = core.read_model(path)
     texts = {
         f.name: str(model.get_rt_info([KEY, f.name]).value) for f in fields(About) if model.has_rt_info([KEY, f.name])
@@ -120,6 +125,7 @@ def _read_openvino(path: Path) -> tuple[Mapping[str, str], Run]:
 
 
 def _read_torch(path: Path) -> tuple[Mapping[str, str], Run]:
+    require(is_zipfile(path), "it is no archive, or its end is missing")  # of which torch prints a traceback
     texts = dict.fromkeys((field.name for field in fields(About)), "")
     with warnings.catch_warnings(action="ignore"):  # of torch about its own deprecated parts
         module = torch.export.load(path, extra_files=texts).module()
@@ -182,8 +188,13 @@ def read_exported(path: Path, engine: str) -> tuple[About, Run]:
     try:
         texts, run = FILE_FORMATS[engine].read(path)
     except Exception as error:  # each package has its own kinds
-        raise ValueError(f"{path} cannot be read by {engine}: {first_line(error)}.") from error
+        reason = _PLACES.sub("", str(error), count=1)
+        raise ValueError(f"{path} cannot be read by {engine}: {first_line(ValueError(reason))}.") from error
     return about_of(path, texts), run
+
+
+_PLACES = re.compile(r"(?:(?:Exception from|Check) .*\n)*")
+"""Of OpenVINO's source, with which its messages begin."""
 
 
 # ---- as our networks are ---------------------------------------------------------------------------------------------

@@ -486,6 +486,7 @@ def test_what_is_no_number_is_no_answer() -> None:
         (["--weights", "{detector}", "--canvas", "64", "96", "--output", "{detector}/a.onnx"], "can be written to"),
         (["--weights", "{classifier}", "--canvas", "64", "64"], "a classifier's size is what its transforms"),
         (["--weights", "{classifier}", "--images", "absent/"], "no image at 'absent/'"),
+        (["--weights", "{classifier}", "--images", "{text}"], "text.pth cannot be read as an image"),
         (["--weights", "a.onnx"], "weights='a.onnx' was exported already"),
         (["--weights", "{text}", "--network", "resnet18"], "text.pth"),
         (["--weights", "{text}"], "need its name beside them: --network NAME"),
@@ -514,6 +515,21 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 @pytest.mark.slow
+def test_files_that_openvino_cannot_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is wrong is said, without the places in OpenVINO's source before it, and nothing else is printed."""
+    pytest.importorskip("openvino", reason='OpenVINO is not installed: pip install ".[export]"')
+    path = tmp_path / "a.xml"
+    for text, reason in {
+        "<a/>": "it is no network of OpenVINO's.",
+        '<net name="x" version="11"><layers><lay': "Error parsing start element tag",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ValueError, match=re.escape(f"{path} cannot be read by openvino: {reason}")):
+            load(path)
+    assert not capfd.readouterr().err
+
+
+@pytest.mark.slow
 def test_files_that_are_none_of_ours(
     classifier: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -523,8 +539,9 @@ def test_files_that_are_none_of_ours(
     with pytest.raises(FileNotFoundError, match=r"there is no .*a\.pt2"):
         load(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"a\.pt2 cannot be read by torch\.export: "):
+    with pytest.raises(ValueError, match=r"a\.pt2 cannot be read by torch\.export: it is no archive, or its end is"):
         load(path)
+    assert not capsys.readouterr().err, "torch would print a traceback"
     run(ExportOptions(weights=str(classifier), format="torch", output=str(path)))
     with pytest.raises(ValueError, match=r"precision='bf16': .*a\.pt2 computes in fp32; leave it out"):
         load(path, precision="bf16")
