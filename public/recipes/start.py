@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import gc
 import logging
 import os
 import shlex
@@ -49,6 +50,9 @@ def run_experiment(
         task: the recipe's, or the experiment's own kind of it, see `task.py`.
         argv: the arguments; None takes the program's.
     """
+    # What the imports left lives as long as the process: no collection walks it again, the last at exit included.
+    if not gc.get_freeze_count():
+        gc.freeze()
     args = list(sys.argv[1:] if argv is None else argv)
     config, fresh = parse_config(configs, args, task.kinds, prog="train.py")
     note = describe_rate(choose_row(configs, args)[0], config, args)

@@ -1,5 +1,6 @@
 """Whole runs: resuming, several processes, bad settings. The reference is always a run without the disturbance."""
 
+import gc
 import json
 import os
 import shutil
@@ -349,3 +350,16 @@ def test_a_run_killed_outright_resumes_bit_for_bit(tmp_path: Path, monkeypatch: 
     kills, differing = exact_resume.check(tmp_path, options)
     assert len(kills) == 2
     assert differing == []
+
+
+@pytest.mark.parametrize(("frozen_before", "freezes"), [(0, 1), (9, 0)])
+def test_what_the_imports_left_is_walked_by_no_later_collection(
+    monkeypatch: pytest.MonkeyPatch, frozen_before: int, freezes: int
+) -> None:
+    """A fifth of the time of `train.py --help`; once a process, so that nothing else is kept."""
+    called: list[bool] = []
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: frozen_before)
+    monkeypatch.setattr(gc, "freeze", lambda: called.append(True))
+    with pytest.raises(SystemExit):
+        tiny_experiment.main({"tiny": TINY}, __file__, ["--help"])
+    assert len(called) == freezes
