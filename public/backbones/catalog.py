@@ -214,7 +214,7 @@ def _row(card: Card) -> str:
             ", ".join(map(str, card.strides)),
             card.reference,
             "-" if card.top1 is None else f"{card.top1:.2f}",
-            card.source,
+            card.source or "not stated",
         )
     )
 

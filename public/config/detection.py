@@ -60,7 +60,11 @@ class DetectionData(DataOptions):
         balance = self.balance
         require(balance is None or 0 < balance <= 1, f"data.balance={balance} must lie within (0, 1] (None: off).")
         for name in ("train_splits", "val_splits") if self.needs_splits else ():
-            require(bool(getattr(self, name)), f"data.{name} must name at least one split.")
+            option = f"--data.{name.replace('_', '-')}"
+            message = (
+                f"data.{name} must name at least one split ({option}); --data.dataset auto finds those of a folder."
+            )
+            require(bool(getattr(self, name)), message)
         names = self.classes
         require(
             names is None or 0 < len(names) == len(set(names)),

@@ -292,4 +292,4 @@ def test_the_table_has_a_row_for_every_network() -> None:
         "| `resnet50` | 25.557 M | 4.089 G | 224 | c1-c5: 64, 256, 512, 1024, 2048 | 2, 4, 8, 16, 32 "
         "| torchvision resnet50 | 76.13 | torchvision IMAGENET1K_V1 |"
     )
-    assert rows[NAMES.index("resnet152_v2")].endswith("| timm resnetv2_152 | - |  |")
+    assert rows[NAMES.index("resnet152_v2")].endswith("| timm resnetv2_152 | - | not stated |")

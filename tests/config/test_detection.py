@@ -60,7 +60,11 @@ def row() -> DetectionConfig:
     ("kind", "changes", "message"),
     [
         (CocoData, {"std": (0.2, 0.0, 0.2)}, r"data\.std=\(0\.2, 0\.0, 0\.2\) must be above 0"),
-        (CocoData, {"train_splits": ()}, r"data\.train_splits must name at least one split"),
+        (
+            CocoData,
+            {"train_splits": ()},
+            r"data\.train_splits must name at least one split \(--data\.train-splits\); .* auto finds",
+        ),
         (VocData, {"val_splits": ()}, r"data\.val_splits must name at least one split"),
         (
             CocoData,
