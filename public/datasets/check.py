@@ -57,9 +57,15 @@ from public.datasets.scan import (
 from public.datasets.splits import PURPOSES, is_divided, scan_split, scan_undivided, splits_for
 from public.datasets.statistics import problems_of_all
 from public.datasets.statistics_page import statistics_page
+from public.runtime.accidents import Remedies, end_by
 from public.runtime.run_folder import log_to_console, replace_text
 
 Config = ClassificationConfig | DetectionConfig
+_REMEDIES = Remedies(
+    workers="fewer processes (--runtime.num-workers)",
+    too_much="the images that are read at once",
+    less="fewer processes (--runtime.num-workers) need less",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except (RuntimeError, MemoryError) as error:
+        end_by(error, _REMEDIES)
     _write_page(own.page or page, f"{dataset_folder(config.data.folder)}", reports)
     counts: Counter[Kind] = Counter()
     for problem in (problem for report in reports for problem in report.problems):

@@ -152,6 +152,7 @@ def decode_encoded(encoded: bytes, *, upright: bool = True, max_pixels: int = MA
     Raises:
         OSError: it is empty or no whole image, has too many pixels, or such as have no colors.
         cv2.error: it is of a kind that PIL does not know, and has more pixels than OpenCV reads.
+        MemoryError: there is not enough for its pixels.
     """
     header = _header(encoded, max_pixels)
     if header is not None and _is_for_pil(header, encoded):
@@ -159,7 +160,12 @@ def decode_encoded(encoded: bytes, *, upright: bool = True, max_pixels: int = MA
     if header is not None and header.format == "PNG":
         encoded = _without_notes(encoded)
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:  # the picture is whole: nobody may skip it
+            raise MemoryError(error.err) from error
+        raise
     if image is None:
         raise OSError(_NO_IMAGE)
     if not upright and header is not None and header.format == "TIFF":  # which OpenCV turns whatever the flags say

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -464,6 +465,24 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(decode: Callable[..
     with pytest.raises(OSError, match=r"it has 64 x 6 = 384 pixels, more than the 383 that are read"):
         decode(netpbm(5, 255, GRAY), max_pixels=383)
     decode(netpbm(5, 255, GRAY), max_pixels=384)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(cv2.Error.StsNoMem, MemoryError), (cv2.Error.StsError, cv2.error)])
+def test_without_memory_no_picture_is_called_damaged(
+    monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
+) -> None:
+    """What is no fault of the file is none of the errors for which readers pass it over."""
+    error = cv2.error("-4:Insufficient memory")
+    error.code, error.err = code, "Failed to allocate 147000000 bytes"
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(decoding.cv2, "imdecode", fail)
+    with pytest.raises(kind) as raised:
+        decode_opencv(netpbm(5, 255, GRAY))
+    assert isinstance(raised.value, decoding.DECODING_ERRORS) == (kind is cv2.error)
+    assert kind is cv2.error or str(raised.value) == "Failed to allocate 147000000 bytes"
 
 
 @pytest.mark.parametrize("file", ["x.png", "x.tif", "x.webp"])
