@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from public.config.run import Checkpointing
 from public.layers.frozen_batch_norm import freeze_batch_norm
 from public.layers.recompute import stage
 
@@ -103,9 +104,9 @@ class Features(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] -> {level: [B, channels[level], ceil(H/strides[level]), ceil(W/strides[level])]}."""
-        x, features = images, {}
+        x, features, last = images, {}, list(self.levels)[-1]
         for name, level in self.levels.items():
-            x = _run(self, level, x)  # [B, level.channels, H / level.stride, W / level.stride]
+            x = _run(self, level, x, is_given=name in self.channels and name != last)
             if name in self.channels:
                 features[name] = x
         return features
@@ -131,14 +132,19 @@ class Features(nn.Module):
                 freeze_batch_norm(stage)
 
 
-def _run(owner: nn.Module, level: Level, x: Tensor) -> Tensor:
+def _run(owner: nn.Module, level: Level, x: Tensor, *, is_given: bool = False) -> Tensor:
     def run(x: Tensor) -> Tensor:
         # Looked up at each call: modules kept aside in a list would go stale in the replicas DataParallel makes.
         for path in level.modules:
             x = owner.get_submodule(path)(x)
         return x
 
-    return stage(run, x, keep=level.stride > 2)  # the first is as large as many others, and soon made
+    keep: list[Checkpointing] = ["stages"] if level.stride > 2 else []  # the first is large, and soon made
+    # What a neck takes it asks for before the backward pass has come so far: all sums of the stage would be made then,
+    # and stay. Only of large maps these are few.
+    if is_given and level.stride > 4:
+        keep.append("norms")
+    return stage(run, x, keep=keep)
 
 
 def _place(owner: nn.Module, path: str, module: nn.Module) -> None:

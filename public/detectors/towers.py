@@ -129,10 +129,18 @@ class _Tower(torch.autograd.Function):
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
         """Of the maps and the parameters."""
-        kept = list(ctx.kept)
+        kept = [_Kept(*map(list, one)) for one in ctx.kept]  # own lists, to let go of map after map
         if not is_graph_retained():
             ctx.kept = None  # as torch lets go of what was saved
         return None, *_Backward(ctx.plan, ctx.saved_tensors, ctx.needs_input_grad[1:]).run(kept, grads)
+
+
+_INPUT, _PARAMETERS, _BOTH = (True, False), (False, True), (True, True)
+"""Of what a convolution's gradients are wanted.
+
+The finest level is larger than the others together, and decides how much memory a step takes. There one follows the
+other: those of parameters; then what the activation gave is let go of, but for where it was 0; then that of the input.
+"""
 
 
 class _Backward:
@@ -151,23 +159,21 @@ class _Backward:
         """The gradients of the arguments, of each level by itself."""
 
     def run(self, kept: list[_Kept], grads: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        """The gradients of all arguments; what was kept is let go of, layer after layer."""
+        """The gradients of all arguments; what was kept is let go of, map after map."""
         levels, num_layers = range(self.plan.num_levels), self.plan.num_layers
-        x = self._activated(kept)
-        grad = [self._of_convolution(level, num_layers, grads[level], x[level]) for level in levels]
-        for number in range(1, self.plan.num_outputs):
-            for level in levels:
-                own = grads[number * len(levels) + level]
-                grad[level] += self._of_convolution(level, num_layers + number, own, x[level])
+        numbers = range(num_layers, num_layers + self.plan.num_outputs)
+        own = [grads[level :: len(levels)] for level in levels]
         while kept:
-            number, (convolved, statistics, _) = len(kept) - 1, kept.pop()
-            activated, x = x, self._activated(kept)
+            x = self._activated(kept)
+            convolved, statistics, _ = kept.pop()
             for level in levels:
-                grad[level] = torch.ops.aten.threshold_backward(grad[level], activated[level], 0)
+                grad = self._of_activation(level, numbers, own[level], x)
                 if self.norms:
-                    grad[level] = self._of_norm(level, number, grad[level], convolved[level], *statistics[level])
-                grad[level] = self._of_convolution(level, number, grad[level], x[level])
-        return [*grad, *self._of_parameters()]
+                    grad = self._of_norm(level, len(kept), grad, convolved.pop(0), *statistics[level])
+                own[level] = (grad,)
+            numbers = range(len(kept), len(kept) + 1)
+        of_maps = [self._of_map(level, numbers, own.pop(0), x) for level, x in enumerate(self.maps)]
+        return [*of_maps, *self._of_parameters()]
 
     def _activated(self, kept: list[_Kept]) -> list[Tensor]:
         """What comes out of the last layer of those; behind none, the maps."""
@@ -179,13 +185,42 @@ class _Backward:
         x = [_normalized(one, self.norms[len(kept) - 1], self.plan)[0] for one in convolved]
         return _activated_(x)
 
-    def _of_convolution(self, level: int, number: int, grad: Tensor, x: Tensor) -> Tensor:
+    def _of_activation(self, level: int, numbers: range, grads: Sequence[Tensor], x: list[Tensor]) -> Tensor:
+        """Of what ReLU took, by the convolutions that took what it gave: the first of `x`, which is let go of."""
+        activated = x.pop(0)
+        if level > 0:
+            grad = self._of_convolutions(level, numbers, grads, activated, _BOTH)
+            return torch.ops.aten.threshold_backward(grad, activated, 0)
+        self._of_convolutions(level, numbers, grads, activated, _PARAMETERS)
+        is_off, shape = activated <= 0, torch.empty_like(activated)  # never written, so that a CPU gives it no memory
+        del activated
+        return self._of_convolutions(level, numbers, grads, shape, _INPUT).masked_fill_(is_off, 0)
+
+    def _of_map(self, level: int, numbers: range, grads: Sequence[Tensor], x: Tensor) -> Tensor | None:
+        parts = [_PARAMETERS, _INPUT] if level == 0 else [_BOTH]
+        return [self._of_convolutions(level, numbers, grads, x, wanted) for wanted in parts][-1]
+
+    def _of_convolutions(
+        self, level: int, numbers: range, grads: Sequence[Tensor], x: Tensor, wanted: tuple[bool, bool]
+    ) -> Any:
+        """Of their input, the sum; those of their parameters are noted."""
+        total = None
+        for number, grad in zip(numbers, grads, strict=True):
+            of_x = self._of_convolution(level, number, grad, x, wanted)
+            total = of_x if total is None else total.add_(of_x)
+        return total
+
+    def _of_convolution(self, level: int, number: int, grad: Tensor, x: Tensor, wanted: tuple[bool, bool]) -> Any:
         weight, bias = self.convolutions[number]
         place = len(self.maps) + 2 * number
-        mask = (number > 0 or self.needs[level], *self.needs[place : place + 2])
+        needs = number > 0 or self.needs[level], *self.needs[place : place + 2]
+        mask = [one and part for one, part in zip(needs, (wanted[0], wanted[1], wanted[1]), strict=True)]
+        if not any(mask):
+            return None
         sides = [1, 1], [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
         of_x, *own = torch.ops.aten.convolution_backward(grad, x, weight.to(x.dtype), list(bias.shape), *sides, mask)
-        self.found[level][place : place + 2] = [one if one is None else one.to(weight.dtype) for one in own]
+        if wanted[1]:
+            self.found[level][place : place + 2] = [one if one is None else one.to(weight.dtype) for one in own]
         return of_x
 
     def _of_norm(self, level: int, number: int, grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor) -> Tensor:

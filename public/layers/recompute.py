@@ -16,7 +16,7 @@ storages: `recomputing` does nothing then.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
@@ -56,8 +56,8 @@ def recomputing(what: Checkpointing) -> AbstractContextManager[Any]:
     return _Recomputing(stages=what == "stages")
 
 
-def stage(run: Callable[[Tensor], Tensor], x: Tensor, *, keep: bool) -> Tensor:
-    """`run(x)`; with "stages", nothing in between is kept, and with `keep` what comes out is."""
+def stage(run: Callable[[Tensor], Tensor], x: Tensor, *, keep: Collection[Checkpointing]) -> Tensor:
+    """`run(x)`; with "stages" nothing in between is kept, and with those in `keep` what comes out is."""
     mode = None if torch.compiler.is_compiling() else _current.get()
     return run(x) if mode is None else mode.stage(run, x, keep)
 
@@ -298,17 +298,15 @@ class _Recomputing(TorchFunctionMode):
         with self._hooks if known else contextlib.nullcontext():
             return func(*args, **kwargs)
 
-    def stage(self, run: Callable[[Tensor], Tensor], x: Tensor, keep: bool) -> Tensor:
+    def stage(self, run: Callable[[Tensor], Tensor], x: Tensor, keep: Collection[Checkpointing]) -> Tensor:
         """See `stage`."""
-        if not self._stages:
-            return run(x)
-        self._in_stage = self._saw_stage = True
+        self._in_stage, self._saw_stage = self._stages, True
         try:
             out = run(x)
         finally:
             self._in_stage = False
         recipe = self._recipe_of(out)
-        if keep and recipe is not None:
+        if ("stages" if self._stages else "norms") in keep and recipe is not None:
             recipe.keep(out.detach())
         return out
 

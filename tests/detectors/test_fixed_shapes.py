@@ -51,9 +51,9 @@ WAITS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
 
 
 OPERATORS = {
-    "retinanet": (1360, 1050, 2940, 0.5),
-    "fcos": (1650, 1163, 2806, 0.6),
-    "faster_rcnn": (1784, 965, 3657, 0.5),
+    "retinanet": (1380, 1072, 2940, 0.5),
+    "fcos": (1670, 1185, 2806, 0.6),
+    "faster_rcnn": (1785, 966, 3657, 0.5),
 }
 """Of a training step with a ResNet-50 that computes again what a run does by default, at most, those of the network
 among them; torchvision's, as `benchmarks.host_waits` counts them for 8 images with torchvision 0.29, and what share of

@@ -108,6 +108,16 @@ def test_of_each_layer_one_map_is_kept_and_none_after_the_backward_pass() -> Non
     assert kept_maps("norms") == (3, 0)
 
 
+def test_on_the_finest_level_what_an_activation_gave_is_gone_when_gradients_are_there() -> None:
+    head, x = TwoOutputs(), torch.randn(2, 8, 16, 16, requires_grad=True)
+    with Kept() as kept:
+        (out,) = over_levels([x], head.conv, head.first)
+        kept.most_maps = 0
+        out[0].sum().backward()
+    # Two of these: the gradient behind the activation; a map that only has a shape; the gradient of the input.
+    assert kept.most_maps == 2
+
+
 def test_a_retained_graph_gives_the_same_gradients_again() -> None:
     head = ClassificationHead(8, 2, 3)
     with recomputing("norms"):

@@ -28,6 +28,8 @@ class Kept(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.most_maps = 0
+        """That were there at once, behind an operator."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -35,6 +37,7 @@ class Kept(TorchDispatchMode):
             if isinstance(one, Tensor):
                 storage = one.untyped_storage()
                 self._made.setdefault(storage._cdata, (StorageWeakRef(storage), storage.nbytes()))
+        self.most_maps = max(self.most_maps, self.num_maps())
         return out
 
     def num_maps(self) -> int:
@@ -134,6 +137,28 @@ def test_sums_at_the_ends_of_blocks_are_not_kept() -> None:
     network = nn.Sequential(*(Bottleneck(8, 2) for _ in range(3)), nn.Conv2d(8, 1, 1))
     assert kept_maps(network, "off") == (3 * 3, 0)
     assert kept_maps(network, "norms") == (3 * 3 // 2, 0)
+
+
+class Strided(Small):
+    """A level of three blocks [2, 8, 16, 16], from which the next goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(3, 8, 1)
+        self.layer1 = nn.Sequential(*(Bottleneck(8, 2) for _ in range(3)))
+        self.levels = {name: level._replace(stride=4 * level.stride) for name, level in self.levels.items()}
+
+
+def test_a_neck_does_not_bring_back_the_sums_of_a_stage_long_before_it_is_reached() -> None:
+    body, lateral, x = Strided().to_features(["c3", "c4"]), nn.Conv2d(8, 1, 1), torch.randn(2, 3, 16, 16)
+    with Kept() as kept:
+        with recomputing("norms"):
+            maps = body(x)
+            loss = lateral(maps["c3"]).sum() + maps["c4"].sum()
+        forward = kept.num_maps()
+        torch.autograd.grad(loss, lateral.weight, retain_graph=True)
+        assert kept.num_maps() == forward
+        loss.backward()
 
 
 def test_of_whole_stages_only_the_results_are_kept() -> None:
