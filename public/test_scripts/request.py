@@ -248,7 +248,7 @@ def describe_precision(dtype: torch.dtype) -> str:
     """A dtype, and what numbers that are computed in it may be held against."""
     if dtype == torch.float32:
         return "float32, as published numbers are (--precision auto: as training computes)"
-    return f"{str(dtype).removeprefix('torch.')}, as training computes (--precision fp32: as published numbers are)"
+    return f"{str(dtype).removeprefix('torch.')}, where published numbers are in float32 (--precision fp32)"
 
 
 def evaluate_distributed(device: str, evaluate: Callable[[DistributedContext], Any]) -> None:

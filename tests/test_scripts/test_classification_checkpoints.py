@@ -104,7 +104,7 @@ def test_data_and_precision_of_the_command_line(
     assert top1_of(best) in printed
     assert " in float32" in printed
     main(IMAGENET, ["--weights", str(best), *folder, "--precision", "bf16", *QUIET])
-    assert " in bfloat16, as training computes (--precision fp32: as published numbers are)" in capsys.readouterr().out
+    assert " in bfloat16, where published numbers are in float32 (--precision fp32)" in capsys.readouterr().out
 
 
 @pytest.mark.slow
