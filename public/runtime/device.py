@@ -52,7 +52,7 @@ def cpu_is_faster_in_bf16() -> bool:
     """Whether convolutions and products take less time in bf16 than in fp32: with AMX, or AVX512-BF16 of its own right.
 
     From Sapphire Rapids on, the first with AVX512-FP16, Intel's bf16 is that of AMX. Where a virtual machine hides it,
-    training takes nearly twice as long in bf16 as in fp32 (torch 2.14.1, `benchmarks/precision.py`).
+    training takes 1.45 times as long in bf16 as in fp32 (torch 2.14.1, `benchmarks/precision.py`).
     """
     has = torch.cpu.get_capabilities()
     return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and not has.get("avx512_fp16")))
