@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from public.config.calls import build_all
 from public.config.command_line import parse_config
 from public.config.experiment import load_configs
 from public.recipes import classification, detection
@@ -34,6 +36,22 @@ def test_a_recipe_of_resnet50_trains(row: str, tmp_path: Path, context: Distribu
     config, _ = parse_config(configs, arguments, classification.ClassificationTask.kinds)
     assert classification.train(config, tmp_path / "run", context) == 0
     assert "top1" in load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pth")["metrics"]["best"]
+
+
+def test_half_of_a3s_operations_take_place() -> None:
+    """Two of 14 operations, one of which does nothing, each with a probability of .5: (.5 + .5 / 14)^2 = 0.287 of the
+    images stay what they are. Their colors span less than 0 to 255, so that every other operation changes them."""
+    row = load_configs(ROOT / "imagenet_experiments" / "resnet50_recipes_imagenet")["a3"]
+    _, _, *operations = build_all(row.data.train_transforms, 224)
+    torch.manual_seed(0)
+    image = torch.randint(40, 200, (3, 12, 12), dtype=torch.uint8)
+    same = 0
+    for _ in range(200):
+        changed = image
+        for operation in operations:
+            changed = operation(changed)
+        same += torch.equal(changed, image)
+    assert same == pytest.approx(0.287 * 200, abs=3 * 6.4)  # sqrt(200 x 0.287 x 0.713) = 6.4
 
 
 @pytest.mark.slow

@@ -22,7 +22,11 @@ copies at test time (30.0 with mirrored ones); its authors saw it vary by 0.4. I
     backbone                         torchvision's ResNet-18              the same
     enlargement, heads               256, 128, 64; 64                     the same
     losses                           heatmap 1, offset 1, size 0.1        the same
-    losses of offset and size        L1, of 4 GPUs each by its objects    smooth below 1/9 cell, by those of the batch
+    losses of offset and size        L1, of 4 GPUs each by its objects    L1, by the objects of the batch
+    crowds                           objects like others                  nothing is learned in them
+    objects of an image              128 at most                          all
+    first weights of the             bilinear to the first channel, the   bilinear, each channel to itself
+    enlargement                      others at random
     at most                          100, not suppressed                  the same
     threshold                        none                                 0.01, below which little is found
 
@@ -48,7 +52,7 @@ CONFIGS = {
         evaluate_every=10,
         best_metric="AP",
         channels_last=True,
-        detector=CenterNetOptions(backbone="resnet18", score_threshold=0.01),
+        detector=CenterNetOptions(backbone="resnet18", score_threshold=0.01, box_loss="l1"),
         data=CocoData(
             folder="COCO2017",
             input_size=512,

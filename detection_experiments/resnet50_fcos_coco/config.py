@@ -10,8 +10,11 @@ AP 38.7 on val2017 (there COCO 2014's minival, the same images). It was not trai
     short side, long one at most     800, 1333                            the same
     mirrored                         half of the images                   the same
     images without objects           left out                             take part, as background
+    crowds                           left out: background                 nothing is learned in them
     batches                          16, by upright or not                the same
     backbone                         MSRA's, stride on the 1x1            torchvision's V1, stride on the 3x3
+    pixels                           BGR, mean subtracted, as its         RGB, by mean and deviation, as its weights
+                                     weights want
     stem, c2; all batch norms        fixed                                the same
     P6 from                          P5                                   the same
     distances                        relu of a learned factor, strides    relu, strides; detectron2 found the factor

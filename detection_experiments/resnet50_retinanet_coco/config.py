@@ -9,8 +9,11 @@ with 2 images each, 90,000 steps: AP 37.4 on val2017. It was not trained to its 
     short side, long one at most     640, 672, ... 800; 1333              the same, drawn for a batch, not an image
     mirrored                         half of the images                   the same
     images without objects           left out                             take part, as background
+    crowds                           left out: background                 nothing is learned in them
     batches                          16, by upright or not                the same
     backbone                         MSRA's, stride on the 1x1            torchvision's V1, stride on the 3x3
+    pixels                           BGR, mean subtracted, as its         RGB, by mean and deviation, as its weights
+                                     weights want
     stem, c2; all batch norms        fixed                                the same
     P6 from                          C5                                   the same
     anchors                          32 to 512, times 2^(0, 1/3, 2/3)     the same, around the middles of their cells

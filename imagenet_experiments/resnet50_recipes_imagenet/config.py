@@ -8,16 +8,19 @@ On a single 224 x 224 center crop, the last epoch's. No row was trained to its e
 
     setting                         A3 (timm)                           here
     images: training, evaluation    160; 224 of 235 bicubic (0.95)      the same
-    random crop, mirrored           8 to 100 %, bicubic                 bilinear
-    RandAugment                     rand-m6-mstd0.5-inc1                torchvision's: 2 of 14 operations at 18 of 30,
-                                    2 of 15 at 6 of 10, deviation 0.5   which is 6 of 10; its magnitude does not vary
+    random crop, mirrored           8 to 100 %, bilinear or bicubic     bilinear
+    RandAugment                     rand-m6-mstd0.5-inc1                torchvision's 14 operations at 18 of 30, which
+                                    2 of 15 at 6 of 10, deviation       is 6 of 10 and does not vary; each with a
+                                    0.5, each with a probability of .5  probability of .5 too
     mixup, CutMix                   0.1, 1.0, either at each step       the same, of neighbors instead of first and last
-    loss                            binary cross entropy, not smoothed  the same
+    loss                            binary cross entropy, not smoothed; the same, where they are the shares, as in
+                                    both classes of a mixed image are 1 mmpretrain (below)
     optimizer                       LAMB 0.008, batches of 2048         the same
     clipped gradient                1.0, within timm's LAMB             clip_grad_norm
     weight decay                    0.02, of weights alone              the same
     last norm of a block            starts at 0                         the same
-    schedule                        5 epochs from 1e-4, cosine to 1e-6  from 0.008 / warm-up's steps, cosine to 0
+    schedule                        5 epochs from 1e-4, cosine to 1e-6, by steps, from 0.008 / warm-up's steps, cosine
+                                    one rate an epoch                   over the 95 epochs that follow, to 0
 
     setting                         torchvision's references            here
     images: training, evaluation    176; 224 of 232                     the same
@@ -33,9 +36,8 @@ On a single 224 x 224 center crop, the last epoch's. No row was trained to its e
                                     the warm-up's are forgotten
 
 0.99891: 1 - (1 - 0.99998) x 8 x 128 x 32 / 600, as its script makes of its option. A3's settings are as mmpretrain's
-resnet50_8xb256-rsb-a3-100e_in1k repeats them (78.30 there), with timm's defaults for what it
-leaves out. A mixed image's targets are its two shares, as there; timm has an option that makes both 1, which commands
-for A1 and A2 use. Precision is bf16 where the device is faster in it.
+resnet50_8xb256-rsb-a3-100e_in1k repeats them (78.30 there), with timm's defaults of 2021 for what it leaves out.
+Precision is bf16 where the device is faster in it.
 
     DATA_ROOT=data/sample python train.py a3 --network resnet18 --epochs 1 --batch-size 64    # in miniature
 """
@@ -51,6 +53,19 @@ from public.optim.options import CosineOptions, LAMBOptions, SGDOptions
 from public.transforms.image import IMAGENET_MEAN_COLOR, RandomResizedCrop
 
 FLIP = Call(v2.RandomHorizontalFlip)
+A3_OPERATION = Call(
+    v2.RandomApply,
+    transforms=(
+        Call(
+            v2.RandAugment,
+            num_ops=1,
+            magnitude=18,
+            interpolation=InterpolationMode.BILINEAR,
+            fill=IMAGENET_MEAN_COLOR,
+        ),
+    ),
+    p=0.5,
+)
 RUNTIME = RuntimeConfig(num_workers=8, log_every=100)
 
 A3 = ClassificationConfig(
@@ -69,13 +84,8 @@ A3 = ClassificationConfig(
         train_transforms=(
             Call(RandomResizedCrop, size=Scaled(160, of=224)),
             FLIP,
-            Call(
-                v2.RandAugment,
-                num_ops=2,
-                magnitude=18,
-                interpolation=InterpolationMode.BILINEAR,
-                fill=IMAGENET_MEAN_COLOR,
-            ),
+            A3_OPERATION,
+            A3_OPERATION,
         ),
         val_transforms=(
             Call(v2.Resize, size=Scaled(235, of=224), interpolation=InterpolationMode.BICUBIC),

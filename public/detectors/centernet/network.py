@@ -3,7 +3,8 @@
 Paper: Zhou et al. 2019, https://arxiv.org/abs/1904.07850, with the deformable upsampling of its ResNets.
 Reference: parameter counts of the 2020 monorepo (ResNet-18 14.437 M, ResNet-101 49.67 M with 80 classes); targets and
 decoding in loops in the tests.
-Deviations from the paper, as in 2020: smooth L1 (beta 1/9) instead of L1 for offsets and sizes.
+Deviations from the paper, as in 2020: smooth L1 (beta 1/9) instead of L1 for offsets and sizes, and the sum over the
+two numbers of each instead of their mean; with box_loss="l1" neither.
 Deviations from the 2020 monorepo: losses are normalized over the global batch instead of each image, so that images
 without objects teach background; any number of objects; logarithms from logits instead of clamped probabilities; no
 peaks beside the image; of equal neighbors one is a peak; nothing is learned inside ignored regions.
@@ -157,7 +158,7 @@ class CenterNet(Detector):
     def loss(
         self, outputs: CenterNetOutputs, targets: CenterNetTargets, normalizer: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The focal loss of the heatmap by peak, the smooth L1 losses of offset and size by object.
+        """The focal loss of the heatmap by peak, the losses of offset and size by object, see `box_loss`.
 
         See `Detector.loss`.
         """
@@ -168,8 +169,8 @@ class CenterNet(Detector):
         images = objects.of_images(torch.arange(len(targets.places), device=cells.device))  # [T]
         at_centers = (images, slice(None), cells // width, cells % width)
         offsets, sizes = outputs.offsets[at_centers].float(), outputs.sizes[at_centers].float()  # [T, 2] each
-        offset = F.smooth_l1_loss(offsets, objects.of(targets.offsets), beta=_BETA, reduction="none")
-        size = F.smooth_l1_loss(sizes, objects.of(targets.sizes), beta=_BETA, reduction="none")
+        offset = self._losses_of_pairs(offsets, objects.of(targets.offsets))  # [T, 2]
+        size = self._losses_of_pairs(sizes, objects.of(targets.sizes))  # [T, 2]
         return {
             "heatmap": gaussian_focal_loss_sum(outputs.heatmap, targets.heatmap) / normalizer[0],
             "offset": objects.only(offset).sum() / normalizer[1],
@@ -179,6 +180,12 @@ class CenterNet(Detector):
     def decode(self, outputs: CenterNetOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.centernet.decode`."""
         return decode(outputs.heatmap, outputs.offsets, outputs.sizes, self.stride, sizes, self.options)
+
+    def _losses_of_pairs(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """What the two numbers of each object add to a loss: [T, 2], [T, 2] -> [T, 2]."""
+        if self.options.box_loss == "l1":
+            return F.l1_loss(found, wanted, reduction="none") / 2
+        return F.smooth_l1_loss(found, wanted, beta=_BETA, reduction="none")
 
     def _initialize_heads(self) -> None:
         last = self.heatmap_head[-1]

@@ -1,10 +1,12 @@
 """The settings of CenterNet."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
-from public.config.checks import require, require_at_least, require_share
+from public.config.checks import require, require_at_least, require_one_of, require_share
 from public.config.options import DetectorOptions
+
+BoxLoss = Literal["smooth_l1", "l1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +25,16 @@ class CenterNetOptions(DetectorOptions):
     """Of each step of the enlargement, which halves the stride."""
     head_channels: int = 64
     """Of the hidden layer of each head."""
+    box_loss: BoxLoss = "smooth_l1"
+    """Of an object's offset and of its size, two numbers each, in cells. smooth_l1: beta 1/9, the sum over the two, as
+    in 2020; l1: their mean, as in the authors' program."""
     iou_threshold: float | None = None
     """Of two boxes of one class with a higher overlap, the weaker goes (non-maximum suppression); None: all stay."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least("detector.head_channels", self.head_channels, 1)
+        require_one_of("detector.box_loss", self.box_loss, get_args(BoxLoss))
         positive = all(channels >= 1 for channels in self.upsample_channels)
         require(positive, f"detector.upsample_channels={self.upsample_channels} must each be 1 or more.")
         require(
