@@ -10,7 +10,7 @@ boxes, scores and labels after suppression, see `public.apps.export_graph`. It h
 versions, and is a --weights for public.apps.predict and evaluate. One that does not say what PyTorch says is not
 written.
 
-Exit codes: 0, 1 where the file was refused, 2 where nothing could be done.
+Exit codes: 0, 1 where the file was refused or memory did not suffice, 2 where nothing could be done.
 """
 
 import sys
@@ -57,6 +57,7 @@ from public.config.record import to_record
 from public.datasets.decoding import read_pixels
 from public.detectors.detector import ImageDetector
 from public.detectors.trained import TrainedDetector
+from public.runtime.accidents import Remedies, end_by, naming_memory
 from public.runtime.device import PRECISION_DTYPES
 from public.runtime.environment import package_version
 from public.runtime.launch import raised_by_us
@@ -64,6 +65,11 @@ from public.test_scripts.output import make_folder, writing_to
 from public.test_scripts.request import named
 
 PROGRAM = "python -m public.apps.export"
+REMEDIES = Remedies(
+    workers="nothing else at the same time",
+    too_much="writing this network and trying the file",
+    less="a smaller --canvas, and fewer pictures for --calibrate, need less",
+)
 ROUNDS = 5
 """In which the file and PyTorch take turns."""
 
@@ -189,7 +195,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         kinds = (ExportOptions, ClassifierOptions, DetectorWeightsOptions)
-        run(read_command(kinds, args, PROGRAM, weights=tyro.MISSING))
+        options = read_command(kinds, args, PROGRAM, weights=tyro.MISSING)
+        with naming_memory():
+            run(options)
     except Refused as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from error
@@ -197,6 +205,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not raised_by_us(error):
             raise
         fail(str(error))
+    except (RuntimeError, MemoryError) as error:
+        end_by(error, REMEDIES)
 
 
 def run(options: ExportOptions) -> Export:

@@ -38,7 +38,7 @@ class Difference(NamedTuple):
     alone: int = 0
     """Detections that only one side has, but for those on an edge."""
     detections: int = 0
-    """Of PyTorch."""
+    """Of either side, what both have once."""
 
     @property
     def is_small(self) -> bool:
@@ -97,7 +97,7 @@ def _of_image(ours: _Found, theirs: _Found, limits: Limits) -> Difference:
     box = _largest(ours.boxes[mine] - theirs.boxes[yours])
     alone = _alone(ours, np.setdiff1d(np.arange(len(ours.scores)), mine), theirs, limits)
     alone += _alone(theirs, np.setdiff1d(np.arange(len(theirs.scores)), yours), ours, limits)
-    return Difference(score, box, alone, len(ours.scores))
+    return Difference(score, box, alone, len(ours.scores) + len(theirs.scores) - len(mine))
 
 
 def _pairs(ours: _Found, theirs: _Found) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,7 @@ from public.detectors.detector import Detections
 from public.detectors.postprocess import to_original
 from public.detectors.suppression import suppress_op
 from public.detectors.trained import TrainedDetector
+from public.runtime.accidents import naming_memory
 
 assert suppress_op  # a torch.export file is read where its operators are known
 
@@ -180,17 +181,21 @@ def read_exported(path: Path, engine: str) -> tuple[About, Run]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        MemoryError: it does not suffice; also of what runs the file.
         ValueError: it is damaged, or was not written by public.apps.export, or a package is missing.
     """
     package = FILE_FORMATS[engine].package
     require(find_spec(package) is not None, f"{path} needs {package}, which this Python has not: {INSTALL}.")
     require_file(path, f"there is no {path}.")
     try:
-        texts, run = FILE_FORMATS[engine].read(path)
+        with naming_memory():
+            texts, run = FILE_FORMATS[engine].read(path)
+    except MemoryError:
+        raise
     except Exception as error:  # each package has its own kinds
         reason = _PLACES.sub("", str(error), count=1)
         raise ValueError(f"{path} cannot be read by {engine}: {first_line(ValueError(reason))}.") from error
-    return about_of(path, texts), run
+    return about_of(path, texts), naming_memory()(run)
 
 
 _PLACES = re.compile(r"(?:(?:Exception from|Check) .*\n)*")

@@ -3,7 +3,8 @@
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, NoReturn
 
@@ -59,6 +60,22 @@ def end_by(error: BaseException, remedies: Remedies) -> NoReturn:
         raise error
     print(f"error: {accident}", file=sys.stderr)
     raise SystemExit(1) from error
+
+
+@contextmanager
+def naming_memory() -> Iterator[None]:
+    """Makes a MemoryError of what an engine or an exporter raises where memory runs out: each has its own kinds."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MemoryError) or re.search(_NO_MEMORY, str(cause)):
+                raise MemoryError(str(cause)) from error
+            cause = cause.__cause__
+        raise
 
 
 def of_training(config: RunConfig, num_processes: int) -> Remedies:
@@ -132,15 +149,19 @@ def _lost_process(text: str, remedies: Remedies) -> str:
 
 def _brief(text: str) -> str:
     """The beginning of a message, for a parenthesis."""
-    found = re.search(r"[Tt]ried to allocate [^.]*(\.\d+ \w+)?|Connection \w+ by peer", text)
-    return found[0] if found else text.strip().partition("\n")[0][:120]
+    found = re.search(r"[Tt]ried to allocate [^.]*(\.\d+ \w+)?|Failed to allocate .*|Connection \w+ by peer", text)
+    return found[0] if found else text.strip().partition("\n")[0][:120] or "of which nothing more is said"
+
+
+_NO_MEMORY = r"can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc"
+"""In the words of torch, of onnxruntime and of C++."""
 
 
 _ACCIDENTS = (
     Accident(r"DataLoader worker .*Bus error|shared memory|torch_\d.*No space left", _shared_memory),
     Accident(r"Too many open files|received 0 items of ancdata", _open_files),
     Accident(r"DataLoader worker .*(is killed by signal|exited unexpectedly)|Pin memory thread exited", _worker),
-    Accident(r"can't allocate memory|not enough memory", _out_of_memory),
+    Accident(_NO_MEMORY, _out_of_memory),
     Accident(r"Connection (closed|reset) by peer|/gloo/|NCCL.*(remote process|peer|timeout)", _lost_process),
 )
 """The first that fits, by torch's own words."""

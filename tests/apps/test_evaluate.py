@@ -267,6 +267,14 @@ def test_names_that_are_not_one_image(tmp_path: Path, capsys: pytest.CaptureFixt
     )
 
 
+def test_data_of_another_format_than_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence says as what they were read, and which option says otherwise."""
+    write_coco(tmp_path, coco_content([(7, 3, 1, 2, 3, 4)]))
+    (tmp_path / "comp4_det_val_a.txt").touch()
+    message = r"test\.txt is missing; .*kind voc: --data\.dataset says another, auto the one that is found\.$"
+    refused(capsys, message, tmp_path, "--results", tmp_path / "comp4_det_val_a.txt")
+
+
 def test_an_experiment_of_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its data have no boxes."""
     experiment = REPOSITORY / "imagenet_experiments/resnet_sample_train_example"

@@ -432,13 +432,13 @@ TWO: Row = ([20, 20, 30, 40], 0.8, 0)
         ([ONE, TWO], Difference(0, 0, 0, 2)),
         ([TWO, ONE], Difference(0, 0, 0, 2)),
         ([ONE, ([20, 20.25, 30, 40], 0.75, 0)], Difference(0.05, 0.25, 0, 2)),
-        ([ONE, (TWO[0], 0.8, 1)], Difference(0, 0, 2, 2)),  # another class: each has one that the other has not
+        ([ONE, (TWO[0], 0.8, 1)], Difference(0, 0, 2, 3)),  # another class: each has one that the other has not
         ([ONE], Difference(0, 0, 1, 2)),
-        ([ONE, TWO, ([50, 50, 60, 60], 0.05005, 0)], Difference(0, 0, 0, 2)),  # just above the threshold
-        ([ONE, TWO, ([50, 50, 60, 60], 0.0502, 0)], Difference(0, 0, 1, 2)),
-        ([ONE, TWO, ([0, 0, 10, 5], 0.5, 0)], Difference(0, 0, 0, 2)),  # IoU 0.5 with the first
-        ([ONE, TWO, ([0, 0, 10, 5], 0.5, 1)], Difference(0, 0, 1, 2)),  # ... of another class
-        ([ONE, TWO, ([0, 0, 10, 4.9], 0.5, 0)], Difference(0, 0, 1, 2)),
+        ([ONE, TWO, ([50, 50, 60, 60], 0.05005, 0)], Difference(0, 0, 0, 3)),  # just above the threshold
+        ([ONE, TWO, ([50, 50, 60, 60], 0.0502, 0)], Difference(0, 0, 1, 3)),
+        ([ONE, TWO, ([0, 0, 10, 5], 0.5, 0)], Difference(0, 0, 0, 3)),  # IoU 0.5 with the first
+        ([ONE, TWO, ([0, 0, 10, 5], 0.5, 1)], Difference(0, 0, 1, 3)),  # ... of another class
+        ([ONE, TWO, ([0, 0, 10, 4.9], 0.5, 0)], Difference(0, 0, 1, 3)),
     ],
 )
 def test_the_differences_of_detections(theirs: list[Row], expected: Difference) -> None:
@@ -450,8 +450,15 @@ def test_the_last_place_may_be_anybodys() -> None:
     """Where there is no more room, equals of the last one are left out by either side."""
     third, fourth = ([50, 50, 60, 60], 0.7, 0), ([70, 50, 80, 60], 0.7, 0)
     ours, theirs = answer(ONE, TWO, third, size=3), answer(ONE, TWO, fourth, size=3)
-    assert difference(ours, theirs, LIMITS) == Difference(0, 0, 0, 3)
+    assert difference(ours, theirs, LIMITS) == Difference(0, 0, 0, 4)
     assert difference(answer(ONE, TWO, third), answer(ONE, TWO, fourth), LIMITS).alone == 2
+
+
+def test_what_one_side_alone_found_is_of_what_either_found() -> None:
+    """Not of what PyTorch found, of which there may be less, or nothing."""
+    assert str(difference(answer(), answer(ONE, TWO), LIMITS)) == (
+        "scores by 0.0e+00, boxes by 0.0e+00 px, 2 of 2 boxes found by one side alone"
+    )
 
 
 def test_what_is_no_number_is_no_answer() -> None:
@@ -512,6 +519,36 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     with pytest.raises(SystemExit, match="2"):
         main(["--weights", "best.pth"])
     assert 'needs onnxscript, which this Python has not: pip install ".[export]"' in capsys.readouterr().err
+
+
+class Fail(Exception):
+    """As onnxruntime has one, which is no RuntimeError."""
+
+
+def run_out(*_: Any) -> Any:
+    """In onnxruntime's words."""
+    raise Fail(
+        "[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 9"
+    )
+
+
+def test_memory_that_does_not_suffice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence and exit code 1; whoever reads or runs a file is told of it by Python's own kind of error."""
+    monkeypatch.setattr(export, "run", run_out)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--weights", "best.pth"])
+    assert capsys.readouterr().err == (
+        "error: memory does not suffice for writing this network and trying the file (Failed to allocate memory for "
+        "requested buffer of size 9): a smaller --canvas, and fewer pictures for --calibrate, need less.\n"
+    )
+    path, texts = tmp_path / "a.pt2", ABOUT.texts()
+    path.touch()
+    for read in (run_out, lambda _: (texts, run_out)):
+        monkeypatch.setitem(exported.FILE_FORMATS, "torch.export", exported.FileFormat((".pt2",), "torch", read))
+        with pytest.raises(MemoryError, match="Failed to allocate memory"):
+            read_exported(path, "torch.export")[1]()
 
 
 @pytest.mark.slow

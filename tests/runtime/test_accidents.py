@@ -16,7 +16,7 @@ from public.config.run import RuntimeConfig
 from public.datasets import pack
 from public.datasets.loaders import build_dataloader, received
 from public.runtime import launch as launch_module
-from public.runtime.accidents import RESUMES, Remedies, end_by, explained, killed, of_training
+from public.runtime.accidents import RESUMES, Remedies, end_by, explained, killed, naming_memory, of_training
 from public.runtime.launch import launch
 from public.test_scripts.request import evaluate_distributed
 
@@ -111,6 +111,21 @@ def test_other_commands_end_with_code_1(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.strip() == said
     with pytest.raises(RuntimeError, match="size of tensor"):
         end_by(RuntimeError("The size of tensor a must match"), remedies)
+
+
+def test_memory_by_any_name() -> None:
+    """Engines and exporters have their own kinds of error, and some tell of it as a cause alone."""
+    cause = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+    told = ValueError("torch.export cannot take the network.")
+    told.__cause__ = cause
+    for error in (cause, told, Exception("failed:std::bad_alloc"), MemoryError()):
+        with pytest.raises(MemoryError), naming_memory():
+            raise error
+    with pytest.raises(KeyError), naming_memory():
+        raise KeyError("bad")
+    assert "for a batch (of which nothing more is said): less." in str(
+        explained(MemoryError(), Remedies(workers="", too_much="a batch", less="less"))
+    )
 
 
 def lost_worker(*_: Any, **__: Any) -> Any:
