@@ -52,7 +52,7 @@ class Options:
     """Counted rounds."""
     canvas: int = 667
     """Height and width in pixels."""
-    channels_last: bool = False
+    channels_last: bool = True
     """Memory layout of ours."""
     seed: int = 0
     """Of the weights, and of photos and objects where there are no real ones."""

@@ -77,7 +77,7 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)]."""
-        return x + self.drop_path(self.block(x)) if self.has_shortcut else self.block(x)
+        return self.drop_path(self.block(x)).add_(x) if self.has_shortcut else self.block(x)
 
 
 def _scaled(row: Row, width: float, depth: float) -> Row:

@@ -130,7 +130,7 @@ class PoolingBottleneck(ResidualBlock):
         x = self.conv2[1](self.conv2[0](x, shared))  # [B, width, H/2, W/2]
         x = self.relu(self.bn2(x))
         x = self.bn3(self.conv3(x))  # [B, 4 * width, H/2, W/2]
-        return self.relu(self.drop_path(x) + shortcut)
+        return self.relu(self.drop_path(x).add_(shortcut))
 
 
 def _block(in_channels: int, width: int, stride: int) -> ResidualBlock:

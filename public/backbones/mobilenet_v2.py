@@ -54,7 +54,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)]."""
-        return x + self.conv(x) if self.has_shortcut else self.conv(x)
+        return self.conv(x).add_(x) if self.has_shortcut else self.conv(x)
 
 
 def _blocks() -> list[nn.Module]:

@@ -96,7 +96,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, row.channels, ceil(H/s), ceil(W/s)]."""
-        return x + self.drop_path(self.block(x)) if self.has_shortcut else self.block(x)
+        return self.drop_path(self.block(x)).add_(x) if self.has_shortcut else self.block(x)
 
 
 @dataclass(frozen=True, kw_only=True)

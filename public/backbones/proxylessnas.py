@@ -88,7 +88,7 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)]."""
         branch = self.mobile_inverted_conv(x)
-        return x + self.drop_path(branch) if self.has_shortcut else branch
+        return self.drop_path(branch).add_(x) if self.has_shortcut else branch
 
 
 @dataclass(frozen=True, kw_only=True)

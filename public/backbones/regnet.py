@@ -100,7 +100,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, width, ceil(H/s), ceil(W/s)]."""
         shortcut = x if self.proj is None else self.proj(x)
-        return self.activation(shortcut + self.drop_path(self.f(x)))
+        return self.activation(self.drop_path(self.f(x)).add_(shortcut))
 
 
 @dataclass(frozen=True, kw_only=True)

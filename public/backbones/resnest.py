@@ -77,7 +77,7 @@ class SplitAttentionBottleneck(ResidualBlock):
         x = self.relu(self.bn1(self.conv1(x)))  # [B, width, H, W]
         x = self.pool(self.conv2(x))  # [B, width, H/s, W/s]
         x = self.bn3(self.conv3(x))  # [B, 4 * width, H/s, W/s]
-        return self.relu(self.drop_path(x) + shortcut)
+        return self.relu(self.drop_path(x).add_(shortcut))
 
 
 def _deep_stem() -> nn.Sequential:

@@ -70,7 +70,7 @@ class BasicBlock(ResidualBlock):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))  # [B, width, H/s, W/s]
         x = self.bn2(self.conv2(x))
-        return self.relu(self.drop_path(x) + shortcut)
+        return self.relu(self.drop_path(x).add_(shortcut))
 
 
 class Bottleneck(ResidualBlock):
@@ -109,7 +109,7 @@ class Bottleneck(ResidualBlock):
         x = self.relu(self.bn1(self.conv1(x)))  # [B, inner, H, W]
         x = self.relu(self.bn2(self.conv2(x)))  # [B, inner, H/s, W/s]
         x = self.bn3(self.conv3(x))  # [B, 4 * width, H/s, W/s]
-        return self.relu(self.drop_path(x) + shortcut)
+        return self.relu(self.drop_path(x).add_(shortcut))
 
 
 class ResidualLayer(nn.Sequential):
