@@ -15,7 +15,7 @@ Deviations from 2018: those of ../detnet59_faster_rcnn_voc, whose card lists the
 at most 1000, difficult objects ignored, ...). Also: box codes are multiplied by more from head to head, as in the
 paper, and the heads' losses by 1, 1/2 and 1/4, as in its authors' code, where theirs were alike in all three; the first
 head's sample serves all of them; each head scores its own boxes, where theirs scored the last ones. Precision is bf16
-where the device has it.
+where the device is faster in it.
 """
 
 from dataclasses import replace

@@ -11,7 +11,7 @@ from public.datasets.batches import DataError
 from public.datasets.coco import COCO
 from public.datasets.format import DetectionFormat, Layout, row_of
 from public.datasets.locations import dataset_folder, where_to_get
-from public.datasets.voc import VOC
+from public.datasets.voc import VOC, without_images
 from public.datasets.yolo import YOLO
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,10 @@ class AutoData(DetectionData):
     """The same for evaluation."""
 
 
+class NoFormatError(DataError):
+    """A folder that holds nothing of any of the formats."""
+
+
 class Recognized(NamedTuple):
     """What a folder holds."""
 
@@ -55,13 +59,16 @@ def recognize(folder: Path) -> Recognized:
     """The format of a folder's data.
 
     Raises:
-        DataError: there is no such folder, none of the formats fits it, or more than one does.
+        NoFormatError: it holds nothing of any of them.
+        DataError: there is no such folder, more than one of the formats fits it, or one does but for what is missing.
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}. {where_to_get(folder)}")
     found = [Recognized(row, layout) for row in FORMATS.values() if (layout := row.recognize(folder)) is not None]
     if not found:
-        raise DataError(
+        if (lack := without_images(folder)) is not None:
+            raise DataError(lack)
+        raise NoFormatError(
             f"{folder} is in none of the formats {', '.join(FORMATS)}: it has neither "
             "annotations/instances_<split>.json, <split>/_annotations.coco.json or another JSON file with images, "
             "annotations and categories (COCO), nor Annotations/*.xml and JPEGImages (Pascal VOC), nor a data.yaml "

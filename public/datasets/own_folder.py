@@ -13,7 +13,7 @@ from public.config.options import DetectorOptions
 from public.config.run import OptimizerOptions, ScheduleOptions
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS, is_hidden
-from public.datasets.formats import DATA_KIND, AutoData, recognize
+from public.datasets.formats import DATA_KIND, AutoData, NoFormatError, recognize
 from public.datasets.image_formats import IMAGE_FORMATS
 from public.datasets.imagenet import ImageFolderData
 from public.datasets.locations import dataset_folder
@@ -72,13 +72,16 @@ def _name_of(folder: str) -> str:
 
 
 def _holds_classes(folder: Path) -> bool:
-    """Whether a folder is one of classified images; ends the program where it is in no format at all."""
+    """Whether a folder is one of classified images; ends the program where it is in no format, or in
+    one and not so that it can be used."""
     try:
         recognize(folder)
-    except DataError as error:
+    except NoFormatError as error:
         if _has_images_of_classes(folder):
             return True
         fail(f"{str(error).rstrip('.')}; nor are there folders of images for each class. {_CHOICES}")
+    except DataError as error:
+        fail(str(error))
     return False
 
 

@@ -434,7 +434,7 @@ def _images(folder: Path, data: VocData) -> list[Path]:
 
 def _recognize(folder: Path) -> Layout | None:
     """Annotations of images in the folder itself or in folders below it, each with its lists or with all images."""
-    years = [year for year in (folder, *_folders(folder), *_folders(folder / "VOCdevkit")) if _is_year(year)]
+    years = [year for year in _places(folder) if _is_year(year)]
     if not years:
         return None
     splits: dict[str, str] = {}  # by what tells what they are for: the list's name, or the folder's (Roboflow)
@@ -448,6 +448,23 @@ def _recognize(folder: Path) -> Layout | None:
     places = ", ".join("the folder itself" if year == folder else year.relative_to(folder).as_posix() for year in years)
     chosen = Splits(tuple(splits[one] for one in train), tuple(splits[one] for one in val))
     return Layout(f"Pascal VOC's ({places})", chosen, {})
+
+
+def without_images(folder: Path) -> str | None:
+    """What a folder lacks that holds annotations of this format, and nowhere their images; None: it has none."""
+    found = next((files for year in _places(folder) if holds(files := _annotation_folder(year), ".xml")), None)
+    if found is None:
+        return None
+    year = found if found.name not in _ANNOTATION_FOLDERS else found.parent
+    return (
+        f"{found} holds Pascal VOC's annotations, and their images are missing: there is no folder "
+        f"{year / _IMAGE_FOLDERS[0]} or {_IMAGE_FOLDERS[1]}, and none lies beside them."
+    )
+
+
+def _places(folder: Path) -> list[Path]:
+    """Where annotations, images and lists may lie together."""
+    return [folder, *_folders(folder), *_folders(folder / "VOCdevkit")]
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from public.datasets.image_folder import ImageList
 from public.datasets.scan import TREATMENT, Kind
 from public.runtime.distributed import DistributedContext
 from tests.datasets.test_detection import config_of
-from tests.datasets.written import coco_content, voc_object, write_coco, write_image, write_voc
+from tests.datasets.written import coco_content, voc_object, write_coco, write_image, write_voc, write_yolo
 
 # Whether a machine has as many processors as workers is not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -510,14 +510,19 @@ def test_a_folder_of_classes_alone(
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("nowhere", r"error: there is no folder .*nowhere"),
-        (".", r"is in none of the formats coco, .* for each class\."),
+        ("nowhere", r"error: there is no folder .*nowhere.*DATA_ROOT=data/sample\.\n$"),
+        ("two", r"error: .*two holds data in more than one format, .*: choose by --data\.dataset\.\n$"),
+        ("empty", r"is in none of the formats coco, .* for each class\."),
     ],
 )
 def test_a_folder_that_is_no_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str, message: str
 ) -> None:
-    """Exit code 2 and one sentence."""
+    """Exit code 2 and one sentence; images in folders are no classes where the folder is in two formats."""
+    (tmp_path / "empty").mkdir()
+    write_voc(tmp_path / "two", {"a": voc_object("dog", 1, 1, 20, 15)}, "train/list")
+    write_yolo(tmp_path / "two", {"a": "0 0.25 0.25 0.5 0.5\n"}, "train")
+    (tmp_path / "two" / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [dog]\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(["--data.folder", folder])

@@ -214,6 +214,12 @@ def test_what_is_not_recognized(tmp_path: Path) -> None:
     row = replace(config_of(CocoData, tmp_path, ["x"], ["x"]), data=auto(tmp_path))
     ((problem,),) = [report.problems for report in check(row)]
     assert "is in none of the formats" in problem.text
+    write_voc(tmp_path / "half", {"a": voc_object("dog", 1, 1, 20, 15)}, "Own/train")
+    for path in (tmp_path / "half/Own/JPEGImages").iterdir():
+        path.unlink()
+    (tmp_path / "half/Own/JPEGImages").rmdir()
+    with pytest.raises(DataError, match=r"/Own/Annotations holds Pascal VOC's .* no folder .*/half/Own/JPEGImages or"):
+        recognize(tmp_path / "half")
     yolo(tmp_path)
     coco_2017(tmp_path / "two")
     yolo(tmp_path / "two")
