@@ -277,7 +277,7 @@ def test_int8(
     classifier: Path, detector: Path, pictures: list[Path], tmp_path: Path, task: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Layers have int8 weights by channel, decoding has none; the answers are near."""
+    """Layers but the first three have int8 weights by channel, decoding has none; the answers are near."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     (tmp_path / "wide").mkdir()
@@ -302,8 +302,11 @@ def test_int8(
     graph = onnx.load(output).graph
     makers = {name: node for node in graph.node for name in node.output}
     constants = {one.name: one for one in graph.initializer}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    of_first = {makers[name].op_type for node in layers[:3] for name in node.input if name in makers}
+    assert "DequantizeLinear" not in of_first
     for node in graph.node:
-        if node.op_type == "Conv":
+        if node.op_type == "Conv" and node not in layers[:3]:
             weight = constants[makers[node.input[1]].input[0]]
             scale = constants[makers[node.input[1]].input[1]]
             assert (weight.data_type, [*scale.dims]) == (onnx.TensorProto.INT8, [weight.dims[0]])
