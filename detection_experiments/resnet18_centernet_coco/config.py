@@ -52,7 +52,7 @@ CONFIGS = {
         evaluate_every=10,
         best_metric="AP",
         channels_last=True,
-        detector=CenterNetOptions(backbone="resnet18", score_threshold=0.01, box_loss="l1"),
+        detector=CenterNetOptions(backbone="resnet18", score_threshold=0.01, regression_loss="l1"),
         data=CocoData(
             folder="COCO2017",
             input_size=512,

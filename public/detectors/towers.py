@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from public.geometry.fixed_shapes import shapes_are_fixed
 from public.layers.recompute import is_graph_retained, is_recomputing, is_transformed
 
 Pair = tuple[Tensor, Tensor]
@@ -192,9 +193,9 @@ class _Backward:
             grad = self._of_convolutions(level, numbers, grads, activated, _BOTH)
             return torch.ops.aten.threshold_backward(grad, activated, 0)
         self._of_convolutions(level, numbers, grads, activated, _PARAMETERS)
-        is_on, shape = activated > 0, torch.empty_like(activated)  # never written, so that a CPU gives it no memory
+        is_off, shape = activated <= 0, torch.empty_like(activated)  # never written, so that a CPU gives it no memory
         del activated
-        return _masked_(self._of_convolutions(level, numbers, grads, shape, _INPUT), is_on)
+        return _masked_(self._of_convolutions(level, numbers, grads, shape, _INPUT), is_off)
 
     def _of_map(self, level: int, numbers: range, grads: Sequence[Tensor], x: Tensor) -> Tensor | None:
         parts = [_PARAMETERS, _INPUT] if level == 0 else [_BOTH]
@@ -263,14 +264,15 @@ def _normalized(x: Tensor, pair: Pair, plan: _Plan) -> tuple[Tensor, Pair]:
     return out.to(x.dtype), (mean, invstd)
 
 
-def _masked_(grad: Tensor, is_on: Tensor) -> Tensor:
-    """0 in place where the mask is false.
+def _masked_(grad: Tensor, is_off: Tensor) -> Tensor:
+    """0 in place where the mask is true.
 
     A CPU, which cannot foresee the branches of masked_fill_, takes five times as long for it as for a product. That
     first makes numbers of the mask: image after image, so that they take little memory.
     """
-    if grad.device.type != "cpu":
-        return grad.masked_fill_(~is_on, 0)
+    if shapes_are_fixed(grad.device):
+        return grad.masked_fill_(is_off, 0)
+    is_on = is_off.logical_not_()
     torch._foreach_mul_(list(grad.unbind()), list(is_on.unbind()))  # pyright: ignore[reportPrivateImportUsage]
     return grad
 

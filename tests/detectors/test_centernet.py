@@ -133,7 +133,7 @@ def test_stages_and_norms_freeze_in_the_backbone_only() -> None:
         ("head_channels", 0, "head_channels=0 must be 1 or more"),
         ("upsample_channels", (64, 0), r"upsample_channels=\(64, 0\) must each be 1 or more"),
         ("upsample_channels", (8,) * 6, "halves the stride 32 of c5 6 times; it must stay 1 or more"),
-        ("box_loss", "giou", "box_loss='giou' must be one of smooth_l1, l1"),
+        ("regression_loss", "giou", "regression_loss='giou' must be one of smooth_l1, l1"),
         ("level", "p5", "give one or more of its levels"),
         ("frozen_stages", 6, "frozen_stages=6"),
         ("score_threshold", 1.0, r"score_threshold=1.0 must lie within \[0, 1\)"),
@@ -253,7 +253,7 @@ def test_losses_by_hand() -> None:
     assert losses["size"].item() == pytest.approx(0.1 * (13 - 1 / 9))
     halves = losses_of(detector, outputs, batch, torch.tensor([2.0, 4.0]))
     assert [float(losses[name] / halves[name]) for name in losses] == pytest.approx([2, 4, 4])
-    authors = CenterNet(2, CenterNetOptions(**SMALL, box_loss="l1"))  # .5 (.25 + .75), and .1 of .5 (5.5 + 7.5)
+    authors = CenterNet(2, CenterNetOptions(**SMALL, regression_loss="l1"))  # .5 (.25 + .75), and .1 of .5 (5.5 + 7.5)
     of_authors = losses_of(authors, outputs, batch)
     assert [of_authors[name].item() for name in ("offset", "size")] == pytest.approx([0.5, 0.65])
     assert of_authors["heatmap"] == losses["heatmap"]

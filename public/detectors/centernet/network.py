@@ -4,7 +4,7 @@ Paper: Zhou et al. 2019, https://arxiv.org/abs/1904.07850, with the deformable u
 Reference: parameter counts of the 2020 monorepo (ResNet-18 14.437 M, ResNet-101 49.67 M with 80 classes); targets and
 decoding in loops in the tests.
 Deviations from the paper, as in 2020: smooth L1 (beta 1/9) instead of L1 for offsets and sizes, and the sum over the
-two numbers of each instead of their mean; with box_loss="l1" neither.
+two numbers of each instead of their mean; with regression_loss="l1" neither.
 Deviations from the 2020 monorepo: losses are normalized over the global batch instead of each image, so that images
 without objects teach background; any number of objects; logarithms from logits instead of clamped probabilities; no
 peaks beside the image; of equal neighbors one is a peak; nothing is learned inside ignored regions.
@@ -158,7 +158,7 @@ class CenterNet(Detector):
     def loss(
         self, outputs: CenterNetOutputs, targets: CenterNetTargets, normalizer: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The focal loss of the heatmap by peak, the losses of offset and size by object, see `box_loss`.
+        """The focal loss of the heatmap by peak, the losses of offset and size by object, see `regression_loss`.
 
         See `Detector.loss`.
         """
@@ -183,7 +183,7 @@ class CenterNet(Detector):
 
     def _losses_of_pairs(self, found: Tensor, wanted: Tensor) -> Tensor:
         """What the two numbers of each object add to a loss: [T, 2], [T, 2] -> [T, 2]."""
-        if self.options.box_loss == "l1":
+        if self.options.regression_loss == "l1":
             return F.l1_loss(found, wanted, reduction="none") / 2
         return F.smooth_l1_loss(found, wanted, beta=_BETA, reduction="none")
 

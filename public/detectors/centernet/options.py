@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, get_args
 from public.config.checks import require, require_at_least, require_one_of, require_share
 from public.config.options import DetectorOptions
 
-BoxLoss = Literal["smooth_l1", "l1"]
+RegressionLoss = Literal["smooth_l1", "l1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class CenterNetOptions(DetectorOptions):
     """Of each step of the enlargement, which halves the stride."""
     head_channels: int = 64
     """Of the hidden layer of each head."""
-    box_loss: BoxLoss = "smooth_l1"
+    regression_loss: RegressionLoss = "smooth_l1"
     """Of an object's offset and of its size, two numbers each, in cells. smooth_l1: beta 1/9, the sum over the two, as
     in 2020; l1: their mean, as in the authors' program."""
     iou_threshold: float | None = None
@@ -34,7 +34,7 @@ class CenterNetOptions(DetectorOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least("detector.head_channels", self.head_channels, 1)
-        require_one_of("detector.box_loss", self.box_loss, get_args(BoxLoss))
+        require_one_of("detector.regression_loss", self.regression_loss, get_args(RegressionLoss))
         positive = all(channels >= 1 for channels in self.upsample_channels)
         require(positive, f"detector.upsample_channels={self.upsample_channels} must each be 1 or more.")
         require(
