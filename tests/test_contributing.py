@@ -194,7 +194,7 @@ def test_a_detection_format(tree: Tree) -> None:
     """Is read, checked and trained on, and the results are written in it."""
     tree.write("public/datasets/lines.py", (ROOT / "tests/datasets/lines_format.py").read_text())
     table = "public/datasets/formats.py"
-    imported = "from public.datasets.voc import VOC, without_images\n"
+    imported = "from public.datasets.voc import VOC\n"
     tree.change(table, imported, f"from public.datasets.lines import LINES\n{imported}")
     tree.change(table, "(COCO, VOC, YOLO)", "(COCO, VOC, YOLO, LINES)")
     tree.assert_only("a detection format", format="lines")

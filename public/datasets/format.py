@@ -102,6 +102,9 @@ class DetectionFormat:
     recognize: Callable[[Path], Layout | None] = lambda folder: None
     """(an existing folder) -> how it holds data of this format; None: not at all. Raises DataError where it does, and
     not so that it can be used."""
+    lacks: Callable[[Path], str | None] = lambda folder: None
+    """(an existing folder, which no format recognizes) -> what is missing where it holds a part of this format's data,
+    in a sentence; None: it holds none."""
     published: Published | None = None
     """What can be fetched."""
     results: Results | None = None

@@ -11,7 +11,7 @@ from public.datasets.batches import DataError
 from public.datasets.coco import COCO
 from public.datasets.format import DetectionFormat, Layout, row_of
 from public.datasets.locations import dataset_folder, where_to_get
-from public.datasets.voc import VOC, without_images
+from public.datasets.voc import VOC
 from public.datasets.yolo import YOLO
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,9 @@ def recognize(folder: Path) -> Recognized:
         raise DataError(f"there is no folder {folder}. {where_to_get(folder)}")
     found = [Recognized(row, layout) for row in FORMATS.values() if (layout := row.recognize(folder)) is not None]
     if not found:
-        if (lack := without_images(folder)) is not None:
-            raise DataError(lack)
+        for row in FORMATS.values():
+            if (lack := row.lacks(folder)) is not None:
+                raise DataError(lack)
         raise NoFormatError(
             f"{folder} is in none of the formats {', '.join(FORMATS)}: it has neither "
             "annotations/instances_<split>.json, <split>/_annotations.coco.json or another JSON file with images, "

@@ -72,8 +72,8 @@ def _name_of(folder: str) -> str:
 
 
 def _holds_classes(folder: Path) -> bool:
-    """Whether a folder is one of classified images; ends the program where it is in no format, or in
-    one and not so that it can be used."""
+    """Whether a folder is one of classified images; ends the program where it is in no format, or in one and not so
+    that it can be used."""
     try:
         recognize(folder)
     except NoFormatError as error:

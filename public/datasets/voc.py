@@ -450,7 +450,7 @@ def _recognize(folder: Path) -> Layout | None:
     return Layout(f"Pascal VOC's ({places})", chosen, {})
 
 
-def without_images(folder: Path) -> str | None:
+def _lacks(folder: Path) -> str | None:
     """What a folder lacks that holds annotations of this format, and nowhere their images; None: it has none."""
     found = next((files for year in _places(folder) if holds(files := _annotation_folder(year), ".xml")), None)
     if found is None:
@@ -485,6 +485,7 @@ VOC = DetectionFormat(
     images=_images,
     write=write_voc_files,
     recognize=_recognize,
+    lacks=_lacks,
     published=Published("Pascal VOC 2007 and 2012 (3 GB)", "VOCdataset", download_voc),
     results=Results(".txt", read_voc_results),
 )

@@ -268,7 +268,8 @@ def _masked_(grad: Tensor, is_off: Tensor) -> Tensor:
     """0 in place where the mask is true.
 
     A CPU, which cannot foresee the branches of masked_fill_, takes five times as long for it as for a product. That
-    first makes numbers of the mask: image after image, so that they take little memory.
+    first makes numbers of the mask: image after image, so that they take little memory. There an infinite gradient
+    becomes NaN. Operators are counted as a GPU has them, where shapes are fixed.
     """
     if shapes_are_fixed(grad.device):
         return grad.masked_fill_(is_off, 0)

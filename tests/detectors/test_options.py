@@ -97,7 +97,7 @@ OTHERS: dict[str, Any] = {
     "anchors": "torchvision",
     "points": "torchvision",
     "p6_from": "p5",
-    "box_loss": "l1",
+    "box_loss": "giou",
     "regression_loss": "l1",
     "normalize": "image",
     "distances": "relu",
