@@ -206,7 +206,7 @@ def _best(record: Record) -> float:
 
 def _spread(values: Sequence[float]) -> str:
     """The mean, and behind it the deviation where there are several."""
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+    return f"{mean(values):.3f}" + (f"&nbsp;±&nbsp;{stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def _stem(name: str) -> str:
