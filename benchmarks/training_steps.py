@@ -1,0 +1,75 @@
+"""A training step of three detectors on a ResNet-50, ours against torchvision's: each as it runs by default, and in fp32.
+
+    python -m benchmarks.training_steps
+    python -m benchmarks.training_steps --only fcos --batch-size 4
+
+By default torchvision's references train in float32 and NCHW; ours in the precision that `auto` takes on the machine,
+in NHWC, with `runtime.activation_checkpointing` at `norms`. On a CPU without fast bf16 the two comparisons are one.
+Everything learns on both sides, from random objects: normalization, network, targets, losses, backward and SGD.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import tyro
+
+from benchmarks.compare import Comparison, alternate, benchmark_device, report
+from benchmarks.step_memory import Options as StepOptions
+from benchmarks.step_memory import Way, losses_of, step_of
+from public.runtime.device import choose_precision, synchronize
+
+CLAIMED = {"retinanet": (2.2, 1.15), "fcos": (1.8, 1.5), "faster_rcnn": (1.8, 1.25)}
+"""How many times as fast as torchvision's: by default where that is bf16, and in fp32."""
+THEIRS, DEFAULT, FP32 = "torchvision, fp32", "ours by default, bf16", "ours, fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line can set."""
+
+    only: tuple[Literal["retinanet", "fcos", "faster_rcnn"], ...] = ("retinanet", "fcos", "faster_rcnn")
+    """Detectors."""
+    rounds: int = 5
+    """Counted rounds."""
+    batch_size: int = 2
+    """Images."""
+    canvas: int = 640
+    """Height and width in pixels."""
+
+
+def turn(name: str, way: Way, options: StepOptions, device: torch.device) -> Callable[[], float]:
+    """What takes a step, and gives the images a second."""
+    step = step_of(*losses_of(name, way, options, device))
+
+    def speed() -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        step()
+        synchronize(device)
+        return options.batch_size / (time.perf_counter() - start)
+
+    return speed
+
+
+def main(options: Options) -> None:
+    """Measures, prints and appends to results.jsonl."""
+    device = benchmark_device()
+    plain = StepOptions(batch_size=options.batch_size, canvas=options.canvas)
+    ours = replace(plain, channels_last=True)
+    for name in options.only:
+        ways = {FP32: turn(name, "norms", ours, device), THEIRS: turn(name, "torchvision", plain, device)}
+        if choose_precision("auto", device) == torch.bfloat16:
+            ways[DEFAULT] = turn(name, "norms", replace(ours, precision="bf16"), device)
+        speeds = alternate(ways, options.rounds, "images/s").speeds
+        words = f"random objects at {options.canvas}, batch {options.batch_size}"
+        for way, claimed in zip((DEFAULT, FP32), CLAIMED[name], strict=True):
+            if way in speeds:
+                pair = Comparison(unit="images/s", speeds={way: speeds[way], THEIRS: speeds[THEIRS]})
+                report(f"training_steps_{name}: {way}", pair, claimed, device, words)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
