@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -58,6 +58,8 @@ class Options:
     """Of the canvas in pixels."""
     num_objects: int = 13
     """In each image."""
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    """Of both."""
     channels_last: bool = True
     """Memory layout of ours."""
     seed: int = 0
@@ -98,14 +100,13 @@ def random_batch(options: Options, device: torch.device) -> DetectionBatch:
 Losses = Callable[[], dict[str, Tensor]]
 
 
-def build_theirs(batch: DetectionBatch, device: torch.device) -> tuple[nn.Module, Losses]:
+def build_theirs(batch: DetectionBatch, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, Losses]:
     """torchvision's network, and what computes its losses."""
     generator = AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
     options: dict[str, Any] = {"anchor_generator": generator, "_skip_resize": True}
     network = TorchvisionFCOS(TorchvisionPyramid(), NUM_CLASSES, **options).to(device)
     images = list(batch.images / 255)
     targets = torchvision_targets(batch)
-    dtype = choose_precision("auto", device)
 
     def losses() -> dict[str, Tensor]:
         with autocast(device, dtype):
@@ -115,13 +116,12 @@ def build_theirs(batch: DetectionBatch, device: torch.device) -> tuple[nn.Module
 
 
 def build_ours(
-    batch: DetectionBatch, device: torch.device, weights: dict[str, Tensor], channels_last: bool
+    batch: DetectionBatch, device: torch.device, dtype: torch.dtype, weights: dict[str, Tensor], channels_last: bool
 ) -> tuple[nn.Module, Losses]:
     """Our network with torchvision's weights, and what computes its losses."""
     options = FCOSOptions.torchvision(backbone="mobilenet_v2", channels=CHANNELS, levels=("p3", "p4", "p5"))
     detector = build_from_options(NUM_CLASSES, options)
     load_weights(detector, {key.replace("body.", "body.features."): value for key, value in weights.items()})
-    dtype = choose_precision("auto", device)
     whole = ImageDetector(detector, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=dtype, channels_last=channels_last)
     whole.to(device=device, memory_format=memory_format(channels_last))  # pyright: ignore[reportCallIssue]
     return detector, lambda: detector.loss(whole.outputs(batch.images), detector.targets(batch))
@@ -155,8 +155,9 @@ def build_loops(options: Options, device: torch.device) -> dict[str, Loop]:
     """Ours, then torchvision's."""
     seed_everything(options.seed)
     batch = random_batch(options, device)
-    theirs, their_losses = build_theirs(batch, device)
-    ours, our_losses = build_ours(batch, device, theirs.state_dict(), options.channels_last)
+    dtype = choose_precision(options.precision, device)
+    theirs, their_losses = build_theirs(batch, device, dtype)
+    ours, our_losses = build_ours(batch, device, dtype, theirs.state_dict(), options.channels_last)
     settings = AdamWOptions(lr=LR, weight_decay=1e-4)
     return {
         "ours": Loop(our_losses, build_optimizer(ours, settings), options),
@@ -171,6 +172,7 @@ def main(options: Options) -> None:
     ways = {name: lambda loop=loop: loop.speed(device) for name, loop in loops.items()}
     comparison = alternate(ways, options.rounds, "images/s")
     words = f"mobilenet_v2, noise {options.width} x {options.height}, {options.steps} steps of {options.batch_size}"
+    words += "" if options.precision == "auto" else f", {options.precision}"
     report("fcos_step", comparison, 1.0, device, words)
     for name, loop in loops.items():
         print(f"losses of the first step, {name}: {', '.join(f'{k} {v:.5f}' for k, v in loop.first.items())}")
