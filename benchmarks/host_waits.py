@@ -33,7 +33,7 @@ from benchmarks.gpu_steps import CLASSIFICATION, SCORE_THRESHOLD
 from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
 from public.backbones.catalog import build_backbone
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
-from public.config.run import Checkpointing, RuntimeConfig
+from public.config.run import Checkpointing
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector, list_detectors
 from public.detectors.detector import ImageDetector
@@ -253,9 +253,7 @@ def of_detector(name: str, options: Options, batch: DetectionBatch) -> dict[str,
             return found | {"decoding": counted(lambda: detector.decode(outputs, batch.sizes))}
 
 
-def of_step(
-    model: ImageDetector, batch: DetectionBatch, what: Checkpointing = RuntimeConfig.activation_checkpointing
-) -> HostWaits:
+def of_step(model: ImageDetector, batch: DetectionBatch, what: Checkpointing = "norms") -> HostWaits:
     """Of a training step, its network apart."""
     detector = model.detector
 

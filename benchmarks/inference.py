@@ -6,7 +6,7 @@
 The same weights and photos. The plain loop is what torchvision's own pages show: a batch normalized and given to the
 network, on 640 x 640 for detectors, whose last layer is scaled so that some hundred scores an image count. Ours are
 asked for one picture at a time, as predict does on a CPU: eager (batch norms folded, NHWC), or a file of
-`public.apps.export` and its engine; int8 is one ONNX file, run by onnxruntime and by OpenVINO. "boxes" is what the
+`public.apps.export` and its engine; int8 is onnxruntime's. "boxes" is what the
 decoding and suppression take of the whole, which only eager ways can tell apart. "load" reads files and resizes,
 "photos" is the whole way of files to results, with the threads that read ahead.
 """
@@ -72,10 +72,9 @@ ROWS = {
     "openvino_fp32": Row("fp32", "openvino", "openvino"),
     "openvino_bf16": Row("bf16", "openvino", "openvino"),
     "onnxruntime_int8": Row("int8", "onnx", "onnxruntime"),
-    "openvino_int8": Row("int8", "onnx", "openvino"),
 }
 _DETECTOR = {"eager_fp32": 1.2, "onnxruntime_fp32": 1.4, "openvino_fp32": 1.4, "openvino_bf16": 2.8}
-_DETECTOR |= {"onnxruntime_int8": 4.0, "openvino_int8": 4.0}
+_DETECTOR |= {"onnxruntime_int8": 4.0}
 _CLASSIFIER = {"openvino_bf16": 2.0}
 CLAIMED = {"retinanet": _DETECTOR, "fcos": _DETECTOR, "resnet50": _CLASSIFIER, "mobilenet_v2": _CLASSIFIER}
 """How many times as fast as the plain loop, boxes included; the others are for information. Of two engines the faster

@@ -1,4 +1,4 @@
-"""A training step of three detectors on a ResNet-50, ours against torchvision's: each as it runs by default, and in fp32.
+"""A step of three detectors on a ResNet-50, ours against torchvision's: each as it trains by default, and in fp32.
 
     python -m benchmarks.training_steps
     python -m benchmarks.training_steps --only fcos --batch-size 4

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from public.config.run import Checkpointing, RuntimeConfig
+from public.config.run import Checkpointing
 from public.layers.normalize import Normalize
 from public.layers.recompute import recomputing
 from public.runtime.device import autocast
@@ -31,7 +31,7 @@ class ImageClassifier(nn.Module):
         std: Sequence[float],
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
-        activation_checkpointing: Checkpointing = RuntimeConfig.activation_checkpointing,
+        activation_checkpointing: Checkpointing = "off",
     ) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype

@@ -8,7 +8,6 @@ stride 1, as the paper's figures of 7x7 maps need, not the 2 that its table prin
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -19,11 +18,10 @@ from public.backbones.options import given
 from public.config.options import NetworkOptions
 from public.layers.depthwise import DepthwiseConv2d
 from public.layers.initialization import kaiming_fan_out_
+from public.layers.relu6 import ReLU6
 
 _STEM_CHANNELS = 32
 _ROWS = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))  # channels, number of blocks; all but the first row stride
-
-ReLU6 = partial(nn.ReLU6, inplace=True)
 
 
 def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

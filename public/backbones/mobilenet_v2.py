@@ -18,6 +18,7 @@ from public.backbones.options import given
 from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.initialization import kaiming_fan_out_
+from public.layers.relu6 import ReLU6
 
 # expansion t, channels c, repeats n, stride s of the first repeat: the rows of table 2
 _ROWS = (
@@ -31,7 +32,7 @@ _ROWS = (
 )
 _STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
 
-ConvNormReLU6 = partial(ConvNormAct, activation=partial(nn.ReLU6, inplace=True))
+ConvNormReLU6 = partial(ConvNormAct, activation=ReLU6)
 
 
 class InvertedResidual(nn.Module):

@@ -22,6 +22,7 @@ from public.layers.batch_norm import set_batch_norms_
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.drop_path import drop_path_layer, linear_drop_path_
 from public.layers.initialization import kaiming_fan_out_
+from public.layers.relu6 import ReLU6
 
 
 class Row(NamedTuple):
@@ -62,7 +63,7 @@ _MOBILE = (
     Row(320, 1, ((7, 6),)),
 )
 
-ConvNormReLU6 = partial(ConvNormAct, activation=partial(nn.ReLU6, inplace=True), names=("conv", "bn", "relu"))
+ConvNormReLU6 = partial(ConvNormAct, activation=ReLU6, names=("conv", "bn", "relu"))
 ConvNorm = partial(ConvNormAct, activation=nn.Identity, names=("conv", "bn", "identity"))
 
 

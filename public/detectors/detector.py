@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from public.backbones.features import Features
-from public.config.run import Checkpointing, RuntimeConfig
+from public.config.run import Checkpointing
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.layers.normalize import Normalize
 from public.layers.recompute import recomputing
@@ -108,7 +108,7 @@ class ImageDetector(nn.Module):
         std: Sequence[float],
         dtype: torch.dtype,
         channels_last: bool = False,
-        activation_checkpointing: Checkpointing = RuntimeConfig.activation_checkpointing,
+        activation_checkpointing: Checkpointing = "norms",
     ) -> None:
         super().__init__()
         self.detector = detector

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from public.geometry.fixed_shapes import shapes_are_fixed
-from public.layers.recompute import is_graph_retained, is_recomputing, is_transformed
+from public.layers.autograd_state import is_graph_retained, is_transformed
+from public.layers.recompute import is_recomputing
 
 Pair = tuple[Tensor, Tensor]
 """Weight and bias: of a convolution that changes neither height nor width, or of a norm."""

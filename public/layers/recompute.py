@@ -30,12 +30,14 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from public.config.run import Checkpointing
+from public.layers.autograd_state import is_graph_retained, is_transformed
+from public.layers.relu6 import relu6_
 
 _Again = tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any]]
 """A call that gives the same tensor once more."""
 
 _CHEAP = {
-    *(F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
+    *(F.relu, relu6_, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
     *(torch.relu, torch.relu_, torch.prelu, torch.sigmoid, Tensor.relu, Tensor.relu_, Tensor.sigmoid),
     *(torch.add, torch.mul, torch.cat, Tensor.add, Tensor.add_, Tensor.mul, Tensor.float, Tensor.to),
     *(F.batch_norm, torch.batch_norm_elemt, F.group_norm),
@@ -65,16 +67,6 @@ def stage(run: Callable[[Tensor], Tensor], x: Tensor, *, keep: Collection[Checkp
 def is_recomputing() -> bool:
     """Whether this is within `recomputing`."""
     return _current.get() is not None
-
-
-def is_graph_retained() -> bool:
-    """Whether the backward pass that runs now may run again: what was kept for it must stay."""
-    return torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def is_transformed() -> bool:
-    """Whether this is called by torch.func.grad, vmap or another of them."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Recipe:

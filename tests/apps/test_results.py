@@ -50,7 +50,8 @@ def test_seeds_are_one_line(tmp_path: Path, plain: ClassificationConfig) -> None
     lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| row")]
     assert lines == [
         "| other (a bare loop) | top1 | 0.250 | 0.250 | 3 | 1 | A processor | `other_seed0` |",
-        "| ours | top1 | 0.300&nbsp;±&nbsp;0.141 | 0.450&nbsp;±&nbsp;0.071 | 3 | 2 | A processor | `ours_seed0`, `ours_seed1` |",
+        "| ours | top1 | 0.300&nbsp;±&nbsp;0.141 | 0.450&nbsp;±&nbsp;0.071 | 3 | 2 | A processor | "
+        "`ours_seed0`, `ours_seed1` |",
     ]
 
 

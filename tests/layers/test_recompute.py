@@ -15,6 +15,7 @@ from public.backbones.features import Backbone, Level
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.frozen_batch_norm import freeze_batch_norm
 from public.layers.recompute import recomputing
+from public.layers.relu6 import ReLU6
 from public.layers.residual import Bottleneck
 from public.layers.squeeze_excite import SqueezeExcite
 
@@ -58,7 +59,7 @@ class Small(Backbone):
         blocks[1].drop_path.p = 0.5
         gate = SqueezeExcite(16, 4)
         self.layer1 = nn.Sequential(*blocks, gate, ConvNormAct(16, 8, 1, activation=nn.SiLU))
-        self.layer2 = nn.Sequential(ConvNormAct(8, 8, 3, 2, activation=lambda: nn.ReLU6(inplace=True)), nn.GELU())
+        self.layer2 = nn.Sequential(ConvNormAct(8, 8, 3, 2, activation=ReLU6), nn.GELU())
         self.levels = {
             "c2": Level(2, 8, ("stem",)),
             "c3": Level(4, 8, ("layer1",)),
@@ -123,7 +124,9 @@ def kept_maps(run: Callable[[Tensor], Tensor], what: Any) -> tuple[int, int]:
         return forward, kept.num_maps()
 
 
-@pytest.mark.parametrize(("activation", "off"), [(lambda: nn.ReLU(inplace=True), 6), (nn.ReLU, 6), (nn.SiLU, 9)])
+@pytest.mark.parametrize(
+    ("activation", "off"), [(lambda: nn.ReLU(inplace=True), 6), (nn.ReLU, 6), (ReLU6, 6), (nn.SiLU, 9)]
+)
 def test_what_the_convolutions_gave_is_kept_alone(activation: Callable[[], nn.Module], off: int) -> None:
     # Kept without: of each of three units its convolution's output and its activation's, for SiLU the norm's as well.
     network = nn.Sequential(*(ConvNormAct(8, 8, 3, activation=activation) for _ in range(3)), nn.Conv2d(8, 1, 1))
