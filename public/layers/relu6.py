@@ -1,8 +1,8 @@
 """ReLU6 that keeps its result alone.
 
-Reference: `nn.ReLU6(inplace=True)`, whose numbers and gradients these are. torch wants the input for its gradient, which
-is overwritten, so in training it copies each map first: a map more in memory and a pass more over it. The result tells
-as well where the gradient passes: it is neither 0 nor 6 there.
+Reference: `nn.ReLU6(inplace=True)`, whose numbers and gradients these are. For its gradient torch needs the input, and
+in training copies each map before it overwrites it: one more in memory, and one more pass. The result tells as well
+where the gradient passes: where it is neither 0 nor 6.
 """
 
 from typing import Any
