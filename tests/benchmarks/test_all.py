@@ -24,10 +24,6 @@ STATED = {
         "retinanet_inference | batch 1",
         "retinanet_inference | batch 8",
     ),
-    "s each trains by default": (
-        *(f"training_steps_{name}: ours by default, bf16" for name in ("retinanet", "fcos", "faster_rcnn")),
-        *(f"training_steps_{name}: ours, fp32" for name in ("retinanet", "fcos", "faster_rcnn")),
-    ),
     "packed and shrunk": ("packed_data, packed and shrunk",),
     "images are checked on two cores": ("check_images",),
 }

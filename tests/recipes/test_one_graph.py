@@ -96,7 +96,9 @@ def test_a_detectors_task_is_one_graph_for_all_canvases(name: str, alone: None) 
         found, expected = losses_and_gradients(wrapped, inputs), losses_and_gradients(plain, expected_inputs)
         assert found.keys() == expected.keys()
         for key, value in expected.items():
-            torch.testing.assert_close(found[key], value, rtol=1e-6 if value.ndim == 0 else 1e-4, atol=1e-6)
+            # Of a bias before a norm the exact gradient is 0: what is left is rounding alone.
+            rtol, atol = (1e-6, 1e-6) if value.ndim == 0 else (1e-4, 5e-6)
+            torch.testing.assert_close(found[key], value, rtol=rtol, atol=atol)
     assert graphs.frame_count == 2
 
 
