@@ -253,13 +253,13 @@ def of_detector(name: str, options: Options, batch: DetectionBatch) -> dict[str,
             return found | {"decoding": counted(lambda: detector.decode(outputs, batch.sizes))}
 
 
-def of_step(model: ImageDetector, batch: DetectionBatch, what: Checkpointing = "norms") -> HostWaits:
-    """Of a training step, its network apart."""
+def of_step(model: ImageDetector, batch: DetectionBatch, what: Checkpointing | None = None) -> HostWaits:
+    """Of a training step, its network apart; `what` is computed again, by default what the model does of itself."""
     detector = model.detector
 
     def losses() -> dict[str, Tensor]:
         targets = detector.targets(batch)
-        with autocast(batch.images.device, model.dtype), recomputing(what):
+        with autocast(batch.images.device, model.dtype), recomputing(what or model.activation_checkpointing):
             outputs = detector(model.normalize(batch.images))
         return detector.loss(outputs, targets, detector.normalizer(targets))
 

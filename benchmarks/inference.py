@@ -6,9 +6,9 @@
 The same weights and photos. The plain loop is what torchvision's own pages show: a batch normalized and given to the
 network, on 640 x 640 for detectors, whose last layer is scaled so that some hundred scores an image count. Ours are
 asked for one picture at a time, as predict does on a CPU: eager (batch norms folded, NHWC), or a file of
-`public.apps.export` and its engine; int8 is onnxruntime's. "boxes" is what the
-decoding and suppression take of the whole, which only eager ways can tell apart. "load" reads files and resizes,
-"photos" is the whole way of files to results, with the threads that read ahead.
+`public.apps.export` and its engine; int8 is onnxruntime's. "boxes" is what the decoding and suppression take of the
+whole, which only eager ways can tell apart. "load" reads files and resizes, "photos" is the whole way of files to
+results, with the threads that read ahead.
 """
 
 import tempfile

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from public.config.run import Checkpointing
+from public.config.run import Checkpointing, CheckpointingChoice, RuntimeConfig
 from public.layers.normalize import Normalize
 from public.layers.recompute import recomputing
 from public.runtime.device import autocast
@@ -31,11 +31,12 @@ class ImageClassifier(nn.Module):
         std: Sequence[float],
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
-        activation_checkpointing: Checkpointing = "off",
+        activation_checkpointing: CheckpointingChoice = RuntimeConfig.activation_checkpointing,
     ) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
-        self.activation_checkpointing: Checkpointing = activation_checkpointing
+        auto = activation_checkpointing == "auto"
+        self.activation_checkpointing: Checkpointing = "off" if auto else activation_checkpointing
         self.normalize = Normalize(mean, std, channels_last=channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from public.config.checks import require, require_at_least, require_one_of
 from public.config.options import Options
 
 Checkpointing = Literal["off", "norms", "stages"]
+CheckpointingChoice = Literal["auto", "off", "norms", "stages"]
 """What a backward pass computes again instead of keeping it."""
 
 
@@ -105,7 +106,7 @@ class RuntimeConfig:
     deterministic: bool = False
     """On a GPU: only kernels that add in a fixed order, slower ones, so that a run repeats and resumes bit for bit
     there too; torch warns of those without. A CPU's always do."""
-    activation_checkpointing: Literal["auto", "norms", "stages", "off"] = "auto"
+    activation_checkpointing: CheckpointingChoice = "auto"
     """What the backward pass computes again instead of keeping it. norms: what lies between two convolutions (norms,
     activations, sums); stages: also the backbone's convolutions, stage by stage (our networks, not those of timm);
     off: nothing; auto: norms for a detector, off for a classifier. A compiled network decides by itself."""
@@ -117,12 +118,8 @@ class RuntimeConfig:
             self.save_every_minutes > 0,
             f"runtime.save_every_minutes={self.save_every_minutes} must be above 0.",
         )
-        choices = ("auto", *get_args(Checkpointing))
+        choices = get_args(CheckpointingChoice)
         require_one_of("runtime.activation_checkpointing", self.activation_checkpointing, choices)
-
-    def checkpointing(self, auto: Checkpointing) -> Checkpointing:
-        """What is computed again, where `auto` is what a task takes of its own accord."""
-        return auto if self.activation_checkpointing == "auto" else self.activation_checkpointing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from public.backbones.features import Features
-from public.config.run import Checkpointing
+from public.config.run import Checkpointing, CheckpointingChoice, RuntimeConfig
 from public.datasets.batches import DetectionBatch, ImageSizes
 from public.layers.normalize import Normalize
 from public.layers.recompute import recomputing
@@ -108,11 +108,12 @@ class ImageDetector(nn.Module):
         std: Sequence[float],
         dtype: torch.dtype,
         channels_last: bool = False,
-        activation_checkpointing: Checkpointing = "norms",
+        activation_checkpointing: CheckpointingChoice = RuntimeConfig.activation_checkpointing,
     ) -> None:
         super().__init__()
         self.detector = detector
-        self.activation_checkpointing: Checkpointing = activation_checkpointing
+        auto = activation_checkpointing == "auto"
+        self.activation_checkpointing: Checkpointing = "norms" if auto else activation_checkpointing
         self.normalize = Normalize(mean, std, channels_last=channels_last)
         self.dtype = dtype
 

@@ -84,7 +84,7 @@ class ClassificationTask(Task):
             std=std,
             dtype=dtype,
             channels_last=config.channels_last,
-            activation_checkpointing=config.runtime.checkpointing("off"),
+            activation_checkpointing=config.runtime.activation_checkpointing,
         )
 
     @classmethod

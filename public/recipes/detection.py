@@ -96,7 +96,7 @@ class DetectionTask(Task):
             std=std,
             dtype=dtype,
             channels_last=config.channels_last,
-            activation_checkpointing=config.runtime.checkpointing("norms"),
+            activation_checkpointing=config.runtime.activation_checkpointing,
         )
 
     @classmethod

@@ -80,6 +80,8 @@ def alone() -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
+# DDP says once in a process that the strides of a 1x1 kernel's gradient are others, where they have no meaning.
+@pytest.mark.filterwarnings("ignore:Grad strides do not match:UserWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detectors_task_is_one_graph_for_all_canvases(name: str, alone: None) -> None:
@@ -97,8 +99,8 @@ def test_a_detectors_task_is_one_graph_for_all_canvases(name: str, alone: None) 
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             # Of a bias before a norm the exact gradient is 0: what is left is rounding alone.
-            rtol, atol = (1e-6, 1e-6) if value.ndim == 0 else (1e-4, 5e-6)
-            torch.testing.assert_close(found[key], value, rtol=rtol, atol=atol)
+            atol = 5e-6 if key.endswith(".bias") else 1e-6
+            torch.testing.assert_close(found[key], value, rtol=1e-6 if value.ndim == 0 else 1e-4, atol=atol)
     assert graphs.frame_count == 2
 
 
