@@ -45,7 +45,7 @@ from public.apps.exported import (
     on_arrays,
     read_exported,
 )
-from public.apps.predict_model import NetworkChoice, OpenedNetwork, open_network, read_command, speed_up
+from public.apps.predict_model import NetworkChoice, OpenedNetwork, open_network, read_command, simplify
 from public.apps.predict_sources import find_images
 from public.backbones.classifier import ImageClassifier
 from public.backbones.trained import TrainedClassifier
@@ -57,6 +57,7 @@ from public.config.record import to_record
 from public.datasets.decoding import read_pixels
 from public.detectors.detector import ImageDetector
 from public.detectors.trained import TrainedDetector
+from public.layers.packing import pack_convolutions
 from public.runtime.accidents import Remedies, end_by, naming_memory
 from public.runtime.device import PRECISION_DTYPES
 from public.runtime.environment import package_version
@@ -298,12 +299,14 @@ def times_as_fast(answer: Run, network: Network, batch: tuple[np.ndarray, ...]) 
 
     Args:
         answer: of the file.
-        network: folded, in fp32; left in NHWC memory layout.
+        network: folded, in fp32; left in NHWC memory layout and packed.
         batch: the inputs of the file.
     """
     module = module_of(network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     module.normalize.memory_format = torch.channels_last
-    ways, seconds = (answer, answer_of(network)), ([], [])
+    plain = answer_of(network)
+    pack_convolutions(module, lambda: plain(*batch))
+    ways, seconds = (answer, plain), ([], [])
     for _ in range(1 + ROUNDS):
         for way, taken in zip(ways, seconds, strict=True):
             start = time.perf_counter()
@@ -328,7 +331,7 @@ def fold(network: Network, dtype: torch.dtype) -> Graph:
     module = module_of(network)
     module.dtype = dtype
     outputs = module.outputs if isinstance(module, ImageDetector) else module
-    speed_up(module, outputs, torch.device("cpu"), dtype)
+    simplify(module, outputs, torch.device("cpu"), dtype)
     return graph_of(network)
 
 

@@ -22,7 +22,7 @@ from public.apps.export_check import Difference, Limits, difference
 from public.apps.export_graph import ClassifierGraph, save_openvino, to_onnx, trace
 from public.apps.exported import About, about_of, engine_of, read_exported
 from public.apps.predict_engines import load
-from public.apps.predict_model import DetectionPredictor, speed_up
+from public.apps.predict_model import DetectionPredictor, simplify
 from public.apps.predict_results import Classified, Detected
 from public.backbones import ghostnet, mobilenet_v2, mobilenet_v3
 from public.backbones.build import build_from_options as build_classifier
@@ -262,7 +262,7 @@ def test_a_block_of_each_other_family(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).log_softmax(1).numpy()
     assert expected.std() > 0.2, "its blocks say something"
-    speed_up(network, network, torch.device("cpu"), torch.float32)
+    simplify(network, network, torch.device("cpu"), torch.float32)
     program = to_onnx(ClassifierGraph(network).eval(), (33, 30), content_optional=False)
     program.save(tmp_path / "a.onnx")
     save_openvino(program.model_proto.SerializeToString(), tmp_path / "a.xml", ABOUT)
