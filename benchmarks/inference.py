@@ -5,10 +5,10 @@
 
 The same weights and photos. The plain loop is what torchvision's own pages show: a batch normalized and given to the
 network, on 640 x 640 for detectors, whose last layer is scaled so that some hundred scores an image count. Ours are
-asked for one picture at a time, as predict does on a CPU: eager (batch norms folded, NHWC), or a file of
+asked for one picture at a time, as predict does on a CPU: eager (batch norms folded, NHWC, packed), or a file of
 `public.apps.export` and its engine; int8 is onnxruntime's. "boxes" is what the decoding and suppression take of the
-whole, which only eager ways can tell apart. "load" reads files and resizes, "photos" is the whole way of files to
-results, with the threads that read ahead.
+whole, which only eager ways can tell apart. "load" reads files and resizes; the whole way of files to results is
+`benchmarks.predict_photos`.
 """
 
 import tempfile
@@ -33,10 +33,8 @@ from benchmarks.retinanet import Options as RetinaNetBenchmark
 from benchmarks.retinanet import photos, spread_scores
 from public.apps.export import FORMATS, ExportOptions, export, module_of
 from public.apps.exported import FILE_FORMATS
-from public.apps.predict import predictions
-from public.apps.predict_model import ClassificationPredictor, OpenedNetwork, speed_up
-from public.apps.predict_sources import file_frame
-from public.backbones.trained import TrainedClassifier, assemble_classifier
+from public.apps.predict_model import OpenedNetwork, speed_up
+from public.backbones.trained import assemble_classifier
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
 from public.datasets.batches import ImageSizes
 from public.datasets.decoding import read_pixels
@@ -94,8 +92,6 @@ class Options:
     """Pictures at once, a comparison each."""
     rounds: int = 15
     """Counted rounds, in which every row and torchvision take turns."""
-    photos: int = 0
-    """Files of a turn of the whole way, by the first row; 0: it is not measured."""
     canvas: int = 640
     """Height and width of what detectors see, pixels."""
     files: str | None = None
@@ -251,20 +247,6 @@ class Subject:
         ours = {"ours": lambda: [network.prepare(read_pixels(file)) for file in files]}
         return {name: timed(work, len(files)) for name, work in (ours | {"torchvision": lambda: opened(files)}).items()}
 
-    def whole_way(self, count: int, batch_size: int) -> dict[str, Callable[[], float]]:
-        """From files of photos to the five likeliest classes, pictures a second."""
-        files, ours = self.photos[:count], self.ours(channels_last=True, precision="fp32").network
-        speed_up(module_of(ours), module_of(ours), self.device, torch.float32)
-        assert isinstance(ours, TrainedClassifier)
-        predictor, plain = ClassificationPredictor(ours, top_k=5, batch_size=batch_size), self.plain()
-
-        def theirs() -> None:
-            for begin in range(0, len(files), batch_size):
-                plain(opened(files[begin : begin + batch_size]))
-
-        ways = {"ours": lambda: list(predictions(predictor, map(file_frame, files))), "torchvision": theirs}
-        return {name: timed(work, len(files)) for name, work in ways.items()}
-
 
 SHOWN = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.PILToTensor()])
 
@@ -311,14 +293,10 @@ def main(options: Options) -> None:
             subject = Subject(name, options, device)
             for batch_size in options.batch_sizes:
                 compare(subject, batch_size, options, folder)
-                if subject.is_detector or not options.photos:
-                    continue
-                data = f"{subject.data}, batch {batch_size}"
-                stages = {"load": (subject.load(subject.photos[:batch_size]), 1.0)}
-                stages["photos"] = (subject.whole_way(options.photos, batch_size), 2.0)
-                for stage, (ways, claimed) in stages.items():
-                    comparison = alternate(ways, options.rounds, "images/s")
-                    report(f"inference_{name}_fp32: {stage}", comparison, claimed, device, data)
+                if not subject.is_detector:
+                    comparison = alternate(subject.load(subject.photos[:batch_size]), options.rounds, "images/s")
+                    data = f"{subject.data}, batch {batch_size}"
+                    report(f"inference_{name}_fp32: load", comparison, 1.0, device, data)
 
 
 if __name__ == "__main__":
