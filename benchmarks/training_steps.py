@@ -5,21 +5,24 @@
 
 By default torchvision's references train in float32 and NCHW; ours in the precision that `auto` takes on the machine,
 in NHWC, with `runtime.activation_checkpointing` at `norms`. On a CPU without fast bf16 the two comparisons are one.
-Everything learns on both sides, from random objects: normalization, network, targets, losses, backward and SGD.
+Everything learns on both sides, from random objects: normalization, network, targets, losses, backward and SGD. Each
+way has a process of its own.
 """
 
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import tyro
 
+from benchmarks.apart import Apart, Turn
 from benchmarks.compare import Comparison, alternate, benchmark_device, report
 from benchmarks.step_memory import Options as StepOptions
 from benchmarks.step_memory import Way, losses_of, step_of
 from public.runtime.device import choose_precision, synchronize
+from public.runtime.heap import keep_freed_memory
 
 CLAIMED = {"retinanet": (2.2, 1.15), "fcos": (1.8, 1.5), "faster_rcnn": (1.8, 1.25)}
 """How many times as fast as torchvision's: by default where that is bf16, and in fp32."""
@@ -40,8 +43,10 @@ class Options:
     """Height and width in pixels."""
 
 
-def turn(name: str, way: Way, options: StepOptions, device: torch.device) -> Callable[[], float]:
+def turn(name: str, way: Way, options: StepOptions, device: torch.device) -> Turn:
     """What takes a step, and gives the images a second."""
+    if way != "torchvision" and device.type == "cpu":
+        keep_freed_memory()  # as a run of ours does
     step = step_of(*losses_of(name, way, options, device))
 
     def speed() -> float:
@@ -60,10 +65,12 @@ def main(options: Options) -> None:
     plain = StepOptions(batch_size=options.batch_size, canvas=options.canvas)
     ours = replace(plain, channels_last=True)
     for name in options.only:
-        ways = {FP32: turn(name, "norms", ours, device), THEIRS: turn(name, "torchvision", plain, device)}
+        made: dict[str, tuple[Way, StepOptions]] = {FP32: ("norms", ours), THEIRS: ("torchvision", plain)}
         if choose_precision("auto", device) == torch.bfloat16:
-            ways[DEFAULT] = turn(name, "norms", replace(ours, precision="bf16"), device)
-        speeds = alternate(ways, options.rounds, "images/s").speeds
+            made[DEFAULT] = ("norms", replace(ours, precision="bf16"))
+        with ExitStack() as stack:
+            ways = {key: stack.enter_context(Apart(turn, name, *way, device)) for key, way in made.items()}
+            speeds = alternate(ways, options.rounds, "images/s").speeds
         words = f"random objects at {options.canvas}, batch {options.batch_size}"
         for way, claimed in zip((DEFAULT, FP32), CLAIMED[name], strict=True):
             if way in speeds:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from public.runtime.heap import keep_freed_memory
+
 # On a CPU the kernels of log1p, softplus and the binary cross-entropy load what they answer for -1 and -0 with a mask.
 # While that page of torch's library was never read, each such load, though masked off, takes hundreds of cycles: 20
 # times the time of the whole function (torch 2.14.1, AVX-512, findings/). One call with these values reads the page.
@@ -16,7 +18,7 @@ PRECISION_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch
 
 
 def choose_device(choice: str, local_rank: int = 0) -> torch.device:
-    """The device of this process.
+    """The device of this process; where it is the CPU, glibc keeps freed memory from here on (`heap.py`).
 
     Args:
         choice: auto, cpu or cuda (the values of runtime.device).
@@ -27,6 +29,7 @@ def choose_device(choice: str, local_rank: int = 0) -> torch.device:
     """
     num_gpus = torch.cuda.device_count()
     if choice == "cpu" or (choice == "auto" and num_gpus == 0):
+        keep_freed_memory()
         return torch.device("cpu")
     if local_rank >= num_gpus:
         raise ValueError(
