@@ -25,6 +25,7 @@ import torch
 import tyro
 
 from benchmarks.compare import RESULTS, benchmark_device
+from benchmarks.training_steps import CLAIMED, DEFAULT, FP32
 from public.datasets.locations import REPOSITORY
 from public.runtime.device import device_name
 from public.runtime.environment import environment_record
@@ -68,6 +69,17 @@ ROWS = (
         claims=("detection_losses_retinanet", "detection_losses_fcos"),
     ),
     Row(script="fcos_step", arguments=("--rounds", "5"), claims=("fcos_step",)),
+    Row(
+        script="training_steps",
+        arguments=("--rounds", "3"),
+        claims=tuple(f"training_steps_{name}: {way}" for way in (DEFAULT, FP32) for name in CLAIMED),
+        limit=480,
+    ),
+    Row(
+        script="predict_photos",
+        arguments=("--rounds", "3", "--photos", "500"),
+        claims=("predict_photos_mobilenet_v2",),
+    ),
     Row(
         script="faster_rcnn",
         arguments=("--rounds", "3"),

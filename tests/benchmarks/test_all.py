@@ -7,6 +7,7 @@ import pytest
 
 import benchmarks.all
 from benchmarks.all import ROWS, from_here, lowest, of_claim, read_records, stated, verdict
+from benchmarks.training_steps import CLAIMED, DEFAULT, FP32
 from tests.commands import ROOT
 
 PAGES = ("README.md", "docs/results.md", "benchmarks/README.md")
@@ -18,6 +19,10 @@ STATED = {
     "an annotation file of COCO's size": ("coco_reading",),
     "argets and losses": ("detection_losses_retinanet", "detection_losses_fcos"),
     "a training step of FCOS on MobileNetV2": ("fcos_step",),
+    "each as it trains by default": tuple(
+        f"training_steps_{name}: {way}" for way in (DEFAULT, FP32) for name in CLAIMED
+    ),
+    "1,000 photos": ("predict_photos_mobilenet_v2",),
     "Faster R-CNN-R50": ("faster_rcnn_training", "faster_rcnn_inference"),
     "RetinaNet-R50 at 667 pixels": (
         "retinanet_step | batch 8",
