@@ -83,8 +83,10 @@ def pack_convolutions(module: nn.Module, run: Callable[[], Any]) -> None:
         return
     calls: list[nn.Module] = []
 
+    dtypes = _packable_dtypes()
+
     def note(layer: Any, inputs: Any, output: Tensor) -> None:
-        if output.dtype == layer.weight.dtype:  # else autocast has another idea of it
+        if output.dtype == layer.weight.dtype in dtypes:  # where it is another, autocast has its own idea of it
             calls.append(layer)
 
     handles = [layer.register_forward_hook(note) for layer in module.modules() if _is_plain(layer)]
@@ -100,6 +102,11 @@ def pack_convolutions(module: nn.Module, run: Callable[[], Any]) -> None:
         replace_layer(module, conv, PackedConv2d(conv, activation, layout))
         if activation is not None:
             replace_layer(module, activation, nn.Identity())
+
+
+def _packable_dtypes() -> tuple[torch.dtype, ...]:
+    """Those that this processor packs; few have an fp16 that would be worth it."""
+    return (torch.float32, torch.bfloat16) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float32,)
 
 
 def _is_plain(layer: Any) -> bool:

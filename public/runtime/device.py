@@ -33,8 +33,8 @@ def choose_device(choice: str, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     if local_rank >= num_gpus:
         raise ValueError(
-            f"runtime.device={choice!r}: process {local_rank} of this machine needs GPU {local_rank}, "
-            f"and {num_gpus} are visible. Start fewer processes or use --runtime.device cpu."
+            f"device={choice!r}: process {local_rank} of this machine needs GPU {local_rank}, "
+            f"and {num_gpus} are visible. Start fewer processes, or take the CPU."
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

@@ -48,10 +48,20 @@ def lived(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+@torch.no_grad()
+def see_noise(network: nn.Module) -> None:
+    """Gives the batch norms the statistics of some images, without which what they show is lost on the way."""
+    network.train()
+    for _ in range(30):
+        network(torch.randn(8, 3, 64, 64))
+    network.eval()
+
+
 def save_classifier(path: Path, **entries: Any) -> Path:
     """Of three classes, at 64 x 64 pixels."""
     torch.manual_seed(0)
     network = lived(build_classifier(CLASSIFIER.network, 3, CLASSIFIER.network_options))
+    see_noise(network)
     nn.init.normal_(network.get_parameter("classifier.1.weight"), 0, 0.3)  # so that it is sure of something
     state = {"config": to_record(CLASSIFIER), "class_names": NAMES, "model": network.state_dict()}
     assert save_checkpoint(path, state | entries)

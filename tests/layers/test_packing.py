@@ -83,6 +83,18 @@ def test_activations(activation: Callable[[], nn.Module], dtype: torch.dtype) ->
     torch.testing.assert_close(block(x).double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=atol)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_a_precision_that_the_processor_has_no_layouts_for(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN refuses it; PyTorch computes it all the same."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    block, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).to(dtype).eval(), torch.randn(1, 3, 8, 8).to(dtype)
+    expected = block(x)
+    pack_convolutions(block, lambda: block(x))
+    assert not packed(block)
+    assert torch.equal(block(x), expected)
+
+
 def test_what_is_left_as_it_is() -> None:
     """Padding of other kinds, a subclass with a forward of its own, what the run does not reach."""
 

@@ -55,12 +55,12 @@ def test_a_batch_that_does_not_divide_starts_nothing(
 def test_a_missing_gpu(
     config: ClassificationConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """runtime.device=cuda on a machine without one: exit code 2, one line."""
+    """--runtime.device cuda on a machine without one: exit code 2, one line."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     config = replace(config, runtime=RuntimeConfig(device="cuda"))
     assert launch(config, "train.py", [], lambda context: 0) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: runtime.device='cuda': process 0 of this machine needs GPU 0, and 0 are visible")
+    assert line.startswith("error: device='cuda': process 0 of this machine needs GPU 0, and 0 are visible")
 
 
 def test_the_users_mistakes_end_with_code_2(
