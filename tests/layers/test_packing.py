@@ -14,6 +14,7 @@ from public.layers.packing import KEPT_CANVASES, PackedConv2d, can_pack, pack_co
 from public.layers.relu6 import ReLU6
 from public.runtime.device import autocast
 from tests.apps.networks import lived
+from tests.layers.test_folding import FAMILIES
 
 pytestmark = pytest.mark.skipif(not can_pack(), reason="oneDNN's packed convolutions are for x86 processors")
 Forward = Callable[[Any, Tensor], Tensor]
@@ -140,27 +141,8 @@ def test_under_autocast() -> None:
     torch.testing.assert_close(run(), expected)
 
 
-NETWORKS = (
-    "resnet18",
-    "resnest50",
-    "mobilenet_v2",
-    "regnet_y_200mf",
-    "efficientnet_b0",
-    "darknet_tiny",
-    "ghostnet_100",
-)
-NETWORKS += (
-    "ghostnet_100",
-    "vovnet19_slim_dw_se",
-    "mobilenet_v3_small",
-    "oct_resnet50_alpha0250",
-    "detnet59",
-    "resnet18_v2",
-)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", FAMILIES)
 @torch.inference_mode()
 def test_networks(name: str) -> None:
     """One of most families, as predict makes it: the logits but for rounding, at another size too."""
