@@ -1,7 +1,7 @@
 """Memory that a training step adds, ours against torchvision's, and the time that recomputation takes of it.
 
     python -m benchmarks.step_memory                                        three detectors and a ResNet-50, batch 4
-    python -m benchmarks.step_memory --only fcos --precision bf16 --channels-last
+    python -m benchmarks.step_memory --only fcos --precision bf16
     python -m benchmarks.step_memory --parts memory --ways norms torchvision
 
 Each way runs in a process of its own, on random objects: the network and its optimizer are made, then two steps are
@@ -61,8 +61,8 @@ class Options:
     """Counted rounds of the steps' times."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of networks on both sides."""
-    channels_last: bool = False
-    """Memory layout of ours."""
+    channels_last: bool = True
+    """Memory layout of ours; the rows on a ResNet-50 train in NHWC."""
     mmap_threshold: int | None = 2**20
     """Bytes from which glibc gives back at once what is freed, on both sides (MALLOC_MMAP_THRESHOLD_). None: it learns
     to keep up to 32 MiB each for later, and the holes between them then count as memory of the step."""

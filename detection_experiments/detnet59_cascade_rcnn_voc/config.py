@@ -34,6 +34,7 @@ VOC07 = DetectionConfig(
     batch_size=2,
     evaluate_every=2,
     best_metric="mAP50_95",
+    channels_last=True,
     detector=CascadeRCNNOptions(
         backbone="detnet59",
         frozen_stages=2,

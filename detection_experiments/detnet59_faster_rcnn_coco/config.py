@@ -28,6 +28,7 @@ CONFIGS = {
         batch_size=16,
         evaluate_every=2,
         best_metric="AP",
+        channels_last=True,
         detector=FasterRCNNOptions(
             backbone="detnet59",
             frozen_stages=2,

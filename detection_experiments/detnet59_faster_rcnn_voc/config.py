@@ -39,6 +39,7 @@ VOC07 = DetectionConfig(
     batch_size=2,
     evaluate_every=2,
     best_metric="mAP50_11point",
+    channels_last=True,
     detector=FasterRCNNOptions(
         backbone="detnet59",
         frozen_stages=2,

@@ -58,6 +58,7 @@ RESNET = DetectionConfig(
     batch_size=8,
     clip_grad_norm=10.0,
     best_metric="AP",
+    channels_last=True,
     detector=FCOSOptions.torchvision(backbone="resnet50", frozen_stages=2, frozen_batch_norm=True),
     data=AutoData(
         folder="own_data",

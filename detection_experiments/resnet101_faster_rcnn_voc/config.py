@@ -29,6 +29,7 @@ VOC07 = DetectionConfig(
     batch_size=2,
     evaluate_every=2,
     best_metric="mAP50_11point",
+    channels_last=True,
     detector=FasterRCNNOptions(
         backbone="resnet101",
         frozen_stages=2,

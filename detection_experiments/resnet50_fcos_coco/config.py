@@ -52,6 +52,7 @@ CONFIGS = {
         batch_size=16,
         evaluate_every=2,
         best_metric="AP",
+        channels_last=True,
         detector=FCOSOptions(
             backbone="resnet50",
             frozen_stages=2,

@@ -40,6 +40,7 @@ SEVERAL_DEVICES = DetectionConfig(
     epochs=20,
     batch_size=16,
     best_metric="AP",
+    channels_last=True,
     detector=RetinaNetOptions(
         backbone="resnet50",
         frozen_stages=2,

@@ -51,6 +51,7 @@ CONFIGS = {
         batch_size=256,
         parallel="data_parallel",
         network_options=EfficientNetOptions(drop_path=0.0),
+        channels_last=True,
         data=ImageFolderData(
             folder="ILSVRC2012",
             input_size=size,

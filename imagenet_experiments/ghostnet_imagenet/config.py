@@ -34,6 +34,7 @@ GHOSTNET_130 = ClassificationConfig(
     batch_size=3200,
     label_smoothing=0.1,
     network_options=GhostNetOptions(dropout=0.2),
+    channels_last=True,
     data=ImageFolderData(
         folder="ILSVRC2012",
         input_size=224,

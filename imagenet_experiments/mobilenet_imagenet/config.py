@@ -37,6 +37,7 @@ MOBILENET_V2 = ClassificationConfig(
     epochs=150,
     batch_size=2048,
     network_options=NetworkOptions(dropout=0.0),
+    channels_last=True,
     data=ImageFolderData(
         folder="ILSVRC2012",
         input_size=224,

@@ -51,6 +51,7 @@ MOBILENET = ClassificationConfig(
     batch_size=16,
     label_smoothing=0.1,
     clip_grad_norm=5.0,
+    channels_last=True,
     data=ImageFolderData(
         folder="own_images",
         val_fraction=0.15,

@@ -29,6 +29,7 @@ PROXYLESSNAS_GPU = ClassificationConfig(
     network="proxylessnas_gpu",
     epochs=150,
     batch_size=2048,
+    channels_last=True,
     data=ImageFolderData(
         folder="ILSVRC2012",
         input_size=224,

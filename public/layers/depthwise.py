@@ -14,6 +14,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 
+def has_depthwise(network: nn.Module) -> bool:
+    """Whether a network has convolutions of each channel by itself, of any class and kernel."""
+    convolutions = (one for one in network.modules() if isinstance(one, nn.Conv2d))
+    return any(one.groups == one.in_channels > 1 for one in convolutions)
+
+
 class DepthwiseConv2d(nn.Conv2d):
     """A 3x3 convolution of each channel by itself; keys and values are those of nn.Conv2d.
 

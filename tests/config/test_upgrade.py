@@ -35,8 +35,13 @@ def present(key: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("key", OLD)
 def test_every_row_of_format_1_is_the_row_of_today(key: str) -> None:
-    """Equal objects, so that a run begun then resumes now; nothing of the old record is lost."""
-    assert from_record(OLD[key]) == present(key)
+    """Equal objects, so that a run begun then resumes now; nothing of the old record is lost.
+
+    Some rows train in NHWC since: a run of theirs resumes with --no-channels-last, as it is told.
+    """
+    old, now = from_record(OLD[key]), present(key)
+    assert replace(old, channels_last=now.channels_last) == now
+    assert now.channels_last or not old.channels_last
 
 
 def test_a_checkpoint_kept_its_name_beside_the_record() -> None:

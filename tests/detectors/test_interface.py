@@ -9,7 +9,7 @@ from torch.nn.parallel import scatter_gather
 
 from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector, list_detectors
-from public.detectors.detector import Detector
+from public.detectors.detector import Detector, ImageDetector
 from tests.detectors.reference import HARD, batch_of, images_of
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -103,3 +103,12 @@ def test_data_parallel_cuts_a_step_into_its_images(detector: Detector, monkeypat
         sums = {name: sums[name] + loss for name, loss in losses.items()}
     for name, loss in detector.loss(detector(images), targets).items():
         torch.testing.assert_close(sums[name], loss, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("backbone", "by_default"), [("resnet18", "norms"), ("mobilenet_v2", "off")])
+def test_what_is_computed_again(backbone: str, by_default: str) -> None:
+    """Beside depthwise convolutions it would cost more than a twentieth of a step; whoever asks for it has it."""
+    detector = build_detector("centernet", 3, backbone=backbone, **SMALL["centernet"])
+    pixels: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "dtype": torch.float32}
+    assert ImageDetector(detector, **pixels).activation_checkpointing == by_default
+    assert ImageDetector(detector, **pixels, activation_checkpointing="norms").activation_checkpointing == "norms"

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from public.layers.depthwise import DepthwiseConv2d
+from public.backbones.catalog import build_backbone
+from public.layers.depthwise import DepthwiseConv2d, has_depthwise
 
 
 def _gradients(layer: nn.Conv2d, x: Tensor, slopes: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -48,3 +49,18 @@ def test_frozen_weights_and_inference() -> None:
     assert layer.weight.grad is None
     with torch.inference_mode():
         assert layer(x).shape == (1, 4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "ghostnet_100", "proxylessnas_cpu"]
+)
+def test_networks_with_them(name: str) -> None:
+    """Whatever class and kernel they have."""
+    assert has_depthwise(build_backbone(name))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "regnet_x_400mf", "darknet_tiny"])
+def test_networks_without(name: str) -> None:
+    """A group of several channels is none."""
+    assert not has_depthwise(build_backbone(name))
+    assert not has_depthwise(nn.Conv2d(1, 4, 3))
