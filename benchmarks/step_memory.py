@@ -37,6 +37,7 @@ from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
 from public.losses.classification import cross_entropy
 from public.runtime.device import PRECISION_DTYPES, autocast, memory_format, synchronize
+from public.runtime.heap import keep_freed_memory
 
 Way = Literal["norms", "stages", "off", "torchvision"]
 CLAIMED = {"retinanet": 0.6, "fcos": 0.65, "faster_rcnn": 0.7}
@@ -161,6 +162,8 @@ def memory(name: str, options: Options) -> dict[str, float]:
 def times(name: str, options: Options) -> dict[str, list[float]]:
     """Seconds of a step by way, round by round."""
     device = benchmark_device()
+    if device.type == "cpu":
+        keep_freed_memory()  # as a run does
     ways: list[Any] = [way for way in options.ways if way != "torchvision"]
     model, losses = losses_of(name, ways[0], options, device)
     step = step_of(model, losses)

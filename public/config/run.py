@@ -152,7 +152,7 @@ class RunConfig:
     compile: bool = False
     """torch.compile network, targets and losses (on a CPU this needs a C++ compiler)."""
     channels_last: bool = False
-    """NHWC memory layout: often faster for plain convolutions, often slower for grouped ones."""
+    """NHWC memory layout: faster for plain and depthwise convolutions, often slower for others in groups."""
     seed: int = 0
     """Seed of the initial weights, the order of images and every augmentation."""
     evaluate_every: int = 1
