@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from benchmarks import compare, exact_resume
+from benchmarks.training_steps import CLAIMED
+from public.config.experiment import load_configs
 from public.datasets.batches import DataError
+from tests.commands import ROOT
 
 
 def test_ratio_is_the_median_of_the_rounds_against_the_best_peer() -> None:
@@ -73,3 +76,11 @@ def test_steps_are_read_from_progress_lines() -> None:
     line = "epoch 2/3  step 4/10  cross_entropy 2.1  lr 0.1  90 images/s  waiting for data 2%  left 0:00:07"
     assert exact_resume.steps_done(line) == [14]
     assert exact_resume.steps_done("evaluate  step 4/10  90 images/s") == []
+
+
+@pytest.mark.parametrize("name", CLAIMED)
+def test_a_step_by_default_is_one_of_the_row(name: str) -> None:
+    """`training_steps` measures NHWC, the precision that `auto` takes, and norms that are computed again."""
+    row = load_configs(ROOT / "detection_experiments" / f"resnet50_{name}_coco")[f"resnet50_{name}"]
+    assert row.channels_last
+    assert (row.precision, row.runtime.activation_checkpointing) == ("auto", "auto")
