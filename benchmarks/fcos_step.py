@@ -33,8 +33,7 @@ from public.detectors.fcos.options import FCOSOptions
 from public.geometry.labels import PADDING
 from public.optim.optimizers import build_optimizer
 from public.optim.options import AdamWOptions
-from public.runtime.device import autocast, choose_precision, memory_format, synchronize
-from public.runtime.heap import keep_freed_memory
+from public.runtime.device import autocast, choose_device, choose_precision, memory_format, synchronize
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
@@ -170,8 +169,8 @@ def build_loops(options: Options, device: torch.device) -> dict[str, Loop]:
 def turn(options: Options, name: str) -> Turn:
     """Takes some steps of one side, and gives the images a second; the first time prints the losses."""
     device = benchmark_device()
-    if name == "ours" and device.type == "cpu":
-        keep_freed_memory()  # as a run of ours does
+    if name == "ours":
+        choose_device(device.type)  # as a run of ours, which keeps freed memory
     loop = build_loops(options, device)[name]
     loop.step()
     print(f"losses of the first step, {name}: {', '.join(f'{k} {v:.5f}' for k, v in loop.first.items())}", flush=True)

@@ -36,8 +36,7 @@ from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
 from public.losses.classification import cross_entropy
-from public.runtime.device import PRECISION_DTYPES, autocast, memory_format, synchronize
-from public.runtime.heap import keep_freed_memory
+from public.runtime.device import PRECISION_DTYPES, autocast, choose_device, memory_format, synchronize
 
 Way = Literal["norms", "stages", "off", "torchvision"]
 CLAIMED = {"retinanet": 0.6, "fcos": 0.65, "faster_rcnn": 0.7}
@@ -162,8 +161,6 @@ def memory(name: str, options: Options) -> dict[str, float]:
 def times(name: str, options: Options) -> dict[str, list[float]]:
     """Seconds of a step by way, round by round."""
     device = benchmark_device()
-    if device.type == "cpu":
-        keep_freed_memory()  # as a run does
     ways: list[Any] = [way for way in options.ways if way != "torchvision"]
     model, losses = losses_of(name, ways[0], options, device)
     step = step_of(model, losses)
@@ -186,6 +183,8 @@ def times(name: str, options: Options) -> dict[str, list[float]]:
 
 def main(options: Options) -> None:
     """Measures, prints and appends to results.jsonl."""
+    # Times are those of a run, which keeps freed memory; not any more beside the variable that `memory` sets.
+    device = choose_device("auto")
     numbers: dict[str, Any] = {}
     for name in options.only:
         if "memory" in options.parts:
@@ -196,7 +195,7 @@ def main(options: Options) -> None:
         if "time" in options.parts:
             numbers[f"{name} seconds"] = times(name, options)
     words = f"random objects, batch {options.batch_size}, {options.canvas} pixels, {options.precision}"
-    append_result("step_memory", {"numbers": numbers}, benchmark_device(), words)
+    append_result("step_memory", {"numbers": numbers}, device, words)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ from benchmarks.apart import Apart, Turn
 from benchmarks.compare import Comparison, alternate, benchmark_device, report
 from benchmarks.step_memory import Options as StepOptions
 from benchmarks.step_memory import Way, losses_of, step_of
-from public.runtime.device import choose_precision, synchronize
-from public.runtime.heap import keep_freed_memory
+from public.runtime.device import choose_device, choose_precision, synchronize
 
 CLAIMED = {"retinanet": (2.2, 1.15), "fcos": (1.8, 1.5), "faster_rcnn": (1.8, 1.25)}
 """How many times as fast as torchvision's: by default where that is bf16, and in fp32."""
@@ -47,8 +46,8 @@ class Options:
 
 def turn(name: str, way: Way, options: StepOptions, device: torch.device) -> Turn:
     """What takes a step, and gives the images a second."""
-    if way != "torchvision" and device.type == "cpu":
-        keep_freed_memory()  # as a run of ours does
+    if way != "torchvision":
+        choose_device(device.type)  # as a run of ours, which keeps freed memory
     step = step_of(*losses_of(name, way, options, device))
     for _ in range(WARM_UP):
         step()

@@ -82,7 +82,6 @@ def pack_convolutions(module: nn.Module, run: Callable[[], Any]) -> None:
     if not can_pack():
         return
     calls: list[nn.Module] = []
-
     dtypes = _packable_dtypes()
 
     def note(layer: Any, inputs: Any, output: Tensor) -> None:
