@@ -10,8 +10,8 @@ normalization, network, targets, losses, backward, clipping and SGD: ours as `bu
 as torch does on a GPU (foreach). Decoding leads from a network's outputs to detections. The finite check's reading of
 losses that were copied without waiting is not part of it. The operators of the network, which are backbone, heads and
 the arrival of gradients at the parameters, are counted apart. "Training" computes nothing a second time, "default" what
-a run computes again to save memory (`runtime.activation_checkpointing`). Averaged weights are ours alone, and a part of
-their own.
+a run on a GPU computes again to save memory (`runtime.activation_checkpointing`). Averaged weights are ours alone, and
+a part of their own.
 """
 
 from collections import Counter
@@ -254,12 +254,13 @@ def of_detector(name: str, options: Options, batch: DetectionBatch) -> dict[str,
 
 
 def of_step(model: ImageDetector, batch: DetectionBatch, what: Checkpointing | None = None) -> HostWaits:
-    """Of a training step, its network apart; `what` is computed again, by default what the model does of itself."""
+    """Of a training step, its network apart; `what` is computed again, by default what the model would on a GPU."""
     detector = model.detector
+    what = what or model.computed_again(torch.device("cuda"))
 
     def losses() -> dict[str, Tensor]:
         targets = detector.targets(batch)
-        with autocast(batch.images.device, model.dtype), recomputing(what or model.activation_checkpointing):
+        with autocast(batch.images.device, model.dtype), recomputing(what):
             outputs = detector(model.normalize(batch.images))
         return detector.loss(outputs, targets, detector.normalizer(targets))
 

@@ -7,8 +7,8 @@
 Each way runs in a process of its own, on random objects: the network and its optimizer are made, then two steps are
 taken, and what counts is by how much the largest resident memory exceeds that before the first step; gradients and the
 optimizer's momentum are part of it on both sides. On a GPU it is the largest memory that torch had allocated. `norms`
-(the default of a run), `stages` and `off` are what `runtime.activation_checkpointing` may be. Then steps with each of
-them take turns in one process, and the ratios of their times are printed.
+(a run's default on a GPU), `stages` and `off` (on a CPU) are what `runtime.activation_checkpointing` may be. Then steps
+with each of them take turns in one process, and the ratios of their times are printed.
 """
 
 import multiprocessing
@@ -38,7 +38,7 @@ from public.detectors.detector import ImageDetector
 from public.losses.classification import cross_entropy
 from public.runtime.device import PRECISION_DTYPES, autocast, choose_device, memory_format, synchronize
 
-Way = Literal["norms", "stages", "off", "torchvision"]
+Way = Literal["auto", "norms", "stages", "off", "torchvision"]
 CLAIMED = {"retinanet": 0.6, "fcos": 0.65, "faster_rcnn": 0.7}
 """Of torchvision's memory, by default."""
 
@@ -167,7 +167,7 @@ def times(name: str, options: Options) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(options.rounds + 1):
         for way in ways[:: 1 if number % 2 else -1]:
-            model.activation_checkpointing = way  # pyright: ignore[reportArgumentType]
+            model.activation_checkpointing = way
             synchronize(device)
             start = time.perf_counter()
             step()

@@ -4,7 +4,7 @@
     python -m benchmarks.training_steps --only fcos --batch-size 4
 
 By default torchvision's references train in float32 and NCHW; ours in the precision that `auto` takes on the machine,
-in NHWC, with `runtime.activation_checkpointing` at `norms`. On a CPU without fast bf16 the two comparisons are one.
+in NHWC, with `runtime.activation_checkpointing` at `auto`. On a CPU without fast bf16 the two comparisons are one.
 Everything learns on both sides, from random objects: normalization, network, targets, losses, backward and SGD. Each
 way has a process of its own.
 """
@@ -68,9 +68,9 @@ def main(options: Options) -> None:
     plain = StepOptions(batch_size=options.batch_size, canvas=options.canvas)
     ours = replace(plain, channels_last=True)
     for name in options.only:
-        made: dict[str, tuple[Way, StepOptions]] = {FP32: ("norms", ours), THEIRS: ("torchvision", plain)}
+        made: dict[str, tuple[Way, StepOptions]] = {FP32: ("auto", ours), THEIRS: ("torchvision", plain)}
         if choose_precision("auto", device) == torch.bfloat16:
-            made[DEFAULT] = ("norms", replace(ours, precision="bf16"))
+            made[DEFAULT] = ("auto", replace(ours, precision="bf16"))
         with ExitStack() as stack:
             ways = {key: stack.enter_context(Apart(turn, name, *way, device)) for key, way in made.items()}
             speeds = alternate(ways, options.rounds, "images/s").speeds

@@ -109,8 +109,8 @@ class RuntimeConfig:
     activation_checkpointing: CheckpointingChoice = "auto"
     """What the backward pass computes again instead of keeping it. norms: what lies between two convolutions (norms,
     activations, sums); stages: also the backbone's convolutions, stage by stage (our networks, not those of timm);
-    off: nothing; auto: norms for a detector without depthwise convolutions, else off. A compiled network decides by
-    itself."""
+    off: nothing; auto: norms on a GPU for a detector without depthwise convolutions, else off. A compiled network
+    decides by itself."""
 
     def __post_init__(self) -> None:
         for name, lowest in {"processes": 1, "num_workers": 0, "log_every": 1}.items():

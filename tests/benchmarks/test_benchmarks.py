@@ -80,7 +80,7 @@ def test_steps_are_read_from_progress_lines() -> None:
 
 @pytest.mark.parametrize("name", CLAIMED)
 def test_a_step_by_default_is_one_of_the_row(name: str) -> None:
-    """`training_steps` measures NHWC, the precision that `auto` takes, and norms that are computed again."""
+    """`training_steps` measures NHWC, the precision that `auto` takes, and what is computed again by default."""
     row = load_configs(ROOT / "detection_experiments" / f"resnet50_{name}_coco")[f"resnet50_{name}"]
     assert row.channels_last
     assert (row.precision, row.runtime.activation_checkpointing) == ("auto", "auto")

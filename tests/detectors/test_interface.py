@@ -1,6 +1,7 @@
 """What every detector of the catalog keeps to: targets that can be cut along the batch, counts that add up, losses."""
 
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
@@ -105,10 +106,26 @@ def test_data_parallel_cuts_a_step_into_its_images(detector: Detector, monkeypat
         torch.testing.assert_close(sums[name], loss, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("backbone", "by_default"), [("resnet18", "norms"), ("mobilenet_v2", "off")])
-def test_what_is_computed_again(backbone: str, by_default: str) -> None:
-    """Beside depthwise convolutions it would cost more than a twentieth of a step; whoever asks for it has it."""
+@pytest.mark.parametrize(("backbone", "on_gpu"), [("resnet18", "norms"), ("mobilenet_v2", "off")])
+def test_what_is_computed_again(backbone: str, on_gpu: str) -> None:
+    """It costs a CPU, and depthwise convolutions, more than a twentieth of a step; whoever asks for it has it."""
     detector = build_detector("centernet", 3, backbone=backbone, **SMALL["centernet"])
     pixels: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "dtype": torch.float32}
-    assert ImageDetector(detector, **pixels).activation_checkpointing == by_default
-    assert ImageDetector(detector, **pixels, activation_checkpointing="norms").activation_checkpointing == "norms"
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    by_default = ImageDetector(detector, **pixels)
+    assert (by_default.computed_again(cpu), by_default.computed_again(gpu)) == ("off", on_gpu)
+    asked = ImageDetector(detector, **pixels, activation_checkpointing="norms")
+    assert (asked.computed_again(cpu), asked.computed_again(gpu)) == ("norms", "norms")
+
+
+@pytest.mark.parametrize(("asked", "found"), [("auto", "off"), ("norms", "norms")])
+def test_outputs_compute_again_what_was_asked_for(
+    asked: Literal["auto", "norms"], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("public.detectors.detector.recomputing", lambda what: seen.append(what) or nullcontext())
+    detector = build_detector("centernet", 3, backbone="resnet18", **SMALL["centernet"])
+    pixels: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "dtype": torch.float32}
+    model = ImageDetector(detector, **pixels, activation_checkpointing=asked).eval()
+    model.outputs(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    assert seen == [found]

@@ -95,13 +95,13 @@ def test_a_stopped_run_resumes_bit_for_bit(
     """SIGTERM within an epoch, in the evaluation (4), in the second epoch: 143, then the same bits.
 
     An epoch has 14 // 4 = 3 steps and 5 // 4 = 1 poll of evaluation. The second part reads with other workers; the
-    canvas changes from batch to batch.
+    canvas changes from batch to batch. It also computes again what the first kept.
     """
     config = replace(config, ema_decay=0.9)
     reference = train(config, tmp_path / "reference")
     stop_after(num_polls)
     assert recipe.train(config, tmp_path / "run", ONE_PROCESS) == 143
-    workers = replace(config, runtime=replace(config.runtime, num_workers=2))
+    workers = replace(config, runtime=replace(config.runtime, num_workers=2, activation_checkpointing="norms"))
     resumed = train(workers, tmp_path / "run")
     runs.assert_same_result(resumed, reference, num_tensors=len(runs.tensors_of(reference)))
     assert len(runs.tensors_of(reference)) > 500
@@ -349,14 +349,15 @@ def test_two_processes_train_as_one(row: DetectionConfig, tiny_data: Path, tmp_p
     """Two gloo processes with unevenly spread objects: one process's losses, and an evaluation like its own.
 
     Two stages draw the same anchors and regions in any number of processes, though the canvas is that of the largest
-    image of a batch, which one process alone has. The weights differ by rounding; that the
-    evaluation of the same detections is the same to the last bit is tested in tests/evaluation/.
+    image of a batch, which one process alone has. The two compute norms again, as on GPUs. The weights differ by
+    rounding; that the evaluation of the same detections is the same to the last bit is tested in tests/evaluation/.
     """
     config = replace(row, data=replace(row.data, folder=str(tiny_data)))
     one_process = train(config, tmp_path / "one")["metrics"]["history"]
     losses = [f"train_{name}" for name in ("loss", *build_from_options(1, row.detector).loss_names)]
     script, *args = LAUNCHES["self"]
-    run_program("tiny_detection.py", tmp_path / "two", tiny_data, [script, row.name, *args, "--name", "run"])
+    arguments = [script, row.name, *args, "--name", "run", "--runtime.activation-checkpointing", "norms"]
+    run_program("tiny_detection.py", tmp_path / "two", tiny_data, arguments)
     checkpoint = load_checkpoint(tmp_path / "two" / "runs" / "run" / "checkpoints" / "latest.pth")
     for one, two in zip(one_process, checkpoint["metrics"]["history"], strict=True):
         for key in losses:
