@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from public.config.run import Checkpointing, CheckpointingChoice, RuntimeConfig
+from public.config.run import CheckpointingChoice, RuntimeConfig
 from public.layers.normalize import Normalize
 from public.layers.recompute import recomputing
 from public.runtime.device import autocast
@@ -35,12 +35,12 @@ class ImageClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
-        auto = activation_checkpointing == "auto"
-        self.activation_checkpointing: Checkpointing = "off" if auto else activation_checkpointing
+        self.activation_checkpointing: CheckpointingChoice = activation_checkpointing
         self.normalize = Normalize(mean, std, channels_last=channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> float32 logits [B, num_classes]."""
+        computed_again = "off" if self.activation_checkpointing == "auto" else self.activation_checkpointing
         # Inside the module, because the threads of nn.DataParallel do not inherit the caller's autocast dtype.
-        with autocast(images.device, self.dtype), recomputing(self.activation_checkpointing):
+        with autocast(images.device, self.dtype), recomputing(computed_again):
             return self.network(self.normalize(images)).float()

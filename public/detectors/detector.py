@@ -115,7 +115,7 @@ class ImageDetector(nn.Module):
         self.detector = detector
         self.activation_checkpointing: CheckpointingChoice = activation_checkpointing
         # Beside depthwise convolutions, which are quick, what lies between them is a tenth of a step.
-        self._by_default: Checkpointing = "off" if has_depthwise(detector) else "norms"
+        self._auto_on_gpu: Checkpointing = "off" if has_depthwise(detector) else "norms"
         self.normalize = Normalize(mean, std, channels_last=channels_last)
         self.dtype = dtype
 
@@ -126,7 +126,7 @@ class ImageDetector(nn.Module):
         """
         if self.activation_checkpointing != "auto":
             return self.activation_checkpointing
-        return "off" if device.type == "cpu" else self._by_default
+        return "off" if device.type == "cpu" else self._auto_on_gpu
 
     def outputs(self, images: Tensor) -> Any:
         """uint8 [B, 3, H, W] -> the detector's raw outputs."""

@@ -116,8 +116,8 @@ def test_targets_losses_and_gradients_are_those_of_a_cpu(variant: str) -> None:
 def test_a_training_step_waits_for_nothing_else(name: str, dtype: torch.dtype) -> None:
     """On the first step and on any: network, targets, losses, backward, clipping and optimizer."""
     detector = detector_of(name)
-    pixels: dict[str, Any] = {"mean": (0, 0, 0), "std": (1, 1, 1), "dtype": dtype}
-    model = ImageDetector(detector, **pixels, activation_checkpointing="norms")  # a GPU's default
+    # What is computed again is a GPU's default.
+    model = ImageDetector(detector, mean=(0, 0, 0), std=(1, 1, 1), dtype=dtype, activation_checkpointing="norms")
     batch = batch_for("mixed")
 
     def losses() -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def detector_on(device: str, name: str) -> tuple[ImageDetector, DetectionBatch]:
     with torch.device(device):
         detector = build_detector(name, 3, backbone="resnet18", **SMALL[name])
         pixels: dict[str, Any] = {"mean": (0, 0, 0), "std": (1, 1, 1), "dtype": torch.float32}
-        # "norms" is a GPU's default, and holds on the fake CPU too.
+        # A GPU's default, said because the fake CPU stands for a GPU too.
         model = ImageDetector(detector, **pixels, activation_checkpointing="norms")
         images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
         boxes = torch.zeros(2, 3, 4) + torch.arange(4) * 9

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from public.backbones.classifier import ImageClassifier
 from public.backbones.features import Backbone, Level
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.frozen_batch_norm import freeze_batch_norm
@@ -324,3 +325,15 @@ def test_stages_that_are_not_known_are_said() -> None:
     message = "activation_checkpointing='stages' knows the stages of our own networks"
     with pytest.raises(ValueError, match=message), recomputing("stages"):
         nn.Conv2d(3, 3, 1)(torch.rand(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("chosen", ["when it is made", "later"])
+def test_a_classifier_keeps_everything_by_default(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`step_memory` lets one model take turns in all ways, auto among them."""
+    seen: list[str] = []
+    monkeypatch.setattr("public.backbones.classifier.recomputing", lambda what: seen.append(what) or recomputing(what))
+    made = "norms" if chosen == "later" else "auto"
+    model = ImageClassifier(nn.Flatten(), mean=(0.5,) * 3, std=(0.5,) * 3, activation_checkpointing=made)
+    model.activation_checkpointing = "auto"
+    model(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    assert seen == ["off"]
