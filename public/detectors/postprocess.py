@@ -16,6 +16,7 @@ from public.datasets.batches import ImageSizes
 from public.detectors.detector import Detections
 from public.geometry.fixed_shapes import shapes_are_fixed
 from public.geometry.labels import PADDING
+from public.runtime.tracing import is_exporting
 
 
 class Pairs(NamedTuple):
@@ -40,7 +41,7 @@ def best_places(scores: Tensor, limit: int, order: Tensor | None = None) -> Tens
     Returns:
         int64 [B, min(limit, N)].
     """
-    if torch.compiler.is_exporting():
+    if is_exporting():
         return best_places_op(scores, limit, order)
     return _best_places(scores, limit, order)
 

@@ -8,6 +8,7 @@ from public.detectors.options import SoftNMS
 from public.geometry.boxes import pairwise_iou
 from public.geometry.fixed_shapes import shapes_are_fixed
 from public.geometry.labels import PADDING
+from public.runtime.tracing import is_exporting
 
 SOFT_NMS_FLOOR = 0.001
 """A score that soft suppression leaves below this is no detection any more."""
@@ -33,7 +34,7 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
     Returns:
         bool [B, N], which stay.
     """
-    if torch.compiler.is_exporting():
+    if is_exporting():
         return suppress_op(boxes, scores, labels, iou_threshold, num_labels)
     return _stays(boxes, scores, labels, iou_threshold)
 

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from public.runtime.tracing import is_exporting
+
 
 class DeformConv(nn.Module):
     """[B, in_channels, H, W] -> [B, out_channels, H, W].
@@ -48,7 +50,7 @@ class DeformConv(nn.Module):
         num_taps = self.kernel_size**2
         offsets, mask = self.conv_offset_mask(x).to(dtype).split([2 * num_taps, num_taps], dim=1)
         mask = mask.sigmoid()  # [B, taps, H, W]
-        if x.device.type == "cuda" or torch.compiler.is_exporting():
+        if x.device.type == "cuda" or is_exporting():
             return self._by_torchvision(x.to(dtype), offsets, mask).to(x.dtype)
         return self._by_rows(x.to(dtype), offsets, mask)
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from public.runtime.heap import keep_freed_memory
+from public.runtime.tracing import is_exporting
 
 # On a CPU the kernels of log1p, softplus and the binary cross-entropy load what they answer for -1 and -0 with a mask.
 # While that page of torch's library was never read, each such load, though masked off, takes hundreds of cycles: 20
@@ -68,7 +69,7 @@ def cpu_is_faster_in_bf16() -> bool:
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Autocast to `dtype` on `device`; for float32 a context that changes nothing."""
-    if dtype == torch.float32 and torch.compiler.is_exporting():  # it would be a graph within the graph
+    if dtype == torch.float32 and is_exporting():  # it would be a graph within the graph
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
