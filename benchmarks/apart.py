@@ -6,11 +6,17 @@ torchvision's loop over photos was up to twice as fast as alone.
 """
 
 import multiprocessing
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
+from benchmarks.compare import benchmark_device
+from public.runtime.device import choose_device
+
+SIDES = ("ours", "torchvision")
 Turn = Callable[[], float]
 
 
@@ -38,6 +44,19 @@ class Apart(AbstractContextManager["Apart", None]):
         """Ends the process."""
         self.connection.close()
         self.process.join()
+
+
+@contextmanager
+def sides(make: Callable[..., Turn], *arguments: Any, names: tuple[str, str] = SIDES) -> Iterator[dict[str, Apart]]:
+    """Ours and a peer by their names, each apart; `make` is given the arguments and then the name."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(Apart(make, *arguments, name)) for name in names}
+
+
+def device_here(*, ours: bool) -> torch.device:
+    """What this process measures on; ours takes it as a run does, which keeps freed memory."""
+    device = benchmark_device()
+    return choose_device(device.type) if ours else device
 
 
 def _take_turns(connection: Connection, make: Callable[..., Turn], arguments: tuple[Any, ...]) -> None:

@@ -8,7 +8,7 @@ random out of 4 reflected pixels on each side, bf16 where the device is faster i
 
 The bare loop is what a person writes in half an hour: images in memory, torch's optimizer, OneCycleLR and autocast
 at their defaults, and none of what a run needs besides. Ours uses channels_last, the recipe's loader, and the recipe's
-update with its checks.
+update with its checks. Each has a process of its own.
 """
 
 import json
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 import tyro
 from torch import nn
 
+from benchmarks.apart import Turn, device_here, sides
 from benchmarks.compare import alternate, append_result, benchmark_device, find_data, report
 from public.backbones.catalog import build_backbone
 from public.config.calls import SIZE, Call, build_all
@@ -46,6 +47,9 @@ from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip
 
 YARDSTICK = (0.029, 0.068, 0.104, 0.169, 0.190)
 """Top-1 of a bare loop after each epoch on cifar100_like, measured once on two CPU cores."""
+
+
+OURS, BARE = "ours", "bare torch loop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,31 +203,32 @@ class OurLoop:
         self.last_loss = losses["cross_entropy"]
 
 
-def speed(loop: BareLoop | OurLoop, steps: int, batch_size: int) -> float:
-    """Images per second of some steps."""
-    start = time.perf_counter()
-    for _ in range(steps):
-        loop.step()
-    synchronize(loop.device)
-    return steps * batch_size / (time.perf_counter() - start)
+def turn(options: Options, config: ClassificationConfig, side: str) -> Turn:
+    """Takes some steps of one side, and gives the images a second; says the loss after the steps not counted."""
+    device = device_here(ours=side == OURS)
+    data = read_cifar100(Path(config.data.folder), "train", published_archive=False)
+    seed_everything(options.seed)
+    network = build_backbone(options.network, num_classes=len(data.class_names))
+    loop = (OurLoop if side == OURS else BareLoop)(network, data, config, device)
+
+    def speed() -> float:
+        start = time.perf_counter()
+        for _ in range(options.steps):
+            loop.step()
+        synchronize(device)
+        return options.steps * options.batch_size / (time.perf_counter() - start)
+
+    speed()
+    print(f"loss after {options.steps} steps, {side}: {loop.last_loss:.3f}", flush=True)
+    return speed
 
 
 def compare_speed(options: Options, config: ClassificationConfig, words: str) -> None:
     """Both loops from the same initial weights, in alternating rounds."""
-    device = benchmark_device()
-    data = read_cifar100(Path(config.data.folder), "train", published_archive=False)
-    seed_everything(options.seed)
-    networks = [build_backbone(options.network, num_classes=len(data.class_names)) for _ in range(2)]
-    networks[1].load_state_dict(networks[0].state_dict())
-    ours, bare = OurLoop(networks[0], data, config, device), BareLoop(networks[1], data, config, device)
-    ways = {
-        "ours": lambda: speed(ours, options.steps, options.batch_size),
-        "bare torch loop": lambda: speed(bare, options.steps, options.batch_size),
-    }
-    comparison = alternate(ways, options.rounds, "images/s")
+    with sides(turn, options, config, names=(OURS, BARE)) as ways:
+        comparison = alternate(ways, options.rounds, "images/s")
     steps = f"{options.steps} steps of {options.batch_size} a turn"
-    report("cifar_training", comparison, 1.0, device, f"{options.network}, {words}, {steps}")
-    print(f"losses of the last step: ours {ours.last_loss:.3f}, bare torch loop {bare.last_loss:.3f}")
+    report("cifar_training", comparison, 1.0, benchmark_device(), f"{options.network}, {words}, {steps}")
 
 
 def compare_accuracy(options: Options, config: ClassificationConfig, words: str, out: Path) -> None:

@@ -4,7 +4,8 @@
 
 The networks themselves do not run: both sides get the same random outputs, each in the layout in which its own heads
 give them (torchvision's joined and copied already, which is not counted), the same anchors and the same objects, and
-both come to the same losses, which is checked. Ours computes the targets once, as the recipe does.
+both come to the same losses, which is checked. Ours computes the targets once, as the recipe does. Each side has a
+process of its own.
 """
 
 import time
@@ -19,6 +20,7 @@ from torch import Tensor
 from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 
+from benchmarks.apart import Turn, device_here, sides
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
 from benchmarks.random_batches import NUM_CLASSES, torchvision_targets
 from public.datasets.batches import DetectionBatch
@@ -104,7 +106,7 @@ def joined(maps: Sequence[Tensor], num_values: int) -> Tensor:
     return torch.cat(levels, dim=1).requires_grad_()
 
 
-def retinanet(options: Options, batch: DetectionBatch, targets: Any, device: torch.device) -> tuple[Losses, Losses]:
+def retinanet(options: Options, batch: DetectionBatch, device: torch.device) -> dict[str, Losses]:
     """What computes our losses, and what computes torchvision's."""
     logits = random_maps(9 * NUM_CLASSES, options, device, mean=-5.0)
     codes = random_maps(9 * 4, options, device, mean=0.0)
@@ -112,7 +114,7 @@ def retinanet(options: Options, batch: DetectionBatch, targets: Any, device: tor
     reference: Any = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
     head_outputs = {"cls_logits": joined(logits, NUM_CLASSES), "bbox_regression": joined(codes, 4)}
     canvas_size = (options.canvas, options.canvas)
-    leaves = [[x.requires_grad_() for x in maps] for maps in (logits, codes)]
+    targets, leaves = torchvision_targets(batch), [[x.requires_grad_() for x in maps] for maps in (logits, codes)]
 
     def ours() -> dict[str, Tensor]:
         views = [tuple(x.unflatten(1, (9, -1)).permute(0, 3, 4, 1, 2) for x in maps) for maps in leaves]
@@ -123,10 +125,13 @@ def retinanet(options: Options, batch: DetectionBatch, targets: Any, device: tor
         anchors = reference.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
         return reference.compute_loss(targets, head_outputs, anchors)
 
-    return _with_backward(ours, [*leaves[0], *leaves[1]]), _with_backward(theirs, list(head_outputs.values()))
+    return {
+        "ours": _with_backward(ours, [*leaves[0], *leaves[1]]),
+        "torchvision": _with_backward(theirs, list(head_outputs.values())),
+    }
 
 
-def fcos(options: Options, batch: DetectionBatch, targets: Any, device: torch.device) -> tuple[Losses, Losses]:
+def fcos(options: Options, batch: DetectionBatch, device: torch.device) -> dict[str, Losses]:
     """What computes our losses, and what computes torchvision's."""
     logits = random_maps(NUM_CLASSES, options, device, mean=-5.0)
     boxes = [x.abs() for x in random_maps(5, options, device, mean=4.0)]
@@ -138,7 +143,7 @@ def fcos(options: Options, batch: DetectionBatch, targets: Any, device: torch.de
         "bbox_ctrness": joined([x[:, 4:] for x in boxes], 1),
     }
     canvas_size = (options.canvas, options.canvas)
-    leaves = [[x.requires_grad_() for x in maps] for maps in (logits, boxes)]
+    targets, leaves = torchvision_targets(batch), [[x.requires_grad_() for x in maps] for maps in (logits, boxes)]
     num_points = [x.shape[2] * x.shape[3] for x in logits]
 
     def ours() -> dict[str, Tensor]:
@@ -149,7 +154,10 @@ def fcos(options: Options, batch: DetectionBatch, targets: Any, device: torch.de
         anchors = reference.anchor_generator(ImageList(batch.images, [canvas_size] * len(targets)), logits)
         return reference.compute_loss(targets, head_outputs, anchors, num_points)
 
-    return _with_backward(ours, [*leaves[0], *leaves[1]]), _with_backward(theirs, list(head_outputs.values()))
+    return {
+        "ours": _with_backward(ours, [*leaves[0], *leaves[1]]),
+        "torchvision": _with_backward(theirs, list(head_outputs.values())),
+    }
 
 
 def _with_backward(losses: Losses, leaves: Sequence[Tensor]) -> Losses:
@@ -169,34 +177,39 @@ def check_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=0)
 
 
-def speed(losses: Losses, num_images: int, device: torch.device) -> float:
-    """Images per second."""
-    synchronize(device)
-    start = time.perf_counter()
-    losses()
-    synchronize(device)
-    return num_images / (time.perf_counter() - start)
+def build(name: str, options: Options, device: torch.device) -> dict[str, Losses]:
+    """Both on the same outputs and objects."""
+    torch.manual_seed(options.seed)
+    objects = real_objects(options) or random_objects(options)
+    batch = DetectionBatch(*(x.to(device) for x in to_batch(objects, options.canvas)))
+    return {"retinanet": retinanet, "fcos": fcos}[name](options, batch, device)
+
+
+def turn(name: str, options: Options, side: str) -> Turn:
+    """Computes the losses of one side, and gives the images a second."""
+    device = device_here(ours=side == "ours")
+    losses = build(name, options, device)[side]
+
+    def speed() -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        losses()
+        synchronize(device)
+        return options.batch_size / (time.perf_counter() - start)
+
+    return speed
 
 
 def main(options: Options) -> None:
     """Measures, prints and appends to results.jsonl."""
-    torch.manual_seed(options.seed)
     device = benchmark_device()
-    real = real_objects(options)
-    objects = random_objects(options) if real is None else real
-    data = "random objects" if real is None else "coco_mini (REAL_DATA)"
-    batch = DetectionBatch(*(x.to(device) for x in to_batch(objects, options.canvas)))
-    targets = torchvision_targets(batch)
+    data = "random objects" if real_objects(options) is None else "coco_mini (REAL_DATA)"
+    words = f"{data}, batch {options.batch_size}, canvas {options.canvas}, {torch.get_num_threads()} threads"
     for name in options.detectors:
-        build = {"retinanet": retinanet, "fcos": fcos}[name]
-        ours, theirs = build(options, batch, targets, device)
-        check_equal(ours(), theirs())
-        ways = {
-            "ours": lambda ours=ours: speed(ours, len(objects), device),
-            "torchvision": lambda theirs=theirs: speed(theirs, len(objects), device),
-        }
-        comparison = alternate(ways, options.rounds, "images/s")
-        words = f"{data}, batch {len(objects)}, canvas {options.canvas}, {torch.get_num_threads()} threads"
+        both = build(name, options, device)
+        check_equal(both["ours"](), both["torchvision"]())
+        with sides(turn, name, options) as ways:
+            comparison = alternate(ways, options.rounds, "images/s")
         report(f"detection_losses_{name}", comparison, CLAIMED, device, words)
 
 

@@ -4,7 +4,8 @@
 
 Both: the same weights, the same noise and boxes, the same precision. A training step is normalization, network,
 targets, samples, losses, backward and SGD; inference goes from pixels to detections. torchvision's resize has
-nothing to do. Its samples are drawn from torch's generator and so are others than ours.
+nothing to do. Its samples are drawn from torch's generator and so are others than ours. Each side has a process of its
+own.
 """
 
 import time
@@ -17,6 +18,7 @@ import tyro
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
+from benchmarks.apart import Turn, device_here, sides
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
@@ -132,56 +134,54 @@ def prepare_for_inference(theirs: Side, spread: float) -> None:
     nn.init.normal_(theirs.network.get_parameter("roi_heads.box_predictor.cls_score.weight"), std=spread)
 
 
-def speed(work: Callable[[], None], options: Options, device: torch.device) -> float:
-    """Images per second of a turn."""
-    synchronize(device)
-    start = time.perf_counter()
-    for _ in range(options.steps):
-        work()
-    synchronize(device)
-    return options.steps * options.batch_size / (time.perf_counter() - start)
+def training(side: Side) -> Callable[[], None]:
+    """What takes one step."""
+    optimizer = build_optimizer(side.network, SGDOptions(lr=LR, momentum=0.9, weight_decay=1e-4))
+
+    def step() -> None:
+        losses = side.losses()
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+
+    return step
 
 
-def training(options: Options, device: torch.device) -> dict[str, Callable[[], None]]:
-    """What takes one step on each side."""
-    settings = SGDOptions(lr=LR, momentum=0.9, weight_decay=1e-4)
-    ways: dict[str, Callable[[], None]] = {}
-    for name, side in build_sides(options, device, spread=None).items():
-        optimizer = build_optimizer(side.network, settings)
+def inference(side: Side) -> Callable[[], None]:
+    """What detects in one batch."""
+    side.network.eval()
 
-        def step(side: Side = side, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            losses = side.losses()
-            optimizer.zero_grad()
-            torch.stack(list(losses.values())).sum().backward()
-            optimizer.step()
+    @torch.inference_mode()
+    def detect() -> None:
+        side.detections()
 
-        ways[name] = step
-    return ways
+    return detect
 
 
-def inference(options: Options, device: torch.device) -> dict[str, Callable[[], None]]:
-    """What detects in one batch on each side."""
-    ways: dict[str, Callable[[], None]] = {}
-    for name, side in build_sides(options, device, spread=SPREAD).items():
-        side.network.eval()
+def turn(part: str, options: Options, name: str) -> Turn:
+    """Takes steps, or detects, and gives the images a second."""
+    device = device_here(ours=name == "ours")
+    side = build_sides(options, device, spread=SPREAD if part == "inference" else None)[name]
+    work = {"training": training, "inference": inference}[part](side)
 
-        @torch.inference_mode()
-        def detect(side: Side = side) -> None:
-            side.detections()
+    def speed() -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(options.steps):
+            work()
+        synchronize(device)
+        return options.steps * options.batch_size / (time.perf_counter() - start)
 
-        ways[name] = detect
-    return ways
+    return speed
 
 
 def main(options: Options) -> None:
     """Measures, prints and appends to results.jsonl."""
-    device = benchmark_device()
     for part in options.parts:
-        works = {"training": training, "inference": inference}[part](options, device)
-        ways = {name: lambda work=work: speed(work, options, device) for name, work in works.items()}
-        comparison = alternate(ways, options.rounds, "images/s")
+        with sides(turn, part, options) as ways:
+            comparison = alternate(ways, options.rounds, "images/s")
         words = f"resnet50, noise {options.width} x {options.height}, batch {options.batch_size}, {options.precision}"
-        report(f"faster_rcnn_{part}", comparison, 1.0, device, words)
+        report(f"faster_rcnn_{part}", comparison, 1.0, benchmark_device(), words)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS as TorchvisionFCOS
 from torchvision.ops import FeaturePyramidNetwork
 
-from benchmarks.apart import Apart, Turn
+from benchmarks.apart import Turn, device_here, sides
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.random_batches import torchvision_targets
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
@@ -33,7 +33,7 @@ from public.detectors.fcos.options import FCOSOptions
 from public.geometry.labels import PADDING
 from public.optim.optimizers import build_optimizer
 from public.optim.options import AdamWOptions
-from public.runtime.device import autocast, choose_device, choose_precision, memory_format, synchronize
+from public.runtime.device import autocast, choose_precision, memory_format, synchronize
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
@@ -168,9 +168,7 @@ def build_loops(options: Options, device: torch.device) -> dict[str, Loop]:
 
 def turn(options: Options, name: str) -> Turn:
     """Takes some steps of one side, and gives the images a second; the first time prints the losses."""
-    device = benchmark_device()
-    if name == "ours":
-        choose_device(device.type)  # as a run of ours, which keeps freed memory
+    device = device_here(ours=name == "ours")
     loop = build_loops(options, device)[name]
     loop.step()
     print(f"losses of the first step, {name}: {', '.join(f'{k} {v:.5f}' for k, v in loop.first.items())}", flush=True)
@@ -179,8 +177,8 @@ def turn(options: Options, name: str) -> Turn:
 
 def main(options: Options) -> None:
     """Measures, prints and appends to results.jsonl."""
-    with Apart(turn, options, "ours") as ours, Apart(turn, options, "torchvision") as theirs:
-        comparison = alternate({"ours": ours, "torchvision": theirs}, options.rounds, "images/s")
+    with sides(turn, options) as ways:
+        comparison = alternate(ways, options.rounds, "images/s")
     words = f"mobilenet_v2, noise {options.width} x {options.height}, {options.steps} steps of {options.batch_size}"
     words += "" if options.precision == "auto" else f", {options.precision}"
     report("fcos_step", comparison, 1.0, benchmark_device(), words)

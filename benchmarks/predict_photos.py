@@ -13,14 +13,13 @@ import torch
 import tyro
 
 from benchmarks import inference
-from benchmarks.apart import Apart, Turn
+from benchmarks.apart import Turn, device_here, sides
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.inference import Subject, module_of, opened, timed
 from public.apps.predict import predictions
 from public.apps.predict_model import ClassificationPredictor, speed_up
 from public.apps.predict_sources import file_frame
 from public.backbones.trained import TrainedClassifier
-from public.runtime.heap import keep_freed_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,6 @@ def subject(options: Options) -> Subject:
 
 def ours(options: Options) -> Turn:
     """A turn of ours, photos a second."""
-    keep_freed_memory()  # as predict does
     own = subject(options)
     files, device = own.photos[: options.photos], own.device
     network = own.ours(channels_last=device.type == "cpu", precision="fp32").network
@@ -66,12 +64,18 @@ def theirs(options: Options) -> Turn:
     return timed(work, len(files))
 
 
+def turn(options: Options, side: str) -> Turn:
+    """A turn of one side, photos a second."""
+    device_here(ours=side == "ours")
+    return ours(options) if side == "ours" else theirs(options)
+
+
 def main(options: Options) -> None:
     """Both take turns."""
     own = subject(options)
     num_photos = len(own.photos[: options.photos])
-    with Apart(ours, options) as first, Apart(theirs, options) as second:
-        comparison = alternate({"ours": first, "torchvision": second}, options.rounds, "photos/s")
+    with sides(turn, options) as ways:
+        comparison = alternate(ways, options.rounds, "photos/s")
     data = f"{num_photos} photos of {own.data}, batch {options.batch_size}"
     report(f"predict_photos_{options.network}", comparison, 2.0, own.device, data)
 

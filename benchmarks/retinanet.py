@@ -5,7 +5,7 @@
 Both: the same weights, photos and objects on square canvases (torchvision's resize is switched off, it pads to a
 multiple of 32), bf16 where the device is faster in it. A step: normalization, network, targets, losses, backward
 and SGD. An inference: normalization, network, decoding and suppression; the random heads are given scores of which
-about a thousand an image pass the threshold of 0.05, as with a trained network.
+about a thousand an image pass the threshold of 0.05, as with a trained network. Each side has a process of its own.
 """
 
 import os
@@ -21,6 +21,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import resize
 
+from benchmarks.apart import Turn, device_here, sides
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
 from benchmarks.detection_losses import to_batch
 from benchmarks.random_batches import NUM_CLASSES, torchvision_targets
@@ -157,34 +158,33 @@ def _step(
     return step
 
 
-def compare(
-    claim: str, ways: dict[str, Callable[[], float]], options: Options, device: torch.device, batch_size: int, data: str
-) -> None:
-    """Measures, prints and appends to results.jsonl."""
-    first: dict[str, float] = {}
+def turn(kind: str, batch_size: int, options: Options, side: str) -> Turn:
+    """Takes a step or an inference, and gives the images a second; what the first one gives is printed."""
+    device = device_here(ours=side == "ours")
+    pair = Pair(options, device)
+    batch = DetectionBatch(*(x.to(device) for x in photos(options, batch_size)[0]))
+    run = (pair.inferences(batch) if kind == "inference" else pair.steps(batch))[side]
+    print(f"first result, {side}: {run():.5f}", flush=True)
 
-    def speed(name: str) -> float:
+    def speed() -> float:
         synchronize(device)
         start = time.perf_counter()
-        first.setdefault(name, ways[name]())
+        run()
         synchronize(device)
         return batch_size / (time.perf_counter() - start)
 
-    comparison = alternate({name: lambda name=name: speed(name) for name in ways}, options.rounds, "images/s")
-    report(claim, comparison, 1.0, device, f"{data} at {options.canvas}, batch {batch_size}")
-    print(f"first result: {', '.join(f'{name} {value:.5f}' for name, value in first.items())}\n")
+    return speed
 
 
 def main(options: Options) -> None:
     """One comparison for each batch size asked for."""
-    device = benchmark_device()
-    pair = Pair(options, device)
+    _, data = photos(options, 1)
     for kind, batch_sizes in (("inference", options.inference_batch_sizes), ("step", options.train_batch_sizes)):
         for batch_size in batch_sizes:
-            batch, data = photos(options, batch_size)
-            batch = DetectionBatch(*(x.to(device) for x in batch))
-            ways = pair.inferences(batch) if kind == "inference" else pair.steps(batch)
-            compare(f"retinanet_{kind}", ways, options, device, batch_size, data)
+            with sides(turn, kind, batch_size, options) as ways:
+                comparison = alternate(ways, options.rounds, "images/s")
+            words = f"{data} at {options.canvas}, batch {batch_size}"
+            report(f"retinanet_{kind}", comparison, 1.0, benchmark_device(), words)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from typing import Literal
 import torch
 import tyro
 
-from benchmarks.apart import Apart, Turn
+from benchmarks.apart import Apart, Turn, device_here
 from benchmarks.compare import Comparison, alternate, benchmark_device, report
 from benchmarks.step_memory import Options as StepOptions
 from benchmarks.step_memory import Way, losses_of, step_of
-from public.runtime.device import choose_device, choose_precision, synchronize
+from public.runtime.device import choose_precision, synchronize
 
 CLAIMED = {"retinanet": (2.2, 1.15), "fcos": (1.8, 1.5), "faster_rcnn": (1.8, 1.25)}
 """How many times as fast as torchvision's: by default where that is bf16, and in fp32."""
@@ -44,10 +44,9 @@ class Options:
     """Height and width in pixels."""
 
 
-def turn(name: str, way: Way, options: StepOptions, device: torch.device) -> Turn:
+def turn(name: str, way: Way, options: StepOptions) -> Turn:
     """What takes a step, and gives the images a second."""
-    if way != "torchvision":
-        choose_device(device.type)  # as a run of ours, which keeps freed memory
+    device = device_here(ours=way != "torchvision")
     step = step_of(*losses_of(name, way, options, device))
     for _ in range(WARM_UP):
         step()
@@ -72,7 +71,7 @@ def main(options: Options) -> None:
         if choose_precision("auto", device) == torch.bfloat16:
             made[DEFAULT] = ("auto", replace(ours, precision="bf16"))
         with ExitStack() as stack:
-            ways = {key: stack.enter_context(Apart(turn, name, *way, device)) for key, way in made.items()}
+            ways = {key: stack.enter_context(Apart(turn, name, *way)) for key, way in made.items()}
             speeds = alternate(ways, options.rounds, "images/s").speeds
         words = f"random objects at {options.canvas}, batch {options.batch_size}"
         for way, claimed in zip((DEFAULT, FP32), CLAIMED[name], strict=True):
