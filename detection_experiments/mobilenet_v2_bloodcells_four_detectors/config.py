@@ -55,6 +55,7 @@ FCOS = DetectionConfig(
     backbone_weights="torchvision:mobilenet_v2",
     epochs=12,
     batch_size=8,
+    channels_last=True,
     clip_grad_norm=10.0,
     ema_decay=0.99,
     evaluate_every=4,

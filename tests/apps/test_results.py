@@ -1,6 +1,7 @@
 """Records of runs and the tables made of them: numbers worked out by hand, and what is refused."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -119,3 +120,14 @@ def test_the_page_is_made_of_the_records() -> None:
     page = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
     assert page.count(BEGIN) == page.count(END) == 1
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == tables(REPOSITORY / "results").strip()
+
+
+def test_the_front_page_has_no_other_numbers() -> None:
+    """Each row that links the records of an experiment states what the table of these records says."""
+    made, linked = tables(REPOSITORY / "results"), 0
+    for row in (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines():
+        for name in re.findall(r"\(results/(\w+)\)", row) if row.startswith("|") else ():
+            linked += 1
+            table = made.split(f"### {name}\n")[1].split("### ")[0]
+            assert set(re.findall(r"0\.\d+", row)) <= set(re.findall(r"0\.\d+", table)), row
+    assert linked >= 3
