@@ -57,7 +57,7 @@ ROWS = (
     Row(script="deform_conv", arguments=("--rounds", "3"), claims=("deform_conv",)),
     Row(
         script="start",
-        arguments=("--rounds", "3"),
+        arguments=("--rounds", "2"),
         claims=(
             "start | cifar100_experiments/resnet50cifar",
             "start | detection_experiments/own_data_finetune",
@@ -68,7 +68,7 @@ ROWS = (
         arguments=("--rounds", "3"),
         claims=("detection_losses_retinanet", "detection_losses_fcos"),
     ),
-    Row(script="fcos_step", arguments=("--rounds", "5"), claims=("fcos_step",)),
+    Row(script="fcos_step", arguments=("--rounds", "3"), claims=("fcos_step",)),
     Row(
         script="training_steps",
         arguments=("--rounds", "3"),
@@ -77,7 +77,7 @@ ROWS = (
     ),
     Row(
         script="predict_photos",
-        arguments=("--rounds", "3", "--photos", "500"),
+        arguments=("--rounds", "3", "--photos", "300"),
         claims=("predict_photos_mobilenet_v2",),
     ),
     Row(
@@ -94,7 +94,7 @@ ROWS = (
     Row(script="cifar_training", arguments=("--rounds", "3", "--steps", "4"), claims=("cifar_training",)),
     Row(script="coco_evaluation", arguments=("--rounds", "1", "--images", "1000"), claims=("coco_evaluation",)),
     Row(script="coco_reading", arguments=("--rounds", "1"), claims=("coco_reading",)),
-    Row(script="exact_resume", arguments=("--kills", "3"), claims=("exact_resume",), limit=300),
+    Row(script="exact_resume", arguments=("--kills", "2"), claims=("exact_resume",), limit=300),
 )
 """The quick ones first. What takes longer is left to whoever asks for it: overfit, restarts, inference, exports."""
 

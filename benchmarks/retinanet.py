@@ -39,6 +39,8 @@ from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
 LR = 1e-4
+WARM_UP = 1
+"""Turns after the first, in which the heap reaches its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,8 @@ def turn(kind: str, batch_size: int, options: Options, side: str) -> Turn:
     batch = DetectionBatch(*(x.to(device) for x in photos(options, batch_size)[0]))
     run = (pair.inferences(batch) if kind == "inference" else pair.steps(batch))[side]
     print(f"first result, {side}: {run():.5f}", flush=True)
+    for _ in range(WARM_UP):
+        run()
 
     def speed() -> float:
         synchronize(device)
