@@ -11,15 +11,15 @@ class list: red cells (RBC), white cells (WBC), Platelets. From the repository:
 The check names two boxes without area, which training leaves out. A data set of your own takes two things here: the
 `folder`, and the lists in `train_splits` and `val_splits`; without `classes`, they are those of its objects.
 
-VOC mAP50 (area) on `val`, measured in bf16 on two CPU cores; 87 images, so that a difference of 0.01 means nothing:
+VOC mAP50 (area) on `val`, measured in bf16 on a CPU core, records below `results/`; 87 images, so that a difference of 0.01 means nothing:
 
     row                         best                after the last epoch
-    mobilenet_v2_fcos           0.90 (epoch 25)     0.89 (epoch 40; RBC 0.84, WBC 0.99, Platelets 0.84)
-    mobilenet_v2_faster_rcnn    0.91 (epoch 12)     0.91 (epoch 12; RBC 0.86, WBC 1.00, Platelets 0.88)
+    mobilenet_v2_fcos           0.90 (epoch 25)     0.89 (epoch 40; RBC 0.84, WBC 0.99, Platelets 0.83)
+    mobilenet_v2_faster_rcnn    0.91 (epoch 12)     0.91 (epoch 12; RBC 0.87, WBC 1.00, Platelets 0.87)
     mobilenet_v2_fcos_ssd_crops not measured
     mobilenet_v2_fcos_mosaic    not measured
 
-The first has 0.80 after 10 epochs and 0.88 after 15. The yardstick is torchvision's own FCOS with the same backbone and
+The first has 0.81 after 10 epochs and 0.88 after 15. The yardstick is torchvision's own FCOS with the same backbone and
 canvas: 0.75 after 15 epochs, 0.81 after 40. The row mobilenet_v2_fcos_ssd_crops has SSD's augmentation by torchvision's
 transforms in the place of ours (Liu et al., arXiv:1512.02325, section 2.2), mobilenet_v2_fcos_mosaic pastes cells of
 other photos and makes mosaics of four until the last 5 epochs; neither AP was measured.
