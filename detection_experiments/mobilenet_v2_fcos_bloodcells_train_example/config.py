@@ -11,7 +11,8 @@ class list: red cells (RBC), white cells (WBC), Platelets. From the repository:
 The check names two boxes without area, which training leaves out. A data set of your own takes two things here: the
 `folder`, and the lists in `train_splits` and `val_splits`; without `classes`, they are those of its objects.
 
-VOC mAP50 (area) on `val`, measured in bf16 on a CPU core, records below `results/`; 87 images, so that a difference of 0.01 means nothing:
+VOC mAP50 (area) on `val`, measured in bf16 on a CPU core, with records below `results/`; 87 images, so that a
+difference of 0.01 means nothing:
 
     row                         best                after the last epoch
     mobilenet_v2_fcos           0.90 (epoch 25)     0.89 (epoch 40; RBC 0.84, WBC 0.99, Platelets 0.83)
