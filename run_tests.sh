@@ -15,10 +15,11 @@ export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 tests=(python -m pytest -n 2 --dist worksteal)
 
 # .venv/NAME lies over .venv: what it does not have, the tools of the tests for instance, comes from there.
+# An editable installation there is not seen from above, so the repository is named as well.
 make_above() {
     python -m venv --clear ".venv/$1"
     local site=lib/python$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')/site-packages
-    echo "$PWD/.venv/$site" > ".venv/$1/$site/below.pth"
+    printf '%s\n' "$PWD" "$PWD/.venv/$site" > ".venv/$1/$site/below.pth"
 }
 
 make_lowest() {
