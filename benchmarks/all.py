@@ -77,7 +77,7 @@ ROWS = (
     ),
     Row(
         script="predict_photos",
-        arguments=("--rounds", "3", "--photos", "300"),
+        arguments=("--rounds", "2"),
         claims=("predict_photos_mobilenet_v2",),
     ),
     Row(
