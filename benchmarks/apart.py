@@ -6,6 +6,7 @@ torchvision's loop over photos was up to twice as fast as alone.
 """
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.compare import benchmark_device
-from public.runtime.device import choose_device
+from public.runtime.device import choose_device, synchronize
 
 SIDES = ("ours", "torchvision")
 Turn = Callable[[], float]
@@ -57,6 +58,20 @@ def device_here(*, ours: bool) -> torch.device:
     """What this process measures on; ours takes it as a run does, which keeps freed memory."""
     device = benchmark_device()
     return choose_device(device.type) if ours else device
+
+
+def timed(work: Callable[[], object], num_images: int, device: torch.device, steps: int = 1) -> Turn:
+    """A turn that does the work some times, `num_images` each, and gives the images a second."""
+
+    def turn() -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            work()
+        synchronize(device)
+        return steps * num_images / (time.perf_counter() - start)
+
+    return turn
 
 
 def _take_turns(connection: Connection, make: Callable[..., Turn], arguments: tuple[Any, ...]) -> None:

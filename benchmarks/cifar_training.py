@@ -13,7 +13,6 @@ update with its checks. Each has a process of its own.
 
 import json
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ import torch.nn.functional as F
 import tyro
 from torch import nn
 
-from benchmarks.apart import Turn, device_here, sides
+from benchmarks.apart import Turn, device_here, sides, timed
 from benchmarks.compare import alternate, append_result, benchmark_device, find_data, report
 from public.backbones.catalog import build_backbone
 from public.config.calls import SIZE, Call, build_all
@@ -38,7 +37,7 @@ from public.optim.schedules import lr_factor
 from public.optim.train_state import TrainState
 from public.recipes.classification import ClassificationTask, train
 from public.recipes.train_loop import train_step
-from public.runtime.device import autocast, choose_precision, synchronize
+from public.runtime.device import autocast, choose_precision
 from public.runtime.distributed import DistributedContext
 from public.runtime.launch import log_to_console
 from public.runtime.parallel import wrap
@@ -47,8 +46,6 @@ from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip
 
 YARDSTICK = (0.029, 0.068, 0.104, 0.169, 0.190)
 """Top-1 of a bare loop after each epoch on cifar100_like, measured once on two CPU cores."""
-
-
 OURS, BARE = "ours", "bare torch loop"
 
 
@@ -210,14 +207,7 @@ def turn(options: Options, config: ClassificationConfig, side: str) -> Turn:
     seed_everything(options.seed)
     network = build_backbone(options.network, num_classes=len(data.class_names))
     loop = (OurLoop if side == OURS else BareLoop)(network, data, config, device)
-
-    def speed() -> float:
-        start = time.perf_counter()
-        for _ in range(options.steps):
-            loop.step()
-        synchronize(device)
-        return options.steps * options.batch_size / (time.perf_counter() - start)
-
+    speed = timed(loop.step, options.batch_size, device, options.steps)
     speed()
     print(f"loss after {options.steps} steps, {side}: {loop.last_loss:.3f}", flush=True)
     return speed

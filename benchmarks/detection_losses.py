@@ -8,7 +8,6 @@ both come to the same losses, which is checked. Ours computes the targets once, 
 process of its own.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from torch import Tensor
 from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 
-from benchmarks.apart import Turn, device_here, sides
+from benchmarks.apart import Turn, device_here, sides, timed
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
 from benchmarks.random_batches import NUM_CLASSES, torchvision_targets
 from public.datasets.batches import DetectionBatch
@@ -32,7 +31,6 @@ from public.detectors.retinanet.network import RetinaNetOutputs
 from public.detectors.retinanet.options import RetinaNetOptions
 from public.geometry.labels import PADDING
 from public.geometry.points import map_sizes
-from public.runtime.device import synchronize
 
 STRIDES = (8, 16, 32, 64, 128)
 CLAIMED = 2.0
@@ -188,16 +186,7 @@ def build(name: str, options: Options, device: torch.device) -> dict[str, Losses
 def turn(name: str, options: Options, side: str) -> Turn:
     """Computes the losses of one side, and gives the images a second."""
     device = device_here(ours=side == "ours")
-    losses = build(name, options, device)[side]
-
-    def speed() -> float:
-        synchronize(device)
-        start = time.perf_counter()
-        losses()
-        synchronize(device)
-        return options.batch_size / (time.perf_counter() - start)
-
-    return speed
+    return timed(build(name, options, device)[side], options.batch_size, device)
 
 
 def main(options: Options) -> None:

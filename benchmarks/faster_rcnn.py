@@ -8,7 +8,6 @@ nothing to do. Its samples are drawn from torch's generator and so are others th
 own.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +17,7 @@ import tyro
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-from benchmarks.apart import Turn, device_here, sides
+from benchmarks.apart import Turn, device_here, sides, timed
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
@@ -28,7 +27,7 @@ from public.detectors.detector import Detections, ImageDetector
 from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.optim.optimizers import build_optimizer
 from public.optim.options import SGDOptions
-from public.runtime.device import autocast, choose_precision, memory_format, synchronize
+from public.runtime.device import autocast, choose_precision, memory_format
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
@@ -163,16 +162,7 @@ def turn(part: str, options: Options, name: str) -> Turn:
     device = device_here(ours=name == "ours")
     side = build_sides(options, device, spread=SPREAD if part == "inference" else None)[name]
     work = {"training": training, "inference": inference}[part](side)
-
-    def speed() -> float:
-        synchronize(device)
-        start = time.perf_counter()
-        for _ in range(options.steps):
-            work()
-        synchronize(device)
-        return options.steps * options.batch_size / (time.perf_counter() - start)
-
-    return speed
+    return timed(work, options.batch_size, device, options.steps)
 
 
 def main(options: Options) -> None:

@@ -7,7 +7,6 @@ large as blood cells at 320 x 240), bf16 where the device is faster in it; norma
 backward and AdamW. torchvision's resize is switched off. Each side has a process of its own.
 """
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS as TorchvisionFCOS
 from torchvision.ops import FeaturePyramidNetwork
 
-from benchmarks.apart import Turn, device_here, sides
+from benchmarks.apart import Turn, device_here, sides, timed
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.random_batches import torchvision_targets
 from public.config.data import IMAGENET_MEAN, IMAGENET_STD
@@ -33,7 +32,7 @@ from public.detectors.fcos.options import FCOSOptions
 from public.geometry.labels import PADDING
 from public.optim.optimizers import build_optimizer
 from public.optim.options import AdamWOptions
-from public.runtime.device import autocast, choose_precision, memory_format, synchronize
+from public.runtime.device import autocast, choose_precision, memory_format
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
@@ -131,8 +130,8 @@ def build_ours(
 class Loop:
     """Optimizer steps on one batch."""
 
-    def __init__(self, losses: Losses, optimizer: torch.optim.Optimizer, options: Options) -> None:
-        self.losses, self.optimizer, self.options = losses, optimizer, options
+    def __init__(self, losses: Losses, optimizer: torch.optim.Optimizer) -> None:
+        self.losses, self.optimizer = losses, optimizer
         self.first: dict[str, float] = {}
 
     def step(self) -> None:
@@ -142,14 +141,6 @@ class Loop:
         torch.stack(list(losses.values())).sum().backward()
         self.optimizer.step()
         self.first = self.first or {name: value.item() for name, value in losses.items()}
-
-    def speed(self, device: torch.device) -> float:
-        """Images per second of a turn."""
-        start = time.perf_counter()
-        for _ in range(self.options.steps):
-            self.step()
-        synchronize(device)
-        return self.options.steps * self.options.batch_size / (time.perf_counter() - start)
 
 
 def build_loops(options: Options, device: torch.device) -> dict[str, Loop]:
@@ -161,8 +152,8 @@ def build_loops(options: Options, device: torch.device) -> dict[str, Loop]:
     ours, our_losses = build_ours(batch, device, dtype, theirs.state_dict(), options.channels_last)
     settings = AdamWOptions(lr=LR, weight_decay=1e-4)
     return {
-        "ours": Loop(our_losses, build_optimizer(ours, settings), options),
-        "torchvision": Loop(their_losses, torch.optim.AdamW(theirs.parameters(), LR, weight_decay=1e-4), options),
+        "ours": Loop(our_losses, build_optimizer(ours, settings)),
+        "torchvision": Loop(their_losses, torch.optim.AdamW(theirs.parameters(), LR, weight_decay=1e-4)),
     }
 
 
@@ -172,7 +163,7 @@ def turn(options: Options, name: str) -> Turn:
     loop = build_loops(options, device)[name]
     loop.step()
     print(f"losses of the first step, {name}: {', '.join(f'{k} {v:.5f}' for k, v in loop.first.items())}", flush=True)
-    return lambda: loop.speed(device)
+    return timed(loop.step, options.batch_size, device, options.steps)
 
 
 def main(options: Options) -> None:

@@ -43,6 +43,7 @@ def subject(options: Options) -> Subject:
 
 def ours(options: Options) -> Turn:
     """A turn of ours, photos a second."""
+    device_here(ours=True)  # for its heap
     own = subject(options)
     files, device = own.photos[: options.photos], own.device
     network = own.ours(channels_last=device.type == "cpu", precision="fp32").network
@@ -66,8 +67,7 @@ def theirs(options: Options) -> Turn:
 
 def turn(options: Options, side: str) -> Turn:
     """A turn of one side, photos a second."""
-    device_here(ours=side == "ours")
-    return ours(options) if side == "ours" else theirs(options)
+    return {"ours": ours, "torchvision": theirs}[side](options)
 
 
 def main(options: Options) -> None:

@@ -9,7 +9,6 @@ about a thousand an image pass the threshold of 0.05, as with a trained network.
 """
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import resize
 
-from benchmarks.apart import Turn, device_here, sides
+from benchmarks.apart import Turn, device_here, sides, timed
 from benchmarks.compare import alternate, benchmark_device, real_data_folder, report
 from benchmarks.detection_losses import to_batch
 from benchmarks.random_batches import NUM_CLASSES, torchvision_targets
@@ -34,7 +33,7 @@ from public.detectors.detector import ImageDetector
 from public.detectors.retinanet.options import RetinaNetOptions
 from public.optim.optimizers import build_optimizer
 from public.optim.options import SGDOptions
-from public.runtime.device import autocast, choose_precision, memory_format, synchronize
+from public.runtime.device import autocast, choose_precision, memory_format
 from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
@@ -169,15 +168,7 @@ def turn(kind: str, batch_size: int, options: Options, side: str) -> Turn:
     print(f"first result, {side}: {run():.5f}", flush=True)
     for _ in range(WARM_UP):
         run()
-
-    def speed() -> float:
-        synchronize(device)
-        start = time.perf_counter()
-        run()
-        synchronize(device)
-        return batch_size / (time.perf_counter() - start)
-
-    return speed
+    return timed(run, batch_size, device)
 
 
 def main(options: Options) -> None:

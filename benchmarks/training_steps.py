@@ -9,7 +9,6 @@ Everything learns on both sides, from random objects: normalization, network, ta
 way has a process of its own.
 """
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,11 +16,11 @@ from typing import Literal
 import torch
 import tyro
 
-from benchmarks.apart import Apart, Turn, device_here
+from benchmarks.apart import Apart, Turn, device_here, timed
 from benchmarks.compare import Comparison, alternate, benchmark_device, report
 from benchmarks.step_memory import Options as StepOptions
 from benchmarks.step_memory import Way, losses_of, step_of
-from public.runtime.device import choose_precision, synchronize
+from public.runtime.device import choose_precision
 
 CLAIMED = {"retinanet": (2.2, 1.15), "fcos": (1.8, 1.5), "faster_rcnn": (1.8, 1.25)}
 """How many times as fast as torchvision's: by default where that is bf16, and in fp32."""
@@ -50,15 +49,7 @@ def turn(name: str, way: Way, options: StepOptions) -> Turn:
     step = step_of(*losses_of(name, way, options, device))
     for _ in range(WARM_UP):
         step()
-
-    def speed() -> float:
-        synchronize(device)
-        start = time.perf_counter()
-        step()
-        synchronize(device)
-        return options.batch_size / (time.perf_counter() - start)
-
-    return speed
+    return timed(step, options.batch_size, device)
 
 
 def main(options: Options) -> None:
