@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -19,9 +19,10 @@ from public.runtime.device import choose_device, synchronize
 
 SIDES = ("ours", "torchvision")
 Turn = Callable[[], float]
+Given = TypeVar("Given")
 
 
-class Apart(AbstractContextManager["Apart", None]):
+class Apart(AbstractContextManager["Apart[Given]", None], Generic[Given]):
     """Each call is a turn, taken by the process; the others wait meanwhile.
 
     Args:
@@ -29,14 +30,14 @@ class Apart(AbstractContextManager["Apart", None]):
         arguments: its arguments.
     """
 
-    def __init__(self, make: Callable[..., Turn], *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Callable[[], Given]], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self.process = context.Process(target=_take_turns, args=(other, make, arguments), daemon=True)
         self.process.start()
         other.close()
 
-    def __call__(self) -> float:
+    def __call__(self) -> Given:
         """What the turn gives; EOFError where the process has ended, which says itself why."""
         self.connection.send(None)
         return self.connection.recv()
@@ -48,7 +49,9 @@ class Apart(AbstractContextManager["Apart", None]):
 
 
 @contextmanager
-def sides(make: Callable[..., Turn], *arguments: Any, names: tuple[str, str] = SIDES) -> Iterator[dict[str, Apart]]:
+def sides(
+    make: Callable[..., Turn], *arguments: Any, names: tuple[str, str] = SIDES
+) -> Iterator[dict[str, Apart[float]]]:
     """Ours and a peer by their names, each apart; `make` is given the arguments and then the name."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(Apart(make, *arguments, name)) for name in names}
@@ -74,7 +77,7 @@ def timed(work: Callable[[], object], num_images: int, device: torch.device, ste
     return turn
 
 
-def _take_turns(connection: Connection, make: Callable[..., Turn], arguments: tuple[Any, ...]) -> None:
+def _take_turns(connection: Connection, make: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> None:
     turn = make(*arguments)
     try:
         while True:

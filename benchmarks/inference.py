@@ -8,7 +8,7 @@ network, on 640 x 640 for detectors, whose last layer is scaled so that some hun
 asked for one picture at a time, as predict does on a CPU: eager (batch norms folded, NHWC, packed), or a file of
 `public.apps.export` and its engine; int8 is onnxruntime's. "boxes" is what the decoding and suppression take of the
 whole, which only eager ways can tell apart. "load" reads files and resizes; the whole way of files to results is
-`benchmarks.predict_photos`.
+`benchmarks.predict_photos`. Each way has a process of its own.
 """
 
 import tempfile
@@ -28,6 +28,7 @@ from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
+from benchmarks.apart import Apart, Turn, device_here, sides, timed
 from benchmarks.compare import Comparison, alternate, benchmark_device, find_data, real_data_folder, report
 from benchmarks.retinanet import Options as RetinaNetBenchmark
 from benchmarks.retinanet import photos, spread_scores
@@ -49,6 +50,7 @@ from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_imagenet import IMAGENET
 
 NUM_CLASSES = 80
+PEER = "torchvision"
 WHOLE = "forward and boxes"
 
 
@@ -99,26 +101,20 @@ class Options:
 
 
 class Way:
-    """One way; each call is a turn, which gives its speed."""
+    """One way, in a process of its own; each call is a turn, which gives its speed."""
 
-    def __init__(self, run: Callable[[Tensor], float], images: Tensor, device: torch.device) -> None:
-        self.run, self.images, self.device = run, images, device
-        self.milliseconds: list[tuple[float, float]] = []
+    def __init__(self, turn: Apart[tuple[float, float]], num_images: int) -> None:
+        self.turn, self.num_images = turn, num_images
+        self.seconds: list[tuple[float, float]] = []
         """Of the whole and of the boxes in each turn."""
 
-    @torch.inference_mode()
     def __call__(self) -> float:
         """Pictures a second."""
-        synchronize(self.device)
-        start = time.perf_counter()
-        boxes = self.run(self.images)
-        synchronize(self.device)
-        whole = time.perf_counter() - start
-        self.milliseconds.append((1e3 * whole, 1e3 * boxes))
-        return len(self.images) / whole
+        self.seconds.append(self.turn())
+        return self.num_images / self.seconds[-1][0]
 
     def __str__(self) -> str:
-        whole, boxes = (median(column) for column in zip(*self.milliseconds, strict=True))
+        whole, boxes = (1e3 * median(column) for column in zip(*self.seconds, strict=True))
         return f"{whole:.1f} ms" + (f", of which boxes {boxes:.1f} ms" if boxes else "")
 
 
@@ -241,11 +237,10 @@ class Subject:
 
         return run
 
-    def load(self, files: list[Path]) -> dict[str, Callable[[], float]]:
-        """Reading and resizing, pictures a second."""
+    def load(self, side: str) -> Callable[[list[Path]], Any]:
+        """What reads files and resizes."""
         network: Any = self.ours(channels_last=False, precision="fp32").network
-        ours = {"ours": lambda: [network.prepare(read_pixels(file)) for file in files]}
-        return {name: timed(work, len(files)) for name, work in (ours | {"torchvision": lambda: opened(files)}).items()}
+        return (lambda files: [network.prepare(read_pixels(file)) for file in files]) if side == "ours" else opened
 
 
 SHOWN = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.PILToTensor()])
@@ -256,31 +251,54 @@ def opened(files: list[Path]) -> Tensor:
     return torch.stack([SHOWN(Image.open(file).convert("RGB")) for file in files])
 
 
-def timed(work: Callable[[], Any], count: int) -> Callable[[], float]:
-    """The speed of something that ends on the CPU."""
+def turn_of(name: Name, batch_size: int, options: Options, folder: Path, way: str) -> Callable[[], tuple[float, float]]:
+    """Computes with one of the rows, or with torchvision; gives the seconds of the whole and of the boxes."""
+    subject = Subject(name, options, device_here(ours=way != PEER))
+    run = subject.plain() if way == PEER else subject.row(ROWS[way], folder)
+    images, device = subject.images[:batch_size], subject.device
 
     @torch.inference_mode()
-    def turn() -> float:
+    def turn() -> tuple[float, float]:
+        synchronize(device)
         start = time.perf_counter()
-        work()
-        return count / (time.perf_counter() - start)
+        boxes = run(images)
+        synchronize(device)
+        return time.perf_counter() - start, boxes
 
     return turn
 
 
+def loading_turn_of(name: Name, batch_size: int, options: Options, side: str) -> Turn:
+    """Reads and resizes."""
+    subject = Subject(name, options, device_here(ours=side != PEER))
+    load, files = subject.load(side), subject.photos[:batch_size]
+    return timed(lambda: load(files), len(files), subject.device)
+
+
 def compare(subject: Subject, batch_size: int, options: Options, folder: Path) -> None:
     """Measures all rows in turn with torchvision, prints and appends to results.jsonl."""
-    device, images = subject.device, subject.images[:batch_size]
-    rows = {name: ROWS[name] for name in options.rows if device.type == "cpu" or ROWS[name].format is None}
-    runs = {name: subject.row(row, folder) for name, row in rows.items()} | {"torchvision": subject.plain()}
-    ways = {name: Way(run, images, device) for name, run in runs.items()}
-    speeds = alternate(ways, options.rounds, "images/s").speeds
+    device = subject.device
+    rows = [name for name in options.rows if device.type == "cpu" or ROWS[name].format is None]
+    with ExitStack() as stack:
+        ways = {
+            name: Way(stack.enter_context(Apart(turn_of, subject.name, batch_size, options, folder, name)), batch_size)
+            for name in [*rows, PEER]
+        }
+        speeds = alternate(ways, options.rounds, "images/s").speeds
     data = f"{subject.data}, batch {batch_size}"
     for name in rows:
-        own = Comparison(unit="images/s", speeds={name: speeds[name], "torchvision": speeds["torchvision"]})
+        own = Comparison(unit="images/s", speeds={name: speeds[name], PEER: speeds[PEER]})
         claimed = CLAIMED[subject.name].get(name, 1.0)
         report(f"inference_{subject.name}_{name}: {WHOLE}", own, claimed, device, data)
-        print(f"{name} {ways[name]}; torchvision {ways['torchvision']}\n")
+        print(f"{name} {ways[name]}; {PEER} {ways[PEER]}\n")
+
+
+def compare_loading(subject: Subject, batch_size: int, options: Options) -> None:
+    """Measures what comes before, for the pictures of a classifier."""
+    with sides(loading_turn_of, subject.name, batch_size, options) as ways:
+        comparison = alternate(ways, options.rounds, "images/s")
+    data = f"{subject.data}, batch {batch_size}"
+    report(f"inference_{subject.name}_fp32: load", comparison, 1.0, subject.device, data)
 
 
 def main(options: Options) -> None:
@@ -294,9 +312,7 @@ def main(options: Options) -> None:
             for batch_size in options.batch_sizes:
                 compare(subject, batch_size, options, folder)
                 if not subject.is_detector:
-                    comparison = alternate(subject.load(subject.photos[:batch_size]), options.rounds, "images/s")
-                    data = f"{subject.data}, batch {batch_size}"
-                    report(f"inference_{name}_fp32: load", comparison, 1.0, device, data)
+                    compare_loading(subject, batch_size, options)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import torch
 import tyro
 
 from benchmarks import inference
-from benchmarks.apart import Turn, device_here, sides
+from benchmarks.apart import Turn, device_here, sides, timed
 from benchmarks.compare import alternate, benchmark_device, report
-from benchmarks.inference import Subject, module_of, opened, timed
+from benchmarks.inference import Subject, module_of, opened
 from public.apps.predict import predictions
 from public.apps.predict_model import ClassificationPredictor, speed_up
 from public.apps.predict_sources import file_frame
@@ -50,7 +50,7 @@ def ours(options: Options) -> Turn:
     assert isinstance(network, TrainedClassifier)
     speed_up(module_of(network), module_of(network), device, torch.float32)
     predictor = ClassificationPredictor(network, top_k=5, batch_size=options.batch_size)
-    return timed(lambda: list(predictions(predictor, map(file_frame, files))), len(files))
+    return timed(lambda: list(predictions(predictor, map(file_frame, files))), len(files), device)
 
 
 def theirs(options: Options) -> Turn:
@@ -58,11 +58,12 @@ def theirs(options: Options) -> Turn:
     own = subject(options)
     files, plain = own.photos[: options.photos], own.plain()
 
+    @torch.inference_mode()
     def work() -> None:
         for begin in range(0, len(files), options.batch_size):
             plain(opened(files[begin : begin + options.batch_size]))
 
-    return timed(work, len(files))
+    return timed(work, len(files), own.device)
 
 
 def turn(options: Options, side: str) -> Turn:

@@ -8,7 +8,7 @@ It needs `pip install ".[serve]"`, and nothing from other hosts. `POST /api/pred
 does, bit for bit; /api says how it is asked. Only this machine can open it unless --host says otherwise: there are no
 passwords.
 
-Exit codes: 0, 1 where it cannot start, 2 for a wrong command line.
+Exit codes: 0, 2 where it cannot start.
 """
 
 import base64
@@ -52,7 +52,9 @@ except ModuleNotFoundError as error:
     if package not in ("python_multipart", "uvicorn", "starlette"):
         raise
     missing = f'the page needs the package {package.replace("_", "-")}: pip install ".[serve]".'
-    raise (SystemExit(f"error: {missing}") if __name__ == "__main__" else ModuleNotFoundError(missing)) from None
+    if __name__ == "__main__":
+        fail(missing)
+    raise ModuleNotFoundError(missing) from None
 
 PAGE = Path(__file__).with_name("serve.html")
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -124,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
-        raise SystemExit(f"error: {error}") from error
+        fail(str(error))
 
 
 def divided(args: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
+from torch import nn
 
 from public.config.command_line import Config, choose_row, describe_rate, parse_config
 from public.config.experiment import Experiment
@@ -91,11 +92,10 @@ def train(
         ValueError: a setting, the data, the weights or the checkpoint do not fit; the message says which and how.
         NonFiniteLossError: a loss became infinite or NaN.
     """
-    # ---- checks and data --------------------------------------------------------------------------------------------
     experiment = None if folder is None else Experiment(folder)
     run_folder = RunFolder(path, context.is_main)
     config = with_kept_data(task_type.resolve(config), run_folder, fresh, experiment)
-    record = to_record(config, experiment)  # what a checkpoint could not bring back is refused before anything is done
+    to_record(config, experiment)  # what a checkpoint could not bring back is refused before anything is done
     task_name = None if task_type.__module__.startswith("public.") else recorded_type(task_type, "task", experiment)
     check_data_parallel(config.parallel, config.local_batch_size(context.size), context)
     check_sync_batch_norm(config.sync_batch_norm, context)
@@ -103,16 +103,53 @@ def train(
     data = task_type.open_data(config, context)
     if data.settled is not None:
         config = replace(config, data=data.settled)
-        record = to_record(config, experiment)
+    learner = build_learner(config, data, context, task_type, from_checkpoint=run_folder.will_resume(fresh))
+    with contextlib.closing(run_folder):
+        run_folder.open(fresh, context.restarted)  # only now: a mistake above moves no old run aside
+        for line in (*([note] if note else []), *learner.reports):
+            logger.info(line)
+        context.barrier()  # nobody looks for latest.pth before an old folder is out of the way
+        run = Run(
+            config=config,
+            context=context,
+            task=learner.task,
+            wrapped=learner.wrapped,
+            data=data,
+            folder=run_folder,
+            state=learner.state,
+            evaluated=learner.evaluated,
+            interruption=Interruption(context, config.runtime.save_every_minutes),
+            identity=identity_of(to_record(config, experiment), data, task_name),
+            how_to_test=how_to_test(folder, run_folder.best),
+        )
+        begin(run, experiment)
+        return train_epochs(run)
 
-    # ---- network and optimizer --------------------------------------------------------------------------------------
+
+class Learner(NamedTuple):
+    """What learns, before its first step."""
+
+    task: Task
+    wrapped: nn.Module
+    """See `Run`."""
+    state: TrainState
+    evaluated: nn.Module
+    """See `Run`."""
+    reports: list[str]
+    """Lines on the weights that it starts from."""
+
+
+def build_learner(
+    config: Any, data: Data, context: DistributedContext, task_type: type[Task], *, from_checkpoint: bool
+) -> Learner:
+    """The network, its task and its optimizer, on the device; raises as `train` does."""
     seed_everything(config.seed)
     if config.runtime.deterministic:
         use_deterministic_kernels()
     network = task_type.build_network(config, len(data.class_names))
     check_batch_statistics(network, config, context, task_type.smallest_size(config))
     # A checkpoint holds all that the weights to start from gave; they may be gone by then.
-    reports = [] if run_folder.will_resume(fresh) else task_type.load_initial_weights(network, config, data.class_names)
+    reports = [] if from_checkpoint else task_type.load_initial_weights(network, config, data.class_names)
     dtype = choose_precision(config.precision, context.device)
     task = task_type(network, config, dtype)
     wrapped = wrap(
@@ -129,33 +166,19 @@ def train(
     # Only fp16 has gradients small enough to vanish; disabled, the scaler passes everything through.
     scaler = torch.amp.GradScaler(context.device.type, enabled=dtype == torch.float16)
     evaluated = task.model if ema is None else task.inference(ema.network, config, dtype).to(context.device)
+    return Learner(task, wrapped, TrainState(network, optimizer, scaler, ema), evaluated, reports)
 
-    # ---- resume -----------------------------------------------------------------------------------------------------
-    with contextlib.closing(run_folder):
-        run_folder.open(fresh, context.restarted)  # only now: a mistake above moves no old run aside
-        for line in (*([note] if note else []), *reports):
-            logger.info(line)
-        context.barrier()  # nobody looks for latest.pth before an old folder is out of the way
-        run = Run(
-            config=config,
-            context=context,
-            task=task,
-            wrapped=wrapped,
-            data=data,
-            folder=run_folder,
-            state=TrainState(network, optimizer, scaler, ema),
-            evaluated=evaluated,
-            interruption=Interruption(context, config.runtime.save_every_minutes),
-            identity=identity_of(record, data, task_name),
-            how_to_test=how_to_test(folder, run_folder.best),
-        )
-        resumed = run.state.resume(run_folder.latest, context, run.identity, experiment)
-        run_folder.write_history(run.state.history, run.global_step)
-        run_folder.write_json("config.json", record)
-        run_folder.write_json("environment.json", environment_record(device_name(context.device), context.size))
-        if context.is_main:
-            run.log_start(str(dtype).removeprefix("torch."), resumed)
-        return train_epochs(run)
+
+def begin(run: Run, experiment: Experiment | None) -> None:
+    """Goes on from the run's checkpoint if there is one, writes what the run is, and says what is about to run."""
+    folder, context = run.folder, run.context
+    resumed = run.state.resume(folder.latest, context, run.identity, experiment)
+    folder.write_history(run.state.history, run.global_step)
+    folder.write_json("config.json", run.identity["config"])
+    folder.write_json("environment.json", environment_record(device_name(context.device), context.size))
+    if context.is_main:
+        precision = choose_precision(run.config.precision, context.device)
+        run.log_start(str(precision).removeprefix("torch."), resumed)
 
 
 def with_kept_data(config: Any, run_folder: RunFolder, fresh: bool, experiment: Experiment | None) -> Any:

@@ -32,10 +32,12 @@ def choose_device(choice: str, local_rank: int = 0) -> torch.device:
     if choice == "cpu" or (choice == "auto" and num_gpus == 0):
         keep_freed_memory()
         return torch.device("cpu")
+    if num_gpus == 0:
+        raise ValueError(f"device={choice!r} needs an NVIDIA GPU, and PyTorch sees none here; give 'cpu' or 'auto'.")
     if local_rank >= num_gpus:
         raise ValueError(
             f"device={choice!r}: process {local_rank} of this machine needs GPU {local_rank}, "
-            f"and {num_gpus} are visible. Start fewer processes, or take the CPU."
+            f"and {num_gpus} are visible. Start fewer processes, or give device='cpu'."
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

@@ -226,7 +226,7 @@ def test_what_is_no_detectors_checkpoint(tmp_path: Path, config: ClassificationC
 def test_a_missing_gpu(tmp_path: Path, checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """device="cuda" on a machine without one: not quietly the CPU."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ValueError, match="0 are visible"):
+    with pytest.raises(ValueError, match="device='cuda' needs an NVIDIA GPU"):
         load_detector(saved(tmp_path, checkpoint), device="cuda")
 
 

@@ -50,7 +50,9 @@ def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch, choice:
 def test_a_missing_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """cuda without a GPU; more processes than GPUs."""
     pretend_gpus(monkeypatch, 0)
-    with pytest.raises(ValueError, match=r"^device='cuda': process 0 .* needs GPU 0, and 0 are visible"):
+    with pytest.raises(
+        ValueError, match=r"^device='cuda' needs an NVIDIA GPU, and PyTorch sees none here; give 'cpu' or 'auto'\.$"
+    ):
         choose_device("cuda")
     pretend_gpus(monkeypatch, 2)
     with pytest.raises(ValueError, match=r"^device='auto': process 2 .* needs GPU 2, and 2 are visible"):

@@ -60,7 +60,7 @@ def test_a_missing_gpu(
     config = replace(config, runtime=RuntimeConfig(device="cuda"))
     assert launch(config, "train.py", [], lambda context: 0) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: device='cuda': process 0 of this machine needs GPU 0, and 0 are visible")
+    assert line == "error: device='cuda' needs an NVIDIA GPU, and PyTorch sees none here; give 'cpu' or 'auto'."
 
 
 def test_the_users_mistakes_end_with_code_2(
