@@ -192,13 +192,18 @@ def is_wait(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
         # One number is filled in where the mask says so, without a list of the places.
         return bool(masks) and not (name.startswith("index_put") and args[2].numel() == 1)
     if name in ("_to_copy", "copy_"):
-        return _is_copy_to_host(name, args, kwargs)
+        return _is_waited_copy(name, args, kwargs)
     return name in WAITING
 
 
-def _is_copy_to_host(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    source, target = (args[1], args[0].device) if name == "copy_" else (args[0], kwargs.get("device"))
-    return source.device.type == "cuda" and target is not None and torch.device(target).type == "cpu"
+def _is_waited_copy(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Any to the host; and any to a GPU that does not say that nobody waits for it."""
+    if name == "copy_":
+        source, target, waits = args[1], args[0].device, not (args[2:] and args[2])
+    else:
+        source, target, waits = args[0], kwargs.get("device") or args[0].device, not kwargs.get("non_blocking")
+    ways = source.device.type, torch.device(target).type
+    return ways == ("cuda", "cpu") or (waits and ways == ("cpu", "cuda"))
 
 
 def counted(run: Callable[[], Any], network: Sequence[nn.Module] = ()) -> HostWaits:

@@ -10,6 +10,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+export TMPDIR=$folder
 cat >"$folder/exporting.py" <<'PYTHON'
 import sys
 

@@ -66,8 +66,8 @@ class ServeOptions(PredictorOptions):
     data, a data set is looked at. Programs get the same, see /api there."""
 
     weights: tuple[str, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Of each network a checkpoint of ours; or, with network, a file of weights alone, torchvision:<model>[.<weights>]
-    or timm:<model>."""
+    """Of each network a checkpoint of ours or what public.apps.export made of one; or, with network, a file of weights
+    alone, torchvision:<model>[.<weights>] or timm:<model>."""
     runs: tuple[str, ...] | None = None
     """Folders below which runs are looked for; None: the experiments' own runs/. What lies outside of them, or is no
     result (checkpoints), is never shown."""

@@ -182,30 +182,34 @@ def check_batch(batch: ClassificationBatch | DetectionBatch, num_classes: int) -
         num_classes: of the network.
 
     Raises:
-        DataError: it holds no image, a label of no class, or a box that is not finite.
+        DataError: it holds no image, labels of more or fewer, a label of no class, or a box that is not finite or ends
+            before it begins. Of a batch that lies on a GPU only the numbers: the host would have to wait for the rest.
     """
-    labels = batch.labels
-    if len(labels) == 0:
+    labels, boxes = batch.labels, getattr(batch, "boxes", None)
+    if len(batch.images) == 0:
         raise DataError("the loader gave a batch without images; each must hold one at least.")
+    if len(labels) != len(batch.images):
+        raise DataError(f"the loader gave a batch of {len(batch.images)} images with the labels of {len(labels)}.")
     if labels.device.type != "cpu":
-        return  # the host would wait for it
-    lowest = IGNORED if isinstance(batch, DetectionBatch) else 0
-    wrong = (labels < lowest) | (labels >= num_classes)
+        return
+    wrong = (labels < (0 if boxes is None else IGNORED)) | (labels >= num_classes)
     if wrong.any():
         raise DataError(
             f"{_first(batch, wrong)} of a batch has the label {int(labels[wrong][0])}, and there are {num_classes} "
             f"classes: 0 to {num_classes - 1}."
         )
-    if isinstance(batch, DetectionBatch):
-        broken = (labels != PADDING) & ~batch.boxes.isfinite().all(dim=2)  # [B, M]
+    if boxes is not None:
+        is_box = boxes.isfinite().all(dim=2) & (boxes[..., :2] <= boxes[..., 2:]).all(dim=2)  # [B, M]
+        broken = (labels != PADDING) & ~is_box
         if broken.any():
             raise DataError(
-                f"{_first(batch, broken)} of a batch has the box {batch.boxes[broken][0].tolist()}, which is not "
-                "finite: a transform of boxes gave it."
+                f"{_first(batch, broken)} of a batch has the box {boxes[broken][0].tolist()}, which is not finite or "
+                "ends before it begins: a transform of boxes gave it."
             )
 
 
 def _first(batch: ClassificationBatch | DetectionBatch, found: torch.Tensor) -> str:
     """The first image with something that was found, bool [B] or [B, M], as a message calls it."""
     row = int(found.reshape(len(found), -1).any(dim=1).int().argmax())
-    return f"image id {int(batch.image_ids[row])}" if isinstance(batch, DetectionBatch) else f"image {row}"
+    ids = getattr(batch, "image_ids", None)
+    return f"image {row}" if ids is None else f"image id {int(ids[row])}"

@@ -247,10 +247,11 @@ class CifarTrainLoader:
 
     def _batch(self, epochs: np.ndarray, samples: np.ndarray) -> ClassificationBatch:
         device = self.images.device
-        chosen = torch.from_numpy(samples % len(self.images)).to(device)
+        chosen = torch.from_numpy(samples % len(self.images)).to(device, non_blocking=True)
         images = self.images.index_select(0, chosen)  # [B, 3, 32, 32]
         num_draws = sum(t.num_draws for t in self.transforms)
-        draws = torch.from_numpy(uniforms(self.seed, epochs, samples, num_draws)).to(device)  # [B, num_draws]
+        draws = torch.from_numpy(uniforms(self.seed, epochs, samples, num_draws))  # [B, num_draws]
+        draws = draws.to(device, non_blocking=True)
         for transform in self.transforms:
             images = transform(images, draws[:, : transform.num_draws])
             draws = draws[:, transform.num_draws :]

@@ -23,6 +23,7 @@ from public.datasets.batches import DataError, DetectionBatch, steps_per_epoch
 from public.datasets.decoding import DECODING_ERRORS, UnreadableImage, decode_annotated
 from public.datasets.loaders import BatchSampler, EpochBatchSampler, WithSteps, build_dataloader, checked
 from public.geometry.labels import PADDING
+from public.runtime.constants import tensor_on
 from public.runtime.seeding import epoch_order, sample_seed, uniforms
 from public.transforms.detection import FILL, DetectionSample, DetectionTransform
 from public.transforms.mixing_boxes import MixingTransform
@@ -216,7 +217,7 @@ def on_larger_canvas(images: torch.Tensor, canvas_size: tuple[int, int]) -> torc
     height, width = images.shape[2:]
     if (height, width) == canvas_size:
         return images
-    color = torch.tensor(FILL, dtype=images.dtype, device=images.device)
+    color = tensor_on(images.device, FILL, images.dtype)
     canvas = color.expand(len(images), *canvas_size, 3).contiguous().permute(0, 3, 1, 2)
     canvas[:, :, :height, :width] = images
     return canvas

@@ -58,7 +58,9 @@ def _pyramid_anchors(
     scales: tuple[float, ...],
 ) -> Tensor:
     with torch.inference_mode(False):  # made while decoding, they may serve the next training step
-        return _make_anchors(canvas_size, strides, sizes, torch.device("cpu"), layout, scales).to(device)
+        return _make_anchors(canvas_size, strides, sizes, torch.device("cpu"), layout, scales).to(
+            device, non_blocking=True
+        )
 
 
 def _make_anchors(
@@ -81,7 +83,7 @@ def _make_anchors(
             )
         y, x = ((torch.arange(n, device=device) + offset) * s for n, s in zip((rows, columns), steps, strict=True))
         centers = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # [rows, columns, 2]
-        corners = centers.repeat(1, 1, 2)[:, :, None] + shapes.to(device)  # [rows, columns, A, 4]
+        corners = centers.repeat(1, 1, 2)[:, :, None] + shapes.to(device, non_blocking=True)  # [rows, columns, A, 4]
         levels.append(corners.reshape(-1, 4))
     return torch.cat(levels).float()
 

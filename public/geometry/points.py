@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from public.geometry.layouts import Layout
+from public.runtime.constants import tensor_on
 
 
 class PointGrid(NamedTuple):
@@ -80,10 +81,10 @@ def _make_grid(
     return PointGrid(
         centers=torch.cat(centers),
         levels=torch.cat([torch.full((n,), level, device=device) for level, n in enumerate(numbers)]),
-        strides=torch.tensor(strides, dtype=torch.float32, device=device),
-        sizes=torch.tensor(sizes, device=device).flip(1),
-        steps=torch.tensor(steps, dtype=torch.float32, device=device).flip(1),
-        first=torch.tensor([sum(numbers[:i]) for i in range(len(numbers))], device=device),
+        strides=tensor_on(device, strides, torch.float32),
+        sizes=tensor_on(device, sizes).flip(1),
+        steps=tensor_on(device, steps, torch.float32).flip(1),
+        first=tensor_on(device, [sum(numbers[:i]) for i in range(len(numbers))]),
         offset=offset,
         stretch=1.0 if layout == "centered" else _stretch(strides, sizes, steps),
     )

@@ -67,6 +67,10 @@ def wrap(
     if channels_last:
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if compiled:
+        if context.size > 1:
+            # Else torch cuts the graph where DDP's buckets are full, which fails where sizes are symbolic (2.14.1).
+            # The gradients of a whole graph are exchanged when its backward pass is done.
+            torch._dynamo.config.optimize_ddp = False
         module.compile()
     wrapped: nn.Module = module
     if context.size > 1:

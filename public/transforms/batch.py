@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 import torch.nn.functional as F
 
+from public.runtime.constants import tensor_on
 from public.runtime.seeding import drawing_for
 from public.transforms.image import IMAGENET_MEAN_COLOR
 
@@ -149,7 +150,7 @@ def _filled(
     rows = (y >= top[:, None]) & (y < bottom[:, None])  # [B, H]
     columns = (x >= left[:, None]) & (x < right[:, None])  # [B, W]
     covered = rows[:, None, :, None] & columns[:, None, None, :]  # [B, 1, H, W]
-    return torch.where(covered, torch.tensor(color, dtype=torch.uint8, device=images.device).view(1, 3, 1, 1), images)
+    return torch.where(covered, tensor_on(images.device, color, torch.uint8).view(1, 3, 1, 1), images)
 
 
 @dataclass(frozen=True, kw_only=True)

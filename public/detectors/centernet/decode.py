@@ -92,7 +92,7 @@ def _few_best_peaks(
 def _on_images(maps: Tensor, stride: int, content_sizes: Tensor) -> Tensor:
     """Maps [..., H, W] with -inf beside the images, of height and width [..., 2] in pixels."""
     height, width = maps.shape[-2:]
-    content = content_sizes.to(maps.device)[..., None]  # [..., 2, 1]
+    content = content_sizes.to(maps.device, non_blocking=True)[..., None]  # [..., 2, 1]
     in_rows = torch.arange(height, device=maps.device) * stride < content[..., 0, :]  # [..., H]
     in_columns = torch.arange(width, device=maps.device) * stride < content[..., 1, :]  # [..., W]
     return maps.masked_fill(~(in_rows[..., :, None] & in_columns[..., None, :]), -math.inf)

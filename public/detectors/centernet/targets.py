@@ -102,10 +102,10 @@ def draw_heatmap(centers: Centers, shape: tuple[int, int, int, int]) -> Tensor:
     """The heatmaps float32 [B, num_classes, H, W] = `shape`: 1 at the centers, falling off around them, else 0.
 
     A peak is exp(-d^2 / (2 sigma^2)) in the square up to `gaussian_radii` away, which is 3 sigma; of overlapping
-    ones of a class the higher counts.
+    ones of a class the higher counts. None reaches further than that of an object as large as the map.
     """
     heatmap = torch.zeros(shape, device=centers.images.device)
-    radii = gaussian_radii(centers.sizes)
+    radii = gaussian_radii(centers.sizes).clamp(max=_largest_radius(shape))
     if len(radii) == 0:
         return heatmap
     largest = _largest_radius(shape) if shapes_are_fixed(radii.device) else int(radii.max())
