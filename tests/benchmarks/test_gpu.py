@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu import Row
-from benchmarks.gpu_checks import difference, resume
+from benchmarks.gpu_checks import are_expected, difference, resume, waiting_lines
 from benchmarks.gpu_steps import CLASSIFICATION, Setting, Training
+from public.detectors import suppression
 from tests.test_architecture import ROOT, imported_by
 
 SETTING = Setting(device=torch.device("cpu"), **gpu.QUICK | {"backbone": "mobilenet_v3_small", "canvas": 32})
@@ -80,6 +82,39 @@ def test_a_state_that_was_not_put_back_is_seen(monkeypatch: pytest.MonkeyPatch) 
     assert resume(CLASSIFICATION, SETTING)["passed"]
     monkeypatch.setattr(Training, "load", lambda self, state: self.step.load_state_dict(state["step"]))
     assert not resume(CLASSIFICATION, SETTING)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "expected"),
+    [
+        ("retinanet", [], True),
+        ("retinanet", ["suppression.py:68"], False),
+        (CLASSIFICATION, ["classification.py:40"], False),
+        ("faster_rcnn", ["suppression.py:68"], True),
+        ("faster_rcnn", [], False),
+        ("faster_rcnn", ["sampling.py:20"], False),
+        ("cascade_rcnn", ["suppression.py:68", "sampling.py:20"], False),
+        ("cascade_rcnn", ["suppression.py:68", "suppression.py:68"], False),
+    ],
+)
+def test_host_waits_that_pass(name: str, lines: list[str], expected: bool) -> None:
+    """None of one stage, of two stages that of `nms`."""
+    assert are_expected(name, lines) is expected
+
+
+def test_a_wait_is_at_our_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though Python of others, here of a test, is what warns; other warnings are none of a wait."""
+
+    def nms(*_: Any) -> torch.Tensor:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+        return torch.zeros(1, dtype=torch.int64)
+
+    monkeypatch.setattr(suppression.ops, "nms", nms)
+    with waiting_lines() as lines:
+        suppression.nms(torch.zeros(1, 4), torch.ones(1), torch.zeros(1, dtype=torch.int64), 0.5)
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+    assert [line.partition(":")[0] for line in lines] == ["suppression.py", "test_gpu.py"]
 
 
 def test_differences_are_shares_of_the_largest_value() -> None:
