@@ -116,29 +116,67 @@ def resume(name: str, setting: Setting) -> dict[str, Any]:
 # ---- wrappers -------------------------------------------------------------------------------------------------------
 
 
+class InParts(nn.Module):
+    """What several GPUs do with a batch, on one: the losses of each of its parts, with the statistics of a part.
+
+    Args:
+        step: that takes the fields of a batch.
+        number: of the parts.
+    """
+
+    def __init__(self, step: nn.Module, number: int) -> None:
+        super().__init__()
+        self.step, self.number = step, number
+
+    def forward(self, *batch: Tensor) -> dict[str, Tensor]:
+        """The fields of a batch -> the named losses, a value for each part."""
+        parts = zip(*(field.chunk(self.number) for field in batch), strict=True)
+        losses = [self.step(*part) for part in parts]
+        return {name: torch.stack([one[name] for one in losses]) for name in losses[0]}
+
+
 def wrappers(name: str, setting: Setting) -> dict[str, Any]:
-    """DDP in a process group of one, with SyncBN on a GPU, and nn.DataParallel on that GPU: the losses of none."""
-    on_gpu = setting.device.type == "cuda"
+    """DDP in a process group of one, with SyncBN on a GPU, and nn.DataParallel on all GPUs: the losses of none.
+
+    On one GPU nn.DataParallel only calls the module, and SyncBN in a group of one exchanges nothing: that a network
+    can be wrapped is then all that is shown. On several nn.DataParallel has the losses of as many parts.
+    """
+    on_gpu, count = setting.device.type == "cuda", torch.cuda.device_count()
     ids = [setting.device.index or 0] if on_gpu else None
-    ways: dict[str, Callable[[nn.Module], nn.Module]] = {
-        "none": lambda step: step,
-        "DDP": lambda step: DistributedDataParallel(step, device_ids=ids, gradient_as_bucket_view=True),
+
+    def ddp(step: nn.Module) -> nn.Module:
+        return DistributedDataParallel(step, device_ids=ids, gradient_as_bucket_view=True)
+
+    # Each beside the one whose losses it has to have.
+    ways: dict[str, tuple[Callable[[nn.Module], nn.Module], str]] = {
+        "none": (lambda step: step, "none"),
+        "DDP": (ddp, "none"),
     }
     if on_gpu:
-        ways["DDP, SyncBN"] = lambda step: ways["DDP"](nn.SyncBatchNorm.convert_sync_batchnorm(step))
-        ways["nn.DataParallel"] = lambda step: DataParallel(step, device_ids=ids)
+        ways["DDP, SyncBN"] = (lambda step: ddp(nn.SyncBatchNorm.convert_sync_batchnorm(step)), "none")
+        ways["in parts"] = (lambda step: InParts(step, count), "in parts")
+        ways["nn.DataParallel"] = (lambda step: DataParallel(step, device_ids=list(range(count))), "in parts")
     backend = "nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:
         losses = {}
-        for word, way in ways.items():
+        for word, (way, _) in ways.items():
             training = Training(name, setting, torch.float32, SGD)
             losses[word] = training.run(range(3), way(training.step))
     finally:
         dist.destroy_process_group()
-    pairs = [(a, b) for found in losses.values() for a, b in zip(found, losses["none"], strict=True)]
-    passed = all(abs(a / b - 1) < 1e-3 for a, b in pairs)
-    return {"losses": losses, "backend": backend, "passed": passed}
+    pairs = [(a, b) for word, (_, other) in ways.items() for a, b in zip(losses[word], losses[other], strict=True)]
+    agree = all(abs(a / b - 1) < 1e-3 for a, b in pairs)
+    return {"losses": losses, "backend": backend, **wrappers_outcome(agree, count if on_gpu else 0)}
+
+
+def wrappers_outcome(agree: bool, num_gpus: int) -> dict[str, Any]:
+    """Whether the wrapped networks have the losses that they have to have, and what that does not show."""
+    if not agree:
+        return {"passed": False}
+    if num_gpus < 2:
+        return {"outcome": "not shown", "why": f"{('no', 'one')[num_gpus]} GPU: replication not shown"}
+    return {"passed": True, "why": "nn.DataParallel on all GPUs; of DDP and SyncBN, in one process, no exchange"}
 
 
 # ---- what a GPU alone has -------------------------------------------------------------------------------------------

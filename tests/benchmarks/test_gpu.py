@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import json
+import subprocess
 import sys
 import time
 import warnings
@@ -14,8 +15,9 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu import Row
-from benchmarks.gpu_checks import are_expected, difference, resume, waiting_lines
-from benchmarks.gpu_steps import CLASSIFICATION, Setting, Training
+from benchmarks.gpu_checks import InParts, are_expected, difference, resume, waiting_lines, wrappers_outcome
+from benchmarks.gpu_steps import CLASSIFICATION, SGD, Setting, Training
+from public.datasets.batches import DetectionBatch
 from public.detectors import suppression
 from tests.test_architecture import ROOT, imported_by
 
@@ -41,6 +43,7 @@ def test_what_goes_wrong_in_a_row_is_named_and_the_others_go_on(
 ) -> None:
     rows = [
         Row("right", 1, lambda _: {"ratio": 2.0, "passed": True}),
+        Row("timed", 1, lambda _: {"ratio": 3.0, "outcome": "measured"}),
         Row("wrong", 1, lambda _: {"passed": False}),
         Row("no card", 1, skipped),
         Row("broken", 1, broken),
@@ -49,24 +52,67 @@ def test_what_goes_wrong_in_a_row_is_named_and_the_others_go_on(
     ]
     outcomes = gpu.run_rows(rows, SETTING, time.monotonic() + 1000, tmp_path / "results.jsonl")
     assert outcomes == {
-        **{"passed": ["right"], "failed": ["wrong", "broken", "endless"]},
-        **{"skipped": ["no card"], "left out": ["too long"]},
+        **{"passed": ["right"], "measured": ["timed"], "failed": ["wrong", "broken", "endless"]},
+        **{"skipped": ["no card"], "not run": ["too long"]},
     }
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(one["claim"], one["row"], one["outcome"]) for one in lines] == [
         ("gpu", "right", "passed"),
+        ("gpu", "timed", "measured"),
         *(("gpu", name, "failed") for name in ("wrong", "broken", "endless")),
     ]
     assert lines[0]["ratio"] == 2.0
-    assert lines[2]["why"] == "RuntimeError: CUDA error: an illegal memory access"
+    assert lines[3]["why"] == "RuntimeError: CUDA error: an illegal memory access"
     printed = capsys.readouterr().out
     assert "such things need a GPU, and this is a cpu" in printed
-    assert "it may take 2000 s" in printed
+    assert "not run  why no time left: " in printed
 
 
 def test_a_row_is_interrupted() -> None:
     with pytest.raises(gpu.OverTime), gpu.at_most(0.01), contextlib.suppress(Exception):
         time.sleep(60)
+
+
+def test_what_matters_most_fits_though_each_row_takes_as_long_as_it_may() -> None:
+    rows = list(gpu.rows(None, 0.0))
+    names = [row.name for row in rows]
+    important = rows[: names.index(f"{CLASSIFICATION} resumed") + 1]
+    assert sum(row.seconds for row in important) < 60 * gpu.MINUTES
+    assert 60 * gpu.MINUTES + gpu.GRACE < 9 * 60
+    assert len(set(names)) == len(names)
+    assert {"retinanet against the CPU", "resnet50 bf16, channels_last"} < {row.name for row in important}
+
+
+def test_a_row_that_does_not_come_back_ends_the_command_with_its_name() -> None:
+    """In a process of its own: nothing that Python could interrupt is at work."""
+    code = "import time; from benchmarks.gpu import ended_at\nwith ended_at(0, ['hangs', 'one', 'two']): time.sleep(60)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "ended: hangs does not come back. Not run: one, two\n")
+
+
+def test_cifar_shows_its_accuracy_in_all_epochs_alone() -> None:
+    few = gpu.cifar_outcome(37, 200, 0.9)
+    assert few == {"outcome": "not shown", "why": "there was time for 37 of 200 epochs"}
+    assert gpu.cifar_outcome(200, 200, 0.784) == {"passed": True}
+    assert gpu.cifar_outcome(200, 200, 0.7839) == {"passed": False}
+
+
+def test_one_gpu_shows_no_replication() -> None:
+    assert wrappers_outcome(True, 1) == {"outcome": "not shown", "why": "one GPU: replication not shown"}
+    assert wrappers_outcome(True, 2)["passed"]
+    assert not wrappers_outcome(False, 1)["passed"]
+    assert not wrappers_outcome(False, 2)["passed"]
+
+
+@pytest.mark.slow
+def test_a_batch_in_parts() -> None:
+    """What nn.DataParallel on as many GPUs has: the losses of each part, in its place."""
+    training = Training(CLASSIFICATION, SETTING, torch.float32, SGD)
+    batch = training.batch(0)
+    halves = [DetectionBatch(*(field[number : number + 1] for field in batch)) for number in range(2)]
+    training.step.eval()  # so that an image does not depend on its neighbor
+    expected = torch.stack([training.step(*half)["cross_entropy"] for half in halves])
+    torch.testing.assert_close(InParts(training.step, 2)(*batch)["cross_entropy"], expected)
 
 
 def test_a_machine_without_a_card_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
