@@ -26,6 +26,12 @@ class LAMB(torch.optim.Optimizer):
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float]) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0})
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also of what `load_state_dict` read: checkpoints of before have the number of steps in a tensor."""
+        super().__setstate__(state)
+        for one in self.state.values():
+            one["step"] = int(one["step"])
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step by the gradients that there are; nothing of it waits for a GPU."""
@@ -44,11 +50,11 @@ class LAMB(torch.optim.Optimizer):
         """Adam's direction; takes the moments one step on."""
         state: dict[str, Any] = self.state[weight]
         if not state:
-            state |= {"step": torch.tensor(0.0), "mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
-        state["step"] += 1  # on the CPU, and left there by torch's load_state_dict, by its name
+            state |= {"step": 0, "mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+        state["step"] += 1
         state["mean"].lerp_(weight.grad, 1 - betas[0])
         state["square"].mul_(betas[1]).addcmul_(weight.grad, weight.grad, value=1 - betas[1])
-        first, second = (1 - beta ** state["step"].item() for beta in betas)
+        first, second = (1 - beta ** state["step"] for beta in betas)
         return (state["mean"] / first).div_((state["square"] / second).sqrt_().add_(EPSILON))
 
 

@@ -174,15 +174,20 @@ def test_lamb_steps_as_timms(decay_norm_and_bias: bool) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_a_resumed_lamb() -> None:
-    """As a resumed momentum: its number of steps stays on the CPU, where it is read without waiting for a GPU."""
+@pytest.mark.parametrize("kind", [int, float, torch.tensor])
+def test_a_resumed_lamb(kind: Any) -> None:
+    """As a resumed momentum: its number of steps is a plain one, also where a checkpoint of before has a tensor."""
     options = LAMBOptions(lr=0.1, weight_decay=0.1)
     module, again = linear(), linear()
     optimizer, resumed = build_optimizer(module, options), build_optimizer(again, options)
     trained(optimizer, module, 3)
     again.load_state_dict(module.state_dict())
-    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    assert resumed.state[again.weight]["step"].item() == 3
+    state = copy.deepcopy(optimizer.state_dict())
+    for one in state["state"].values():
+        one["step"] = kind(float(one["step"]))
+    resumed.load_state_dict(state)
+    steps = [resumed.state[parameter]["step"] for parameter in again.parameters()]
+    assert [(type(step), step) for step in steps] == [(int, 3)] * 2
     for a, b in zip(trained(optimizer, module, 3), trained(resumed, again, 3), strict=True):
         assert torch.equal(a, b)
 
