@@ -49,17 +49,19 @@ def test_what_goes_wrong_in_a_row_is_named_and_the_others_go_on(
         Row("broken", 1, broken),
         Row("too long", 2000, lambda _: {"passed": True}),
         Row("endless", 1, interrupted),
+        Row("too little", 1, interrupted, takes_the_rest=True),
     ]
     outcomes = gpu.run_rows(rows, SETTING, time.monotonic() + 1000, tmp_path / "results.jsonl")
     assert outcomes == {
         **{"passed": ["right"], "measured": ["timed"], "failed": ["wrong", "broken", "endless"]},
-        **{"skipped": ["no card"], "not run": ["too long"]},
+        **{"skipped": ["no card"], "not run": ["too long"], "not shown": ["too little"]},
     }
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(one["claim"], one["row"], one["outcome"]) for one in lines] == [
         ("gpu", "right", "passed"),
         ("gpu", "timed", "measured"),
         *(("gpu", name, "failed") for name in ("wrong", "broken", "endless")),
+        ("gpu", "too little", "not shown"),
     ]
     assert lines[0]["ratio"] == 2.0
     assert lines[3]["why"] == "RuntimeError: CUDA error: an illegal memory access"
