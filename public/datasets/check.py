@@ -23,7 +23,7 @@ import numpy as np
 
 from public.config.classification import ClassificationConfig
 from public.config.command_line import fail, given, parse_config
-from public.config.detection import DetectionConfig
+from public.config.detection import DetectionConfig, DetectionData
 from public.config.experiment import load_configs
 from public.config.names import printable
 from public.config.record import class_summary
@@ -40,7 +40,7 @@ from public.datasets.checking import (
     unusable,
 )
 from public.datasets.decoding import Reading, decode_annotated_bytes
-from public.datasets.formats import resolved
+from public.datasets.formats import format_of, resolved
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.own_folder import rows_on_folder
@@ -204,6 +204,17 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
         content = f"{len(raw.files)} images, {len(raw.boxes)} boxes ({raw.ignored.sum()} of them ignored)"
         facts = _facts(name, raw, found)
         yield SplitReport(title, f"{content}, {class_summary(raw.class_names)}", problems, facts)
+    yield from _leftovers(folder, data)
+
+
+def _leftovers(folder: Path, data: DetectionData) -> Iterator[SplitReport]:
+    """What the data set names or holds beside its splits, if anything."""
+    try:
+        problems = format_of(data).leftovers(folder, data)
+    except DataError:  # said of the split that it is about
+        return
+    if problems:
+        yield SplitReport(f"{folder}, beside its splits", "what is not used", problems)
 
 
 def _facts(name: str, raw: RawAnnotations, found: list[FoundImage]) -> SplitFacts:

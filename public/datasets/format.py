@@ -16,7 +16,7 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import EvalData, TrainData
 from public.datasets.checking import SplitReport
 from public.datasets.predictions import Predictions, WrittenPredictions
-from public.datasets.scan import RawAnnotations
+from public.datasets.scan import Problem, RawAnnotations
 from public.runtime.distributed import DistributedContext
 
 
@@ -67,20 +67,23 @@ _PURPOSES = (
 )
 
 
+def purpose_of(name: str) -> str | None:
+    """What a split is for by its name, which may end in a year, and may follow a folder and a slash; None: it does not
+    tell."""
+    last = name.rpartition("/")[2].lower()
+    return next((purpose for purpose, pattern in _PURPOSES if re.fullmatch(pattern, last)), None)
+
+
 def choose_splits(names: Sequence[str]) -> Splits:
-    """By their names: train, or else trainval, to train on; val, or else test, to evaluate on.
+    """By their names (see `purpose_of`): train, or else trainval, to train on; val, or else test, to evaluate on.
 
     Args:
-        names: of all splits of a folder; a name may end in a year, and may follow a folder and a slash.
+        names: of all splits of a folder.
 
     Returns:
         All splits as training splits, and none for validation, where the names do not tell.
     """
-    found: dict[str, list[str]] = {purpose: [] for purpose, _ in _PURPOSES}
-    for name in names:
-        for purpose, pattern in _PURPOSES:
-            if re.fullmatch(pattern, name.rpartition("/")[2].lower()):
-                found[purpose].append(name)
+    found = {purpose: [name for name in names if purpose_of(name) == purpose] for purpose, _ in _PURPOSES}
     train, val = found["train"] or found["trainval"], found["val"] or found["test"]
     return Splits(tuple(train or names), tuple(val) if train else ())
 
@@ -105,6 +108,9 @@ class DetectionFormat:
     lacks: Callable[[Path], str | None] = lambda folder: None
     """(an existing folder, which no format recognizes) -> what is missing where it holds a part of this format's data,
     in a sentence; None: it holds none."""
+    leftovers: Callable[[Path, Any], list[Problem]] = lambda *_: []
+    """(folder, options) -> what the data set names or holds beside the images of its splits, which only the check
+    tells. Raises DataError."""
     published: Published | None = None
     """What can be fetched."""
     results: Results | None = None

@@ -23,7 +23,7 @@ from public.config.detection import DetectionData
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS, is_hidden
-from public.datasets.format import DetectionFormat, Layout, choose_splits
+from public.datasets.format import DetectionFormat, Layout, choose_splits, purpose_of
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
 from public.datasets.scan import (
@@ -140,8 +140,7 @@ def images_of(data_file: _DataFile, split: str, problems: list[Problem]) -> list
     for entry in data_file.splits[split]:
         place = _place(data_file, entry)
         if place is None:
-            tried = " nor ".join(dict.fromkeys(str(root / entry) for root in data_file.roots))
-            raise DataError(f"{path}: {split} names {entry!r}, and there is no {tried}. {where_to_get(path)}")
+            raise DataError(f"{path}: {_nowhere(data_file, split, entry)}. {where_to_get(path)}")
         for image in _images_at(data_file, place, problems):
             if image in found:
                 text = f"the image {image} is named a second time, expected each once in {split}"
@@ -159,6 +158,12 @@ def _place(data_file: _DataFile, entry: str) -> Path | None:
         inner = inner.removeprefix("../")
     candidates = [root / name for name in (entry, inner) for root in data_file.roots]
     return next((path for path in candidates if os.path.exists(path)), None)
+
+
+def _nowhere(data_file: _DataFile, split: str, entry: str) -> str:
+    """That an entry of a split has no place."""
+    tried = " nor ".join(dict.fromkeys(str(root / entry) for root in data_file.roots))
+    return f"{split} names {entry!r}, and there is no {tried}"
 
 
 def _images_at(data_file: _DataFile, place: Path, problems: list[Problem]) -> Iterator[str]:
@@ -378,8 +383,34 @@ def _recognize(folder: Path) -> Layout | None:
         raise DataError(f"{folder} holds more than one YAML file of splits: {', '.join(name for name, _ in files)}.")
     name = files[0][0]
     data_file = read_data_file(folder / name)
-    named = [key for key, entries in data_file.splits.items() if any(_place(data_file, entry) for entry in entries)]
+    named = [key for key in data_file.splits if _is_meant(data_file, key)]
     return Layout(f"YOLO's ({name})", choose_splits(named), {} if name == "data.yaml" else {"file": name})
 
 
-YOLO = DetectionFormat(options=YoloData, scan=_scan, images=_images, write=write_yolo_files, recognize=_recognize)
+def _is_meant(data_file: _DataFile, split: str) -> bool:
+    """Whether a key is a split to use. One to train or to validate on is also where its images are not there, which
+    reading it then says; published files name a test split that nobody has, and keys that are no splits."""
+    is_needed = purpose_of(split) not in (None, "test")
+    return is_needed or any(_place(data_file, entry) for entry in data_file.splits[split])
+
+
+def _leftovers(folder: Path, data: YoloData) -> list[Problem]:
+    data_file = read_data_file(folder / data.file)
+    used = {*data.train_splits, *data.val_splits}
+    return [
+        Problem(Kind.MISSING_SPLIT, str(data_file.path), _nowhere(data_file, split, entry))
+        for split, entries in data_file.splits.items()
+        if split not in used and purpose_of(split) is not None
+        for entry in entries
+        if _place(data_file, entry) is None
+    ]
+
+
+YOLO = DetectionFormat(
+    options=YoloData,
+    scan=_scan,
+    images=_images,
+    write=write_yolo_files,
+    recognize=_recognize,
+    leftovers=_leftovers,
+)

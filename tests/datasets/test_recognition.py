@@ -1,5 +1,6 @@
 """A folder is recognized by what lies in it: each layout of each format, none, and two at once."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -249,3 +250,32 @@ def test_auto_on_the_command_line(tmp_path: Path, context: DistributedContext) -
     assert DetectionTask.resolve(config).data.val_splits == ("test",)
     kinds = [{one.kind for one in report.problems} for report in check(replace(config, num_classes=2))]
     assert kinds == [{Kind.PLACEHOLDER}] * 2
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("place", ["images/nowhere", "https://example.org/images.zip"])
+def test_a_split_of_yolo_that_is_not_there(tmp_path: Path, context: DistributedContext, split: str, place: str) -> None:
+    """Is refused by training and by the check: what is left is not what was meant."""
+    yolo(tmp_path)
+    text = (tmp_path / "data.yaml").read_text()
+    (tmp_path / "data.yaml").write_text(text.replace(f"images/{split}\n", f"{place}\n"))
+    data = resolved(auto(tmp_path, val_fraction=0.5))
+    assert (data.train_splits, data.val_splits) == (("train",), ("val",))
+    row = replace(config_of(CocoData, tmp_path, ["x"], ["x"]), data=data)
+    message = rf"data\.yaml: {split} names '{place}', and there is no {tmp_path}/"
+    with pytest.raises(DataError, match=message):
+        build_train_data(row, context)
+    (problem,) = [one for report in check(row) for one in report.problems if one.is_refused]
+    assert re.search(message, problem.text)
+
+
+def test_a_test_split_of_yolo_that_is_not_there(tmp_path: Path, context: DistributedContext) -> None:
+    """As published files have it: trained without, and a warning of the check; keys that are no splits are none."""
+    yolo(tmp_path)
+    with (tmp_path / "data.yaml").open("a") as file:
+        file.write("test: test2017.txt\nlicense: MIT\n")
+    row = replace(config_of(CocoData, tmp_path, ["x"], ["x"]), data=resolved(auto(tmp_path)))
+    assert build_train_data(row, context).num_images == 2
+    (problem,) = [one for report in check(row) for one in report.problems]
+    assert (problem.kind, problem.is_refused) == (Kind.MISSING_SPLIT, False)
+    assert problem.text == f"test names 'test2017.txt', and there is no {tmp_path}/test2017.txt"
