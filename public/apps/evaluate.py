@@ -148,7 +148,7 @@ def run(options: EvaluateOptions) -> DetectionResult:
     paths = [Path(name) for name in options.results]
     results = format_of_files(paths).results
     assert results is not None
-    data = resolved(options.data)
+    data = resolved(options.data, trains=False)
     rules = evaluator_of(data.rules)
     if options.output is not None:
         make_folder(Path(options.output))

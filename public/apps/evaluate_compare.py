@@ -305,7 +305,7 @@ def evaluate_detections(runs: Sequence[Run], data: DetectionData, args: Sequence
     Raises:
         DataError: a file or the data set cannot be read, or a run was evaluated on other images.
     """
-    data = resolved(in_present_folder(data, args))
+    data = resolved(in_present_folder(data, args), trains=False)
     annotations, _ = read_truth(data)
     if not any(arg.startswith("--data.") for arg in args):
         for run in runs:

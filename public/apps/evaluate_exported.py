@@ -126,7 +126,7 @@ def _detector(
     options: DetectorOptions, about: About, answer: Run, said: str, context: DistributedContext
 ) -> dict[str, float]:
     """AP by the data's rules."""
-    data = formats.resolved(options.data)
+    data = formats.resolved(options.data, trains=False)
     make_evaluator = evaluator_of(data.rules)
     eval_data = detection.build_eval_data(data, **_reading(options), context=context, class_names=about.class_names)
     network = ExportedDetector(Path(options.weights), answer, about.input_size)
@@ -164,7 +164,7 @@ def worth(network: nn.Module, config: Any, class_names: list[str]) -> float:
     if isinstance(config, ClassificationConfig):
         shown = classification.build_eval_data(config.data, **reading)
         return evaluate(network, shown.loader, alone).metrics[config.best_metric]
-    data = formats.resolved(config.data)
+    data = formats.resolved(config.data, trains=False)
     make_evaluator, shown = evaluator_of(data.rules), detection.build_eval_data(data, **reading)
     with torch.inference_mode():
         result, _ = evaluate_detector(network, shown.loader, make_evaluator(shown.annotations), alone)

@@ -44,8 +44,11 @@ class Splits(NamedTuple):
     """The splits of a folder by what they are for."""
 
     train: tuple[str, ...]
+    """Empty: there is none, and those for evaluation are not to be trained on unasked."""
     val: tuple[str, ...]
     """Empty: there is none, and some of the training images have to serve."""
+    names: tuple[str, ...]
+    """Of all that there are."""
 
 
 class Layout(NamedTuple):
@@ -85,7 +88,7 @@ def choose_splits(names: Sequence[str]) -> Splits:
     """
     found = {purpose: [name for name in names if purpose_of(name) == purpose] for purpose, _ in _PURPOSES}
     train, val = found["train"] or found["trainval"], found["val"] or found["test"]
-    return Splits(tuple(train or names), tuple(val) if train else ())
+    return Splits(tuple(train if train or val else names), tuple(val), tuple(names))
 
 
 @dataclass(frozen=True, kw_only=True)

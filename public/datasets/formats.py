@@ -1,7 +1,7 @@
 """The formats of detection data sets: one line a format, `<format>.py`, which holds all that depends on it."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -81,17 +81,28 @@ def recognize(folder: Path) -> Recognized:
     return found[0]
 
 
-def resolved(data: DetectionData) -> DetectionData:
+def resolved(data: DetectionData, *, trains: bool = True) -> DetectionData:
     """The options of the format that the folder is in, where they leave it open, with a line in the log.
 
+    Args:
+        data: of any format, or `AutoData`.
+        trains: whether there must be a training split, too; else all of the validation split is meant.
+
     Raises:
-        DataError: the folder is in no format, or has no validation split and none is stated.
+        DataError: the folder is in no format, or lacks a split and none is stated.
         ValueError: the format does not take such splits.
     """
     if not isinstance(data, AutoData):
         return data
     row, (title, splits, settings) = recognize(dataset_folder(data.folder))
     train, val = data.train_splits or splits.train, data.val_splits or splits.val
+    if not train and trains:
+        raise DataError(
+            f"{data.folder} holds no training split; its splits are {', '.join(splits.names)}. State one of them, or "
+            "several, to train on them (--data.train-splits)."
+        )
+    if not train:  # nothing to divide
+        train, data = val, replace(data, val_fraction=None)
     if not val and data.val_fraction is None:
         raise DataError(
             f"{data.folder} holds no validation split: state one (--data.val-splits), or divide the images by a hash "

@@ -27,7 +27,7 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS, is_hidden
-from public.datasets.format import DetectionFormat, Layout, Published, Results, Splits, choose_splits
+from public.datasets.format import DetectionFormat, Layout, Published, Results, Splits, choose_splits, purpose_of
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
 from public.datasets.results import read_voc_results, voc_file_ends
@@ -442,11 +442,10 @@ def _recognize(folder: Path) -> Layout | None:
         name = "" if year == folder else year.relative_to(folder).as_posix()
         prefix = f"{name}/" if name else ""
         lists = [prefix + file[:-4] for file in sorted(names_in(year / "ImageSets" / "Main")) if file.endswith(".txt")]
-        chosen = choose_splits(lists)
-        splits |= {one: one for one in (*chosen.train, *chosen.val)} if chosen.val else {name: prefix + ALL}
-    train, val = choose_splits([*splits])
+        told = choose_splits([one for one in lists if purpose_of(one) is not None])
+        splits |= {one: one for one in (*told.train, *told.val)} if told.names else {name: prefix + ALL}
+    chosen = Splits(*(tuple(splits[one] for one in names) for names in choose_splits([*splits])))
     places = ", ".join("the folder itself" if year == folder else year.relative_to(folder).as_posix() for year in years)
-    chosen = Splits(tuple(splits[one] for one in train), tuple(splits[one] for one in val))
     return Layout(f"Pascal VOC's ({places})", chosen, {})
 
 

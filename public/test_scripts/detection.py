@@ -149,7 +149,7 @@ def run(options: TestOptions, request: Request, context: DistributedContext) -> 
         FileNotFoundError: there are no weights.
     """
     data = replace(options.data, metrics=options.metrics or options.data.metrics)
-    data = resolved(in_present_folder(data, request.args))
+    data = resolved(in_present_folder(data, request.args), trains=False)
     config: DetectionConfig = replace(request.config, data=data, detector=options.detector)
     make_evaluator = evaluator_of(data.rules)
     checkpoint = request.trained

@@ -16,6 +16,7 @@ from public.datasets.coco import CocoData
 from public.datasets.detection import build_train_data
 from public.datasets.formats import DATA_KIND, AutoData, recognize, resolved
 from public.datasets.scan import Kind
+from public.datasets.splits import PURPOSES, scan_split
 from public.datasets.voc import VocData
 from public.datasets.yolo import YoloData
 from public.recipes.detection import DetectionTask
@@ -279,3 +280,62 @@ def test_a_test_split_of_yolo_that_is_not_there(tmp_path: Path, context: Distrib
     (problem,) = [one for report in check(row) for one in report.problems]
     assert (problem.kind, problem.is_refused) == (Kind.MISSING_SPLIT, False)
     assert problem.text == f"test names 'test2017.txt', and there is no {tmp_path}/test2017.txt"
+
+
+def without(root: Path, *names: str) -> None:
+    """Takes files away."""
+    for name in names:
+        (root / name).unlink()
+
+
+def coco_val_alone(root: Path) -> None:
+    """As when the other file was forgotten."""
+    coco_2017(root)
+    without(root, "annotations/instances_train2017.json")
+
+
+def voc_val_alone(root: Path) -> None:
+    """val.txt, and nothing of train.txt."""
+    voc_own(root)
+    without(root, "Own/ImageSets/Main/train.txt", "Own/ImageSets/Main/cat_train.txt")
+
+
+def yolo_test_alone(root: Path) -> None:
+    """An empty train."""
+    yolo(root)
+    (root / "data.yaml").write_text("train:\ntest: images/val\nnames: [dog, cat]\n")
+
+
+VAL_ALONE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "COCO": (coco_val_alone, "val2017"),
+    "VOC": (voc_val_alone, "Own/val"),
+    "YOLO": (yolo_test_alone, "test"),
+}
+
+
+@pytest.mark.parametrize("layout", VAL_ALONE)
+def test_validation_images_are_not_trained_on_unasked(tmp_path: Path, layout: str) -> None:
+    """Without a training split: refused, by the check too; asked for, they are divided. All of them are evaluated."""
+    write, split = VAL_ALONE[layout]
+    write(tmp_path)
+    data = auto(tmp_path, val_fraction=0.5)
+    message = rf"holds no training split; its splits are {split}\. State one .* \(--data\.train-splits\)"
+    with pytest.raises(DataError, match=message):
+        resolved(data)
+    ((problem,),) = [one.problems for one in check(replace(config_of(CocoData, tmp_path, ["x"], ["x"]), data=data))]
+    assert re.search(message, problem.text)
+    stated = resolved(replace(data, train_splits=(split,)))
+    assert (stated.train_splits, stated.val_splits, stated.val_fraction) == ((split,), (split,), 0.5)
+    evaluated = resolved(data, trains=False)
+    assert (evaluated.val_splits, len(scan_split(evaluated, "val").files)) == ((split,), 2)
+
+
+def test_a_list_of_voc_for_training_alone(tmp_path: Path) -> None:
+    """Its images are divided, and those of no list stay out."""
+    objects = {name: voc_object("dog", 1, 1, 20, 15) for name in "abcd"}
+    write_voc(tmp_path, objects, "Own/all")
+    write_voc(tmp_path, {name: objects[name] for name in "abc"}, "Own/train")
+    data = resolved(auto(tmp_path, val_fraction=0.3))
+    assert (data.train_splits, data.val_splits) == (("Own/train",), ("Own/train",))
+    parts = {Path(file).stem for purpose in PURPOSES for file in scan_split(data, purpose).files}
+    assert parts == set("abc")
