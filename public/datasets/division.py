@@ -4,8 +4,11 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+
+from public.datasets.batches import DataError
 
 
 def validation_rows(names: Sequence[str], fraction: float, groups: np.ndarray | None = None) -> np.ndarray:
@@ -27,6 +30,26 @@ def validation_rows(names: Sequence[str], fraction: float, groups: np.ndarray | 
         lowest_first = rows[np.argsort(hashes[rows], kind="stable")]
         chosen[lowest_first[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
     return chosen
+
+
+def require_images(num_left: int, side: str, source: Path, num_images: int, expected: str) -> None:
+    """Sees to it that a division leaves something on a side.
+
+    Args:
+        num_left: how many images it leaves there.
+        side: training or validation, for the message.
+        source: what is divided.
+        num_images: how many it holds.
+        expected: how many it should.
+
+    Raises:
+        DataError: the side has no image.
+    """
+    if not num_left:
+        raise DataError(
+            f"{source}: the division of its {num_images} images by data.val_fraction leaves no {side} image; expected "
+            f"{expected}."
+        )
 
 
 def _hash(name: str) -> int:

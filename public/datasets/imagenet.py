@@ -19,7 +19,7 @@ from public.config.names import first_few
 from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
 from public.datasets.checking import SplitReport, report_on_images, unusable
-from public.datasets.division import validation_rows
+from public.datasets.division import require_images, validation_rows
 from public.datasets.format import ImageFormat
 from public.datasets.image_folder import (
     ImageFolderDataset,
@@ -79,6 +79,9 @@ def _images(data: ImageFolderData, *splits: str) -> list[Images]:
     if whole is None:
         return [find_images(folder, _name_of(folder, split)) for split in splits]
     is_val = _validation_rows(whole, data)
+    for split in splits:
+        side, rows = ("training", ~is_val) if split == "train" else ("validation", is_val)
+        require_images(int(rows.sum()), side, whole.folder, len(rows), "two images or more of a class")
     parts: dict[str, Images] = {
         "train": whole.part(~is_val),
         "val": whole.part(is_val)._replace(hidden=[], unread=[]),  # said of the training images already

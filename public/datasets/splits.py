@@ -17,7 +17,7 @@ from public.config.names import nearest_names
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
-from public.datasets.division import validation_rows
+from public.datasets.division import require_images, validation_rows
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import Kind, Problem, RawAnnotations, clean, with_sizes
@@ -117,14 +117,15 @@ def is_divided(data: DetectionData) -> bool:
 def _part(data: DetectionData, purpose: Purpose, raw: RawAnnotations) -> list[str]:
     """The images of a divided split that are meant: those that a run keeps, or else those with the lowest hashes."""
     assert data.val_fraction is not None
-    if len(raw.files) < 2:
-        raise DataError(f"{raw.source} holds {len(raw.files)} image, and data.val_fraction divides two or more.")
     kept = data.val_images
     if kept is None:
         is_val = validation_rows(raw.files, data.val_fraction)
         kept = [file for file, chosen in zip(raw.files, is_val.tolist(), strict=True) if chosen]
     chosen = set(kept)
-    return list(kept) if purpose == "val" else [file for file in raw.files if file not in chosen]
+    part = list(kept) if purpose == "val" else [file for file in raw.files if file not in chosen]
+    side = "validation" if purpose == "val" else "training"
+    require_images(len(part), side, raw.source, len(raw.files), "two images or more")
+    return part
 
 
 def val_images(data: DetectionData) -> list[Path]:

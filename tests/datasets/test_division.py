@@ -1,6 +1,7 @@
 """Data without a validation split: which images become one, and that they stay it."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from public.datasets.detection import build_train_data as build_detection_data
 from public.datasets.division import validation_rows
 from public.datasets.formats import FORMATS
 from public.datasets.imagenet import ImageFolderData
-from public.datasets.scan import RawAnnotations
+from public.datasets.scan import Kind, RawAnnotations
 from public.datasets.splits import val_images
 from public.datasets.voc import VOC, VocData
 from public.runtime.checkpoint import load_checkpoint
@@ -103,6 +104,22 @@ def test_class_folders_are_divided(
         ("11 images, 2 classes (daisy, rose)", []),
         ("5 images, 2 classes (daisy, rose)", []),
     ]
+
+
+def test_one_image_of_each_class_cannot_be_divided(
+    config: ClassificationConfig, flowers: Path, context: DistributedContext
+) -> None:
+    """Refused before an epoch is trained, by the evaluation of the split, and by the check."""
+    for path in flowers.glob("*/[1-9].png"):
+        path.unlink()
+    row = row_on(config, flowers)
+    message = r"flowers: the division of its 2 images .* leaves no validation image; expected two images or more of a c"
+    with pytest.raises(DataError, match=message):
+        build_train_data(row, context)
+    with pytest.raises(DataError, match=message):
+        build_eval_data(row.data, batch_size=8, num_workers=0, context=context)
+    (problem,) = [one for report in check(row) for one in report.problems if one.kind == Kind.UNUSABLE_SPLIT]
+    assert re.search(message, problem.text)
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "test"])
@@ -210,5 +227,21 @@ def test_one_image_cannot_be_divided(tmp_path: Path, context: DistributedContext
     """Said in one sentence."""
     write_voc(tmp_path, {"r": voc_object("raccoon", 1, 1, 5, 9)}, "Own/all")
     row = config_of_detection(VocData, tmp_path, ["Own/all"], ["Own/all"], classes=("raccoon",), val_fraction=0.15)
-    with pytest.raises(DataError, match=r"holds 1 image, and data\.val_fraction divides two or more"):
+    message = r"the division of its 1 images by data\.val_fraction leaves no validation image; expected two images or"
+    with pytest.raises(DataError, match=message):
         build_detection_data(row, context)
+    (problem,) = [one for report in check(row) for one in report.problems if one.kind == Kind.UNUSABLE_SPLIT]
+    assert re.search(message, problem.text)
+
+
+def test_a_run_whose_training_images_are_gone(tmp_path: Path, context: DistributedContext) -> None:
+    """Refused, where the validation images that it keeps are all that is left; these are evaluated."""
+    row = raccoons_on(tmp_path)
+    settled = build_detection_data(row, context).settled
+    assert settled is not None
+    assert settled.val_images is not None
+    stems = [Path(name).stem for name in settled.val_images]
+    (tmp_path / "Own/ImageSets/Main/all.txt").write_text("\n".join(stems))
+    with pytest.raises(DataError, match=r"the division of its 3 images by data\.val_fraction leaves no training image"):
+        build_detection_data(replace(row, data=settled), context)
+    assert build_detection_eval_data(settled, batch_size=2, num_workers=0, context=context).annotations.num_images == 3
