@@ -37,10 +37,10 @@ from public.evaluation.detection import evaluator_of, format_table
 from public.evaluation.evaluator import DetectionResult
 from public.evaluation.report import write_report
 from public.runtime.launch import raised_by_us
+from public.runtime.output import make_folder
 from public.runtime.run_folder import all_written
 from public.test_scripts import classification, detection
 from public.test_scripts.detection import of_network
-from public.test_scripts.output import make_folder
 from public.test_scripts.request import open_ours, parse_options
 from public.test_scripts.test_on_coco import COCO
 from public.test_scripts.test_on_imagenet import IMAGENET

@@ -37,9 +37,9 @@ from public.evaluation.detection import evaluator_of
 from public.evaluation.evaluator import existing
 from public.evaluation.resampling import Resampled, intervals, shares
 from public.runtime.launch import raised_by_us
+from public.runtime.output import writing_to
 from public.runtime.run_folder import replace_text
 from public.test_scripts.detection import of_network
-from public.test_scripts.output import writing_to
 from public.test_scripts.request import parse_options
 from public.test_scripts.test_on_coco import COCO
 

@@ -26,9 +26,9 @@ from public.evaluation import classification_report, report
 from public.evaluation.classification import evaluate
 from public.evaluation.detection import evaluate_detector, evaluator_of, format_table
 from public.runtime.distributed import DistributedContext
+from public.runtime.output import make_folder
 from public.runtime.run_folder import all_written
 from public.test_scripts.classification import print_metrics
-from public.test_scripts.output import make_folder
 from public.test_scripts.request import check_classes, evaluate_distributed, parse_options
 from public.weights.trained import Trained
 

@@ -62,7 +62,7 @@ from public.runtime.accidents import Remedies, end_by, naming_memory
 from public.runtime.device import PRECISION_DTYPES
 from public.runtime.environment import package_version
 from public.runtime.launch import raised_by_us
-from public.test_scripts.output import make_folder, writing_to
+from public.runtime.output import make_folder, writing_to
 from public.test_scripts.request import named
 
 PROGRAM = "python -m public.apps.export"

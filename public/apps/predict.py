@@ -37,7 +37,7 @@ from public.config.options import DetectorOptions, NetworkOptions
 from public.datasets.decoding import DECODING_ERRORS, MAX_PIXELS
 from public.runtime.accidents import Remedies, end_by
 from public.runtime.launch import raised_by_us
-from public.test_scripts.output import make_folder, writing_to
+from public.runtime.output import make_folder, writing_to
 
 __all__ = ["Classified", "Detected", "Predictor", "PredictorOptions", "Result", "load"]
 

@@ -58,6 +58,7 @@ from public.datasets.splits import PURPOSES, is_divided, scan_split, scan_undivi
 from public.datasets.statistics import problems_of_all
 from public.datasets.statistics_page import statistics_page
 from public.runtime.accidents import Remedies, end_by
+from public.runtime.output import make_folder
 from public.runtime.run_folder import log_to_console, replace_text
 
 Config = ClassificationConfig | DetectionConfig
@@ -83,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         page = Path(f"check_{config.name}.html")
     else:
         page = (experiment.parent if experiment.suffix == ".py" else experiment) / "runs/check" / f"{config.name}.html"
+    if own.page is not None:
+        _refuse_unwritable(own.page)
     log_to_console(is_main=True)  # which format was recognized
     try:
         reports = list(_printed(check_all(config)))
@@ -159,6 +162,16 @@ def _printed(reports: Iterator[SplitReport]) -> Iterator[SplitReport]:
         yield report
 
 
+def _refuse_unwritable(page: Path) -> None:
+    """Ends the program where a page that was asked for cannot be written: before a long reading, not after it."""
+    if page.is_dir():
+        fail(f"--page {page} is a folder; expected a file to write, such as {page / 'check.html'}.")
+    try:
+        make_folder(page.parent, "folder")
+    except ValueError as error:
+        fail(f"--page {page} cannot be written: {error}")
+
+
 def _write_page(path: Path, title: str, reports: Sequence[SplitReport]) -> None:
     """Where it cannot be written, that is said, and the check goes on."""
     try:
@@ -166,7 +179,9 @@ def _write_page(path: Path, title: str, reports: Sequence[SplitReport]) -> None:
         replace_text(path, statistics_page(title, reports))
         print(f"statistics: {path}")
     except OSError as error:
-        print(f"warning: the page of statistics could not be written: {error}", file=sys.stderr)
+        print(
+            f"warning: the page of statistics {path} could not be written: {error.strerror or error}", file=sys.stderr
+        )
 
 
 def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:

@@ -29,8 +29,8 @@ from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.classification import ClassificationTask
 from public.runtime.device import choose_precision, device_name, memory_format
 from public.runtime.distributed import DistributedContext
+from public.runtime.output import make_folder
 from public.runtime.run_folder import all_written
-from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
     check_classes,

@@ -29,8 +29,8 @@ from public.datasets.batches import DataError
 from public.datasets.locations import REPOSITORY
 from public.datasets.splits import val_images
 from public.runtime.launch import raised_by_us
+from public.runtime.output import make_folder, writing_to
 from public.runtime.run_folder import replace_text
-from public.test_scripts.output import make_folder, writing_to
 from public.weights.trained import open_trained
 
 

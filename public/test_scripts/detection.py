@@ -33,8 +33,8 @@ from public.optim.options import ConstantOptions, SGDOptions
 from public.recipes.detection import DetectionTask
 from public.runtime.device import device_name
 from public.runtime.distributed import DistributedContext
+from public.runtime.output import make_folder
 from public.runtime.run_folder import all_written
-from public.test_scripts.output import make_folder
 from public.test_scripts.request import (
     Request,
     describe_precision,

@@ -426,12 +426,13 @@ def test_real_data(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_what_all_splits_show(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A validation image that is trained on and a photo that nobody lists: warnings, after those of the splits. A page
-    that cannot be written is said, and changes nothing."""
+    """A validation image that is trained on and a photo that nobody lists: warnings, after those of the splits. That
+    the usual page cannot be written is one, too."""
     images = tmp_path / "data" / "images"
     (images / "val2017" / "b.jpg").write_bytes((images / "train2017" / "b.jpg").read_bytes())
     write_image(images / "train2017" / "c.jpg")
-    assert main([str(coco), "--page", str(tmp_path / "data")]) == 0
+    (coco / "runs").touch()
+    assert main([str(coco)]) == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[2:5] == [
@@ -440,7 +441,8 @@ def test_what_all_splits_show(coco: Path, tmp_path: Path, capsys: pytest.Capture
         f"  warning: {images}/val2017/b.jpg: the same image is {images}/train2017/b.jpg, of train2017",
     ]
     assert "1 x validation image that is trained on: training continues" in printed.out
-    assert printed.err.startswith("warning: the page of statistics could not be written: ")
+    page = coco / "runs" / "check" / "row.html"
+    assert printed.err == f"warning: the page of statistics {page} could not be written: Not a directory\n"
     assert main([str(coco), "--page", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text() == f"{tmp_path}/data: 3 reports"
 
@@ -450,6 +452,11 @@ WRONG_COMMANDS = {
     "no file": (["nowhere.py"], r"there is no .*nowhere\.py"),
     "an option first": (["--epochs", "1"], r"give an experiment's folder or its config\.py first, or --data\.folder"),
     "an unknown row": (["EXPERIMENT", "rwo"], r"this experiment has no row 'rwo'; the nearest: row"),
+    "a folder as page": (["EXPERIMENT", "--page", "/"], r"--page / is a folder; expected a file to write, such as /ch"),
+    "a page below a file": (
+        ["EXPERIMENT", "--page", f"{__file__}/page.html"],
+        r"--page .*/page\.html cannot be written: folder='.*test_check\.py' is not a folder that can be written to: Fi",
+    ),
     "fresh": (["EXPERIMENT", "--fresh"], r"--fresh has no effect on a check of the data"),
 }
 

@@ -1,4 +1,4 @@
-"""The folder that a script writes its results to: whatever is wrong with it is one sentence, said early."""
+"""The folder that a command writes its results to: whatever is wrong with it is one sentence, said early."""
 
 import contextlib
 import tempfile
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Turns a failed write into a message for the user.
+def writing_to(folder: Path, option: str = "output") -> Iterator[None]:
+    """Turns a failed write into a message for the user, which names the folder as that option.
 
     Raises:
         ValueError: something that is done inside raised an OSError.
@@ -19,16 +19,20 @@ def writing_to(folder: Path) -> Iterator[None]:
         if error.errno is None:  # a message of ours, about something that was to be read
             raise ValueError(str(error)) from error
         reason = f"{error.strerror}. Give another one, or make room or rights for it"
-        raise ValueError(f"output={str(folder)!r} is not a folder that can be written to: {reason}.") from error
+        raise ValueError(f"{option}={str(folder)!r} is not a folder that can be written to: {reason}.") from error
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, option: str = "output") -> None:
     """Makes the folder for the results, unless it is there, and sees whether anything can be written to it.
+
+    Args:
+        folder: which.
+        option: what messages call it.
 
     Raises:
         ValueError: something else is there, it may not be made or written to, or the disk is full.
     """
-    with writing_to(folder):
+    with writing_to(folder, option):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:  # rights alone do not tell of a full disk
             file.write(b"\n")

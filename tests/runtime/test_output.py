@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from public.datasets.decoding import read_pixels
-from public.test_scripts.output import make_folder, writing_to
+from public.runtime.output import make_folder, writing_to
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
