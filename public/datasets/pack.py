@@ -10,6 +10,9 @@ shrunk as torchvision's Resize does it and stored as JPEG, and random crops of t
 
 A conversion that was stopped, or killed, resumes with the same command: what was packed is kept, but for files that
 changed or vanished since. Every image is decoded once: those that cannot be are named at the end.
+
+Exit codes: 0, 1 where images could not be packed or records are damaged (each is named) or memory did not suffice, 2
+where nothing could be done, as with a full disk, 130 after Ctrl-C.
 """
 
 import os
@@ -20,6 +23,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from public.config.command_line import fail
 from public.config.names import first_line, printable
 from public.datasets.batches import DataError
 from public.datasets.decoding import UnreadableImage
@@ -130,11 +134,12 @@ def _cli(
         unreadable += pack_split(images, target, shrinking, workers)
     if unreadable:
         names = "\n".join(f"  {image.path} {image.problem}: {image.reason}" for image in unreadable)
-        raise DataError(
-            f"{len(unreadable)} images cannot be packed. Replace or remove them; the same command then packs what is "
-            f"missing:\n{names}"
+        print(
+            f"error: {len(unreadable)} images cannot be packed. Replace or remove them; the same command then packs "
+            f"what is missing:\n{names}",
+            file=sys.stderr,
         )
-    return 0
+    return int(bool(unreadable))
 
 
 def _shrinking(shorter_side: int | None, quality: int | None) -> Shrinking | None:
@@ -154,12 +159,11 @@ def _shrinking(shorter_side: int | None, quality: int | None) -> Shrinking | Non
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 1 where something is wrong, 130 after Ctrl-C."""
+    """Runs the command line; returns the exit code, or ends the program where nothing could be done."""
     try:
         return tyro.cli(_cli, args=args, prog=_USAGE)
     except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        fail(str(error))
     except (RuntimeError, MemoryError) as error:
         end_by(error, _REMEDIES)
     except KeyboardInterrupt:

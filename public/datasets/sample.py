@@ -9,6 +9,8 @@ ILSVRC2012, CIFAR100, COCO2017 and VOCdataset; here are the settings and the car
 Nothing half written can pass for complete: the data sets are made in ``<root>/sample.partial`` and moved into
 place whole, and ``<root>/sample.json``, which records the settings, comes last. A root without that record is
 never written to unless it is empty or an interrupted run of this script left it.
+
+Exit codes: 0, 1 where the disk is full or fails, 2 for a wrong request, such as a root that cannot be written to.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from typing import Any
 
 import tyro
 
+from public.config.command_line import fail
 from public.datasets.locations import SAMPLE_RECORD
 from public.datasets.sample_layouts import write_cifar100, write_coco, write_imagenet, write_voc
 
@@ -162,14 +165,15 @@ class _Options:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line and return the exit code: 2 if the request is wrong, 1 if the disk is."""
+    """Run the command line and return the exit code; a wrong request ends the program."""
     name = f"python -m {_MADE_BY}"
+    options = tyro.cli(_Options, args=args, prog=name, description="Write generated data sets.")
     try:
-        options = tyro.cli(_Options, args=args, prog=name, description="Write generated data sets.")
         generate_sample(options.root, seed=options.seed, sizes=options.sizes, overwrite=options.overwrite)
     except (FileExistsError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        fail(str(error))
+    except (NotADirectoryError, PermissionError) as error:
+        fail(f"--root {options.root} cannot be written to: {error}")
     except OSError as error:
         print(f"error: cannot write the sample: {error}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import re
 import tarfile
 import threading
 import zipfile
@@ -431,11 +432,15 @@ def test_the_command_line(
 def test_the_command_line_says_what_failed(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line and exit code 1."""
+    """One line and exit code 1; 2 where the folder is none."""
     monkeypatch.setattr(download_coco, "__defaults__", (("val2017",), f"{server.url}/nothing"))
     assert main(["coco", "--folder", str(tmp_path)]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith(f"error: {server.url}/nothing/annotations/annotations_trainval2017.zip could not be")
+    with pytest.raises(SystemExit) as exit_info:
+        main(["coco", "--folder", __file__])
+    assert exit_info.value.code == 2
+    assert re.fullmatch(r"error: folder='.*' is not a folder that can be written to: .*\n", capsys.readouterr().err)
 
 
 def test_the_command_line_knows_two_data_sets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,14 +16,21 @@ import pytest
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from public.datasets import packing
+from public.datasets import pack, packing
 from public.datasets.decoding import decode_opencv, decode_pil
-from public.datasets.pack import main
 from public.datasets.packed import PackedImages, Shrinking
 from public.datasets.packing import LOCK_BYTES, encoded
 
 # Whether a machine has as many processors as workers is not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+def main(args: list[str]) -> int | str | None:
+    """The exit code of the command, however it ends."""
+    try:
+        return pack.main(args)
+    except SystemExit as stop:
+        return stop.code
 
 
 @pytest.fixture
@@ -33,13 +40,13 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pack_val(image_folder: Path, target: Path) -> Callable[..., int]:
+def pack_val(image_folder: Path, target: Path) -> Callable[..., int | str | None]:
     """Packs the 7 images of the validation split in this process; gives the exit code."""
 
-    def pack(*options: str) -> int:
+    def run(*options: str) -> int | str | None:
         return main([str(image_folder / "val"), str(target), "--workers", "0", *options])
 
-    return pack
+    return run
 
 
 def photo(width: int, height: int, *, file_format: str = "JPEG", orientation: int | None = None) -> bytes:
@@ -137,7 +144,7 @@ def test_photos_are_turned_upright_before_they_are_shrunk(orientation: int) -> N
 
 @pytest.mark.parametrize(("options", "quality"), [((), 90), (("--quality", "40"), 40)])
 def test_quality(
-    pack_val: Callable[..., int], image_folder: Path, target: Path, options: tuple[str, ...], quality: int
+    pack_val: Callable[..., int | str | None], image_folder: Path, target: Path, options: tuple[str, ...], quality: int
 ) -> None:
     """The JPEG's own quantization tables are those of the quality that was asked for, 90 by default."""
     assert pack_val("--shorter-side", "8", *options) == 0
@@ -230,7 +237,7 @@ def test_every_image_that_cannot_be_decoded_is_named(
 
 
 def test_the_source_changes_between_two_runs(
-    pack_val: Callable[..., int], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
+    pack_val: Callable[..., int | str | None], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was replaced, added, or written anew is packed; what was removed is in the packed file no more."""
     broken(image_folder, "val/bird/0.png", "val/bird/1.png")
@@ -250,20 +257,20 @@ def test_the_source_changes_between_two_runs(
 
 
 def test_another_shrinking(
-    pack_val: Callable[..., int], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
+    pack_val: Callable[..., int | str | None], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither resumes a conversion of other settings, nor passes for a finished one."""
     broken(image_folder, "val/bird/0.png")
     assert pack_val("--shorter-side", "8") == 1
     capsys.readouterr()
-    assert pack_val("--shorter-side", "8", "--quality", "80") == 1
+    assert pack_val("--shorter-side", "8", "--quality", "80") == 2
     assert last_error(capsys) == (
         f"error: {target}.partial was begun with --shorter-side 8 --quality 90, and is to resume with --shorter-side 8 "
         "--quality 80: give the same options, or remove it to start over.\n"
     )
     (image_folder / "val/bird/0.png").write_bytes(photo(12, 10))
     assert pack_val("--shorter-side", "8") == 0
-    assert pack_val() == 1
+    assert pack_val() == 2
     assert last_error(capsys) == (
         f"error: {target} was packed with --shorter-side 8 --quality 90, and is now asked for without --shorter-side: "
         "remove it, or name another destination.\n"
@@ -271,7 +278,7 @@ def test_another_shrinking(
 
 
 def test_a_finished_file_is_left_alone(
-    pack_val: Callable[..., int], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
+    pack_val: Callable[..., int | str | None], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same command does nothing; other images are refused, and the first is named."""
     assert pack_val() == 0
@@ -279,7 +286,7 @@ def test_a_finished_file_is_left_alone(
     assert pack_val() == 0
     assert "is complete: 7 images, without --shorter-side. Remove it to pack again." in capsys.readouterr().out
     (image_folder / "val/cat/1.png").unlink()
-    assert pack_val() == 1
+    assert pack_val() == 2
     assert last_error(capsys).startswith(
         f"error: {target} holds other images than {image_folder}/val: they differ in 1, the first is cat/1.png. Remove"
     )
@@ -287,7 +294,7 @@ def test_a_finished_file_is_left_alone(
 
 
 def test_a_full_disk(
-    pack_val: Callable[..., int],
+    pack_val: Callable[..., int | str | None],
     image_folder: Path,
     target: Path,
     small_disk: Callable[[int], AbstractContextManager[None]],
@@ -299,7 +306,7 @@ def test_a_full_disk(
         Image.fromarray(pixels).save(image_folder / f"val/cat/{number}.png")  # 30 kB each
     for num_bytes in (4096, 60_000):
         with small_disk(num_bytes):
-            assert pack_val() == 1
+            assert pack_val() == 2
         error = last_error(capsys)
         assert error.startswith(f"error: {target}.partial cannot be written (")
         assert "Is the disk full, or not writable? Make room" in error
@@ -308,7 +315,7 @@ def test_a_full_disk(
 
 
 def test_the_lock_has_its_blocks_before_it_is_mapped(
-    pack_val: Callable[..., int], target: Path, monkeypatch: pytest.MonkeyPatch
+    pack_val: Callable[..., int | str | None], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hole of a mapped file ends the process with SIGBUS where the disk is full."""
     lock, open_lmdb, allocated = Path(f"{target}.partial-lock"), lmdb.open, []
@@ -327,7 +334,7 @@ def test_the_lock_has_its_blocks_before_it_is_mapped(
 
 
 def test_ctrl_c(
-    pack_val: Callable[..., int],
+    pack_val: Callable[..., int | str | None],
     image_folder: Path,
     target: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -351,7 +358,7 @@ def test_ctrl_c(
 
 @pytest.mark.slow
 def test_the_check_names_every_damaged_record(
-    pack_val: Callable[..., int], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
+    pack_val: Callable[..., int | str | None], image_folder: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two of seven; a file that cannot be read at all is one sentence."""
     assert pack_val() == 0
@@ -369,7 +376,7 @@ def test_the_check_names_every_damaged_record(
         f"{target}: 2 damaged records",
     ]
     os.truncate(target, 5000)
-    assert main([str(target), "--check"]) == 1
+    assert main([str(target), "--check"]) == 2
     assert f"error: {target} cannot be read as a packed data set (" in last_error(capsys)
 
 
@@ -400,10 +407,10 @@ def test_the_check_names_every_damaged_record(
 def test_a_wrong_command(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    """One sentence, exit code 1, and nothing is left behind."""
+    """One sentence, exit code 2, and nothing is left behind."""
     names = {"images": image_folder, "tmp": tmp_path}
     before = sorted(tmp_path.rglob("*"))
-    assert main([argument.format(**names) for argument in arguments]) == 1
+    assert main([argument.format(**names) for argument in arguments]) == 2
     error = last_error(capsys)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -414,19 +421,19 @@ def test_a_wrong_command(
 def test_splits_of_different_classes(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Found before hours of packing, not by the training after it."""
     (image_folder / "val" / "cat").rename(image_folder / "val" / "dog")
-    assert main([str(image_folder), str(tmp_path / "packed")]) == 1
+    assert main([str(image_folder), str(tmp_path / "packed")]) == 2
     assert "val holds 1 of 2 classes that are not trained on: dog" in last_error(capsys)
     assert not (tmp_path / "packed").exists()
 
 
 def test_a_name_that_is_too_long(
-    pack_val: Callable[..., int], image_folder: Path, capsys: pytest.CaptureFixture[str]
+    pack_val: Callable[..., int | str | None], image_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """511 bytes are a key's limit: 'cat/' and three names of 169 with their slashes are 4 + 3 * 170 - 1 = 513."""
     folder = image_folder / "val" / "cat" / ("a" * 169) / ("b" * 169)
     folder.mkdir(parents=True)
     (folder / ("c" * 165 + ".png")).write_bytes(photo(4, 4, file_format="PNG"))
-    assert pack_val() == 1
+    assert pack_val() == 2
     assert "has 513 bytes, and a packed file takes at most 511: rename it" in last_error(capsys)
     (folder / ("c" * 165 + ".png")).rename(folder / ("c" * 163 + ".png"))
     assert pack_val() == 0

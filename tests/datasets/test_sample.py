@@ -310,6 +310,13 @@ def test_run_interrupted_while_moving_is_redone(tmp_path: Path, monkeypatch: pyt
     assert contents(tmp_path / "data") == contents(tmp_path / "undisturbed")
 
 
+def exit_code(command: list[str]) -> int | str | None:
+    """Of a command that is refused."""
+    with pytest.raises(SystemExit) as stop:
+        sample.main(command)
+    return stop.value.code
+
+
 @pytest.mark.slow
 def test_other_settings_are_refused_unless_told_to_overwrite(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -317,7 +324,7 @@ def test_other_settings_are_refused_unless_told_to_overwrite(
     command = [f"--root={tmp_path / 'data'}", *TINIEST_FLAGS]
     assert sample.main(command) == 0
     before = contents(tmp_path / "data")
-    assert sample.main([*command, "--seed=1"]) == 2
+    assert exit_code([*command, "--seed=1"]) == 2
     assert "a sample with seed 0 instead of 1: pass --overwrite" in capsys.readouterr().err
     assert contents(tmp_path / "data") == before
     assert sample.main([*command, "--seed=1", "--overwrite"]) == 0
@@ -329,7 +336,7 @@ def test_other_settings_are_refused_unless_told_to_overwrite(
 def test_foreign_folder_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
-    assert sample.main([f"--root={tmp_path}", "--overwrite", *TINIEST_FLAGS]) == 2
+    assert exit_code([f"--root={tmp_path}", "--overwrite", *TINIEST_FLAGS]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert contents(tmp_path) == {name: b"{}"}
 
@@ -349,16 +356,16 @@ def test_full_disk_is_one_sentence_and_leaves_no_rest(
 
 def test_root_that_is_or_lies_in_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("text")
-    assert sample.main([f"--root={tmp_path / 'file'}"]) == 2
+    assert exit_code([f"--root={tmp_path / 'file'}"]) == 2
     assert "is not a folder" in capsys.readouterr().err
-    assert sample.main([f"--root={tmp_path / 'file' / 'inner'}"]) == 1
-    assert "cannot write the sample" in capsys.readouterr().err
+    assert exit_code([f"--root={tmp_path / 'file' / 'inner'}"]) == 2
+    assert "inner cannot be written to: [Errno 20] Not a directory" in capsys.readouterr().err
 
 
 def test_wrong_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="--coco-val must be at least 1, got 0"):
         SampleSizes(coco_val=0)
-    assert sample.main([f"--root={tmp_path}", "--seed=-1"]) == 2
+    assert exit_code([f"--root={tmp_path}", "--seed=-1"]) == 2
     assert capsys.readouterr().err == "error: --seed must not be negative, got -1\n"
 
 
