@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 
 from public.config.detection import DetectionData
+from public.config.names import first_few
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.decoding import EXTENSIONS, is_hidden
@@ -33,6 +34,7 @@ from public.datasets.scan import (
     class_name_problems,
     find_missing,
     is_file_name,
+    names_in,
     size_or_problem,
     visible_files,
 )
@@ -396,14 +398,39 @@ def _is_meant(data_file: _DataFile, split: str) -> bool:
 
 def _leftovers(folder: Path, data: YoloData) -> list[Problem]:
     data_file = read_data_file(folder / data.file)
-    used = {*data.train_splits, *data.val_splits}
-    return [
+    used = dict.fromkeys((*data.train_splits, *data.val_splits))
+    images = [image for split in used for image in images_of(data_file, split, [])]
+    alone = _labels_alone({label_file(image) for image in images})
+    text = (
+        f"{len(alone)} files of labels have no image: {first_few([os.path.relpath(one, folder) for one in alone], 5)}"
+    )
+    problems = [Problem(Kind.UNKNOWN_IMAGE, str(folder), text, len(alone))] if alone else []
+    return problems + [
         Problem(Kind.MISSING_SPLIT, str(data_file.path), _nowhere(data_file, split, entry))
         for split, entries in data_file.splits.items()
         if split not in used and purpose_of(split) is not None
         for entry in entries
         if _place(data_file, entry) is None
     ]
+
+
+def _labels_alone(known: set[str]) -> list[str]:
+    """The files of labels in the folders of those of a split's images, and below them, that have no image, sorted.
+
+    Beside images, where there is no folder of labels, a text file may be anything.
+    """
+    folders = {os.path.dirname(path) for path in known if "/labels/" in path}
+    found = {f"{folder}/{file}" for folder in folders for file in visible_files(Path(folder), (".txt",), [])} - known
+    stems = {path: _image_stem(path) for path in found if os.path.basename(path) != "classes.txt"}  # of labelImg
+    image_folders = {os.path.dirname(stem) for stem in stems.values()}
+    there = {f"{folder}/{os.path.splitext(name)[0]}" for folder in image_folders for name in names_in(Path(folder))}
+    return sorted(path for path, stem in stems.items() if stem not in there)
+
+
+def _image_stem(label_file: str) -> str:
+    """Where the image of a file of labels has to lie, without its ending."""
+    above, _, below = os.path.splitext(label_file)[0].rpartition("/labels/")
+    return f"{above}/images/{below}"
 
 
 YOLO = DetectionFormat(

@@ -208,3 +208,22 @@ def test_results(tmp_path: Path) -> None:
     (tmp_path / "labels/train/b/c.txt").write_text(expected)
     again = read(tmp_path, "train: images/train\nnames: {1: cat, 2: dog}\n")
     assert (again.boxes.tolist(), again.labels.tolist()) == (boxes.tolist(), [1, 0])
+
+
+def test_labels_without_an_image(tmp_path: Path) -> None:
+    """Which are counted for the check, of folders below, too; not those of images of another split or kind."""
+    lines = "0 0.5 0.5 0.2 0.2\n"
+    labels = write_yolo(tmp_path, {"a": lines, "b": lines})
+    write_yolo(tmp_path, {"c": lines}, "train/deep")
+    write_yolo(tmp_path, {"d": lines}, "val")
+    (tmp_path / "data.yaml").write_text(USUAL)
+    options = {"train_splits": ("train",), "val_splits": ("val",), "train_transforms": ()}
+    data = YoloData(folder=str(tmp_path), input_size=40, **options)  # pyright: ignore[reportArgumentType]
+    (tmp_path / "images/train/b.jpg").rename(tmp_path / "images/train/b.heic")
+    (labels / "classes.txt").write_text("cat\ndog\n")
+    assert YOLO.leftovers(tmp_path, data) == []
+    (tmp_path / "images/train/b.heic").unlink()
+    (tmp_path / "images/train/deep/c.jpg").unlink()
+    (problem,) = YOLO.leftovers(tmp_path, data)
+    assert (problem.kind, problem.times, problem.is_refused) == (Kind.UNKNOWN_IMAGE, 2, False)
+    assert problem.text == "2 files of labels have no image: labels/train/b.txt, labels/train/deep/c.txt"
