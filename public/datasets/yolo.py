@@ -377,7 +377,7 @@ def _recognize(folder: Path) -> Layout | None:
     for name in sorted(os.listdir(folder)):
         if name.lower().endswith((".yaml", ".yml")) and not is_hidden(name):
             content = load_yaml(folder / name)
-            if isinstance(content, dict) and ("names" in content or "nc" in content) and "train" in content:
+            if isinstance(content, dict) and ("names" in content or "nc" in content) and any(map(_is_usual, content)):
                 files.append((name, content))
     if not files:
         return None
@@ -387,6 +387,11 @@ def _recognize(folder: Path) -> Layout | None:
     data_file = read_data_file(folder / name)
     named = [key for key in data_file.splits if _is_meant(data_file, key)]
     return Layout(f"YOLO's ({name})", choose_splits(named), {} if name == "data.yaml" else {"file": name})
+
+
+def _is_usual(key: Any) -> bool:
+    """Whether a key is a split of a usual name."""
+    return _is_split(key) and purpose_of(key) is not None
 
 
 def _is_meant(data_file: _DataFile, split: str) -> bool:

@@ -306,10 +306,17 @@ def yolo_test_alone(root: Path) -> None:
     (root / "data.yaml").write_text("train:\ntest: images/val\nnames: [dog, cat]\n")
 
 
+def yolo_val_alone(root: Path) -> None:
+    """No train at all."""
+    yolo(root)
+    (root / "data.yaml").write_text("val: images/val\nnames: [dog, cat]\n")
+
+
 VAL_ALONE: dict[str, tuple[Callable[[Path], None], str]] = {
     "COCO": (coco_val_alone, "val2017"),
     "VOC": (voc_val_alone, "Own/val"),
-    "YOLO": (yolo_test_alone, "test"),
+    "YOLO": (yolo_val_alone, "val"),
+    "YOLO, test": (yolo_test_alone, "test"),
 }
 
 
