@@ -31,6 +31,9 @@ STATED = {
     ),
     "packed and shrunk": ("packed_data, packed and shrunk",),
     "images are checked on two cores": ("check_images",),
+    "listing 210,000 files": ("listing",),
+    "the precision that a run takes": ("precision",),
+    "a deformable convolution trains": ("deform_conv",),
 }
 """By words that are in the lines of the tables."""
 
