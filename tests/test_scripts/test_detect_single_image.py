@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from public.apps.predict import PredictOptions
 from public.apps.predict_engines import load
 from public.config.classification import ClassificationConfig
 from public.config.record import to_record
@@ -48,6 +49,13 @@ def options(trained_run: TrainedRun, tmp_path: Path) -> DetectOptions:
 def read_json(options: DetectOptions) -> list[dict[str, Any]]:
     """What was written."""
     return json.loads((Path(options.output) / "detections.json").read_text())
+
+
+def test_git_passes_the_usual_outputs_over() -> None:
+    """Of this program and of public.apps.predict, wherever they are started."""
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    for options in (DetectOptions, PredictOptions):
+        assert f"{options.output}/" in ignored
 
 
 # ---- what is found ---------------------------------------------------------------------------------------------------
