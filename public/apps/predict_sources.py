@@ -25,6 +25,8 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wm
 """Endings of files that are taken for videos, whatever the case of their letters."""
 LIST = ".txt"
 """Ending of a file that names pictures."""
+OTHER_SOURCES = f" a glob, a list of them ({LIST}), the number of a webcam, or an http(s) address"
+"""What a source may be beside a file and a folder, as the end of a message."""
 USUAL_RATE = 25.0
 """Frames a second where a video or a webcam states none."""
 
@@ -130,8 +132,10 @@ def find_images(pattern: str, *, videos: bool = False) -> list[Path]:
     candidates = path.iterdir() if os.path.isdir(path) else map(Path, glob.glob(str(path), recursive=True))
     found = sorted(p for p in candidates if is_image_file(p) or (videos and _is_video_file(p)))
     if not found:
+        what, others = ("image or video", OTHER_SOURCES) if videos else ("image", " or a glob")
+        endings = ", ".join((*EXTENSIONS, *VIDEOS) if videos else EXTENSIONS)
         raise FileNotFoundError(
-            f"no image at {pattern!r}; expected an image file, a folder of them ({', '.join(EXTENSIONS)}), or a glob."
+            f"no {what} at {pattern!r}; expected an {what} file, a folder of them ({endings}),{others}."
         )
     return found
 

@@ -226,7 +226,7 @@ def test_what_is_refused(
         (("--weights", tmp_path / "best.pth", "--source", photo), r"there is no .*best\.pth"),
         (("--source", photo), "weights"),
         (("--weights", detector), "source"),
-        (("--weights", detector, "--source", tmp_path / "empty"), "no image at '.*empty'"),
+        (("--weights", detector, "--source", tmp_path / "empty"), "no image or video at '.*empty'"),
         (("--weights", detector, "--source", "http://a.b/c.jpg"), "nothing is fetched .* without --allow-http"),
         (("--weights", detector, "--source", photo, "--save", "classes"), "save=classes is for classification; the"),
         (("--weights", classifier, "--source", photo, "--save", "yolo_labels"), "save=yolo_labels is for detection"),

@@ -74,8 +74,9 @@ def test_a_list(tmp_path: Path) -> None:
 
 def test_nothing_there(tmp_path: Path) -> None:
     """A missing file, an empty folder, a glob of nothing, a name that is too long for any file."""
-    for name in ("missing.png", "", "*.png", "a" * 300):
-        with pytest.raises(FileNotFoundError, match=r"no image at .*; expected an image file, a folder of them"):
+    expected = r"expected an image or video file, a folder of them \(.*\.jpg, .*\.mp4, .*\), a glob, a list of them "
+    for name in ("missing.png", "missing.mp4", "", "*.png", "a" * 300):
+        with pytest.raises(FileNotFoundError, match=rf"no image or video at .*; {expected}\(\.txt\), .* webcam, or an"):
             frames_of(tmp_path / name)
 
 
