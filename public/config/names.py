@@ -5,12 +5,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+MOST_LISTED = 100
+"""Names that a message lists: as many as our own networks are."""
+
 
 def nearest_names(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the known names closest to it, or (the first 200 of) all."""
+    """The end of a message about an unknown name: the known names closest to it; all where none is close, unless they
+    are a library's catalog, which nobody reads in a message."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"the nearest: {', '.join(close)}" if close else f"there are: {first_few(known, 200)}"
+    cutoff = 0.5 if len(known) <= MOST_LISTED else 0.0
+    close = difflib.get_close_matches(name, known, n=3, cutoff=cutoff)
+    number = f" of {len(known)}" if len(known) > MOST_LISTED else ""
+    return f"the nearest{number}: {', '.join(close)}" if close else f"there are: {', '.join(known)}"
 
 
 def unusable_names(names: Sequence[str]) -> list[str]:
