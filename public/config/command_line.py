@@ -104,7 +104,8 @@ def _as_kinds(row: Config, kinds: Sequence[Kind], args: Sequence[str]) -> Config
         section, stated = getattr(row, kind.section), _stated(row, kind)
         name = given(kind.option, args) or stated
         if not kind.has(name):
-            raise ValueError(f"--{kind.option} {name}: there is no such one; {nearest_names(name, kind.names)}.")
+            why = kind.elsewhere.get(name, "there is no such one")
+            raise ValueError(f"--{kind.option} {name}: {why}; {nearest_names(name, kind.names)}.")
         type_ = kind.type_of(name)
         if type(section) is not type_:
             values = carried_over(section, type_)

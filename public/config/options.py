@@ -5,7 +5,7 @@ config's field names, and a subclass for each kind beside the code that reads it
 unit, its default and its check, and an experiment's --help shows those of its own kind alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -63,6 +63,8 @@ class Kind(NamedTuple):
     """The options of a kind."""
     prefix: str | None = None
     """What the names of another library's kinds begin with, which are not listed."""
+    elsewhere: Mapping[str, str] = {}
+    """What to say of names that are kinds of another task."""
 
     def has(self, name: str) -> bool:
         """Whether it is the name of a kind, as far as they are listed."""

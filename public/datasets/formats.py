@@ -16,6 +16,8 @@ from public.datasets.yolo import YOLO
 
 logger = logging.getLogger(__name__)
 
+EXPERIMENT = "detection_experiments/own_data_finetune"
+"""The folder of the experiment that trains on data in any of the formats."""
 FORMATS: dict[str, DetectionFormat] = {row.options.kind: row for row in (COCO, VOC, YOLO)}
 """By the name that --data.dataset has for it."""
 

@@ -2,6 +2,7 @@
 
 from public.config.classification import ClassificationData
 from public.config.options import Kind
+from public.datasets import formats
 from public.datasets.cifar100 import CIFAR100
 from public.datasets.format import ImageFormat, row_of
 from public.datasets.imagenet import IMAGENET
@@ -19,5 +20,11 @@ def image_format_of(data: ClassificationData) -> ImageFormat:
     return row_of(data, IMAGE_FORMATS, "public/datasets/image_formats.py")
 
 
-DATA_KIND = Kind("data.dataset", "data", tuple(IMAGE_FORMATS), lambda name: IMAGE_FORMATS[name].options)
+DATA_KIND = Kind(
+    "data.dataset",
+    "data",
+    tuple(IMAGE_FORMATS),
+    lambda name: IMAGE_FORMATS[name].options,
+    elsewhere=dict.fromkeys(formats.DATA_KIND.names, f"it is for data with boxes, see {formats.EXPERIMENT}"),
+)
 """Of a classification's data."""

@@ -150,6 +150,10 @@ def test_unknown_row(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
         ("--parallel data_parallel --runtime.processes 2", ("runs one process: runtime.processes=2",)),
         ("--data.decoder pil", ("--data.decoder",)),
         ("--data.dataset imagnet", ("--data.dataset imagnet: there is no such one; the nearest: imagenet",)),
+        (
+            "--data.dataset voc",
+            ("it is for data with boxes, see detection_experiments/own_data_finetune; there are: imagenet, cifar100",),
+        ),
         ("--input-size 48", ("error: --input-size is called --data.input-size now",)),
         ("--canvas_size=3", ("error: --canvas_size is called --data.input-size now",)),
         ("--seed 99999999999999999999", ("seed=99999999999999999999 must lie within 0..9223372036854775807",)),
