@@ -26,7 +26,7 @@ from public.config.record import class_summary
 from public.datasets.batches import DataError
 from public.recipes.task import Task
 from public.runtime.accidents import Remedies, end_by
-from public.runtime.checkpoint import load_checkpoint
+from public.runtime.checkpoint import load_checkpoint, read_torch_file
 from public.runtime.distributed import DistributedContext, join_process_group
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import log_to_console
@@ -200,10 +200,20 @@ def _check_bare(path: str, row: Any, network: str | None, *, is_rows: bool) -> N
     if is_rows:
         load_checkpoint(Path(path))  # says what is wrong with it
     if row is None and network is None:
+        if path.endswith((".pth", ".pt")) and isfile(path):
+            _check_whole(path)
         raise ValueError(
             f"{path} is not a checkpoint of one of our runs, so it does not say what it fits: run an experiment's "
             "test.sh with it, or give --network and what else differs from the defaults, see --help."
         )
+
+
+def _check_whole(path: str) -> None:
+    """Refuses a file that is cut off or damaged, of which nobody can say what it was."""
+    try:
+        read_torch_file(Path(path))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}.") from error
 
 
 def _check_task(trained: Trained, config_type: type[Any]) -> None:

@@ -335,3 +335,12 @@ def test_nothing_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert re.search(message, capsys.readouterr().err)
     main(["--help"])
     assert "--compare RUN RUN" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is called so, as predict and export call it: a network's name would not help."""
+    path = save_classifier(tmp_path / "best.pth")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(SystemExit, match="2"):
+        main(["--weights", str(path)])
+    assert f"{path} cannot be read as a checkpoint: it is cut off or damaged.\n" in capsys.readouterr().err
