@@ -8,9 +8,10 @@
 
 --weights: as test.sh does, for either task; also what public.apps.export wrote, see `evaluate_exported.py`. --results:
 .json is COCO's results format, .txt that of VOC's devkit, of which each class has a file; in the float64 numbers in
-which they are written. The data set may be of any format and its images need not be there. By COCO's rules or
-VOC's, as `--data.metrics` says, by default those of the data set's format (`--data.dataset auto`: as found). --compare:
-see `evaluate_compare.py`. Add --help to any of the three for its options.
+which they are written. The data set may be of any format, which is found out unless `--data.dataset` names it, and its
+images need not be there. By COCO's rules or VOC's, as `--data.metrics` says, by default those of the results' format or
+of the one that `--data.dataset` names. --compare: see `evaluate_compare.py`. Add --help to any of the three for its
+options.
 """
 
 import sys
@@ -24,13 +25,14 @@ import tyro
 from public.apps import evaluate_compare, evaluate_exported
 from public.apps.exported import is_exported
 from public.config.classification import ClassificationConfig
-from public.config.command_line import choose_row, fail, given, in_present_folder, with_kinds
+from public.config.command_line import choose_row, fail, given, in_present, in_present_folder, with_kinds
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.experiment import Experiment, load_configs
 from public.config.record import class_summary
 from public.datasets.batches import DataError
 from public.datasets.format import DetectionFormat
-from public.datasets.formats import DATA_KIND, FORMATS, resolved
+from public.datasets.formats import DATA_KIND, FORMATS, NoFormatError, recognize, resolved
+from public.datasets.locations import dataset_folder
 from public.datasets.splits import read_truth
 from public.detectors.catalog import DETECTOR_KIND
 from public.evaluation.detection import evaluator_of, format_table
@@ -133,10 +135,26 @@ def read_options(args: list[str]) -> EvaluateOptions:
             )
     else:
         results = given("results", args)
-        kind = given("data.dataset", args) or (results and format_of_files([Path(results)]).options.kind)
+        own = COCO if results is None else format_of_files([Path(results)]).options
+        kind = given("data.dataset", args) or own.kind
         config = of_network(None, next((one for one in (COCO, VOC) if one.kind == kind), COCO))
+        if given("data.dataset", args) is None and _is_recognized(given("data.folder", args)):
+            data = replace(config.data, metrics=own.default_metrics)
+            config, args = replace(config, data=data), [*args, "--data.dataset", "auto"]
     config = with_kinds(config, (DATA_KIND,), args)
     return parse_options(args, EvaluateOptions(results=tyro.MISSING, data=config.data), DATA_KIND)
+
+
+def _is_recognized(folder: str | None) -> bool:
+    """Whether a folder that was typed holds data of a format, as training finds it out; what it lacks is said later.
+
+    Raises:
+        DataError: there is no such folder, or more than one of the formats fits it.
+    """
+    try:
+        return folder is not None and recognize(dataset_folder(in_present(folder))) is not None
+    except NoFormatError:
+        return False
 
 
 def run(options: EvaluateOptions) -> DetectionResult:

@@ -272,7 +272,7 @@ def test_data_of_another_format_than_the_results(tmp_path: Path, capsys: pytest.
     write_coco(tmp_path, coco_content([(7, 3, 1, 2, 3, 4)]))
     (tmp_path / "comp4_det_val_a.txt").touch()
     message = r"test\.txt is missing; .*kind voc: --data\.dataset says another, auto the one that is found\.$"
-    refused(capsys, message, tmp_path, "--results", tmp_path / "comp4_det_val_a.txt")
+    refused(capsys, message, tmp_path, "--results", tmp_path / "comp4_det_val_a.txt", "--data.dataset", "voc")
 
 
 def test_an_experiment_of_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,3 +344,13 @@ def test_a_checkpoint_that_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         main(["--weights", str(path)])
     assert f"{path} cannot be read as a checkpoint: it is cut off or damaged.\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("files", ["comp4_*.txt", "predictions.json"])
+def test_the_format_of_the_data_is_found_out(pets: DetectionAnnotations, tmp_path: Path, files: str) -> None:
+    """As training does; by the rules of the results' own format."""
+    predictions = predict(pets)
+    write_coco_json(tmp_path / "predictions.json", predictions, pets)
+    write_voc_files(tmp_path, predictions, pets)
+    found = evaluate(tmp_path, "--results", *tmp_path.glob(files), "--data.val-splits", "Own/train")
+    assert ("mAP50_11point" in found) == (files != "predictions.json")
