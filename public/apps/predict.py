@@ -159,6 +159,7 @@ def run(options: PredictOptions) -> Tally:
     if sources.is_live and options.batch_size is None:
         options = replace(options, batch_size=1)  # who waits for a picture does not wait for eight
     predictor = load_from(options)
+    _check_options(options, predictor.task)
     folder = Path(options.output)
     outputs = open_outputs(options.save, folder, predictor, sources)
     make_folder(folder)
@@ -173,6 +174,13 @@ def run(options: PredictOptions) -> Tally:
     made_by = f"weights {options.weights}, computed by {predictor.computed_by}"
     print(f"{speed}{skipped}; {', '.join(options.save)} in {folder.resolve()} ({made_by})")
     return tally
+
+
+def _check_options(options: PredictOptions, task: str) -> None:
+    """Refuses what would have no effect on results of the task."""
+    for name, other in {"score_threshold": "detection", "top_k": "classification"}.items():
+        value = getattr(options, name)
+        require(value is None or task == other, f"{name}={value} is for {other}; the weights are for {task}.")
 
 
 def load_from(options: PredictorOptions) -> Predictor:

@@ -40,6 +40,7 @@ from public.weights.trained import Trained
 
 GPU_BATCH = 8
 """Pictures that go through the network together where nothing else is said."""
+USUAL_TOP_K = 5
 Picture = str | Path | np.ndarray | torch.Tensor
 """A file, uint8 [H, W, 3] red green blue, or uint8 [3, H, W]."""
 
@@ -69,6 +70,8 @@ class NetworkChoice:
     def __post_init__(self) -> None:
         if self.input_size is not None:
             require_side("input_size", self.input_size)
+        if self.experiment is not None:
+            require(Path(self.experiment).is_dir(), f"experiment={self.experiment!r}: there is no such folder.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +91,8 @@ class PredictorOptions(NetworkChoice):
     a result then depend on nothing else."""
     score_threshold: float | None = None
     """0..1: weaker detections are skipped; None: the threshold that the checkpoint states, else 0.3."""
-    top_k: int = 5
-    """How many of the likeliest classes a classifier's result has."""
+    top_k: int | None = None
+    """How many of the likeliest classes a classifier's result has, at most all; None: 5."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -276,7 +279,7 @@ def predictor_of(
 ) -> Predictor:
     """The predictor of a network, where its weights state a threshold with that."""
     if isinstance(network, TrainedClassifier):
-        return ClassificationPredictor(network, top_k=options.top_k, batch_size=options.batch_size)
+        return ClassificationPredictor(network, top_k=options.top_k or USUAL_TOP_K, batch_size=options.batch_size)
     threshold = next(one for one in (options.score_threshold, stated, USUAL_THRESHOLD) if one is not None)
     return DetectionPredictor(network, score_threshold=threshold, batch_size=options.batch_size)
 
