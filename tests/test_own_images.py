@@ -1,5 +1,6 @@
 """imagenet_experiments/own_images_finetune on class folders as people have them: trained for an epoch, tested."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ from PIL import Image
 
 from public.config.command_line import parse_config
 from public.config.experiment import load_configs
+from public.datasets.batches import DataError
+from public.datasets.classification import build_eval_data
 from public.recipes.classification import ClassificationTask, train
 from public.runtime.checkpoint import load_checkpoint
 from public.runtime.distributed import DistributedContext
 from public.test_scripts.classification import main
 from public.test_scripts.test_on_imagenet import IMAGENET
+from tests.datasets.written import voc_object, write_voc
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -64,3 +68,13 @@ def test_one_command_trains_and_another_tests(
     top1 = checkpoint["metrics"]["best"]["top1"]
     main(IMAGENET, ["--weights", str(best), "--device", "cpu", "--num-workers", "0"])
     assert f"({round(3 * top1)} of 3)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fraction", [0.15, None])
+def test_data_with_boxes_is_called_so(tmp_path: Path, context: DistributedContext, fraction: float | None) -> None:
+    """And the experiment named that trains on it; with training's folder as with an evaluation's."""
+    write_voc(tmp_path, {"000001": voc_object("cat", 1, 2, 15, 12)})
+    data = replace(load_configs(EXPERIMENT)["mobilenet_v2"].data, folder=str(tmp_path / "Own"), val_fraction=fraction)
+    message = r"holds data with boxes, .*VOC.*, which detection_experiments/own_data_finetune trains on; expected for a"
+    with pytest.raises(DataError, match=message):
+        build_eval_data(data, batch_size=1, num_workers=0, context=context)

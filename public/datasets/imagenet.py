@@ -15,12 +15,13 @@ import numpy as np
 
 from public.config.calls import Call, build_all
 from public.config.classification import ClassificationConfig, ClassificationData
-from public.config.names import first_few
+from public.config.names import first_few, first_line
 from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
 from public.datasets.checking import SplitReport, report_on_images, unusable
 from public.datasets.division import require_images, validation_rows
 from public.datasets.format import ImageFormat
+from public.datasets.formats import EXPERIMENT, recognize
 from public.datasets.image_folder import (
     ImageFolderDataset,
     ImageList,
@@ -73,8 +74,30 @@ def _samples(data: ImageFolderData, images: Images, transforms: Sequence[Call], 
 
 
 def _images(data: ImageFolderData, *splits: str) -> list[Images]:
-    """The images of train, val or both, which may be parts of one folder: it is then listed once."""
+    """The images of train, val or both; where there are none, and the folder holds data with boxes, it is called so."""
     folder = dataset_folder(data.folder)
+    try:
+        return _found(folder, data, *splits)
+    except DataError as error:
+        title = _title_with_boxes(folder)
+        if title is None:
+            raise
+        raise DataError(
+            f"{folder} holds data with boxes, {title}, which {EXPERIMENT} trains on; expected for a classification is "
+            f"a folder of images for each class ({first_line(error)})."
+        ) from error
+
+
+def _title_with_boxes(folder: Path) -> str | None:
+    """The format of a folder of data for detection; None where it is none."""
+    try:
+        return recognize(folder).layout.title
+    except DataError:
+        return None
+
+
+def _found(folder: Path, data: ImageFolderData, *splits: str) -> list[Images]:
+    """The images of train, val or both, which may be parts of one folder: it is then listed once."""
     whole = None if data.val_fraction is None else _undivided(folder)
     if whole is None:
         return [find_images(folder, _name_of(folder, split)) for split in splits]
