@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -172,13 +172,13 @@ def labels_by_name(labels: np.ndarray, own: list[str], class_names: list[str], w
     return np.array([numbers[name] for name in own], dtype=np.int64)[labels]
 
 
-def check_batch(batch: ClassificationBatch | DetectionBatch, num_classes: int) -> None:
+def check_batch(batch: Any, num_classes: int) -> None:
     """Refuses what a step cannot work on, while it lies on the CPU: a GPU would end the process, or learn nonsense.
 
     The labels of a data set are checked when it is opened; a loader or a transform of an experiment's own is not.
 
     Args:
-        batch: of a training loader.
+        batch: of a training loader: one of the above, or an experiment's own with images, labels and perhaps boxes.
         num_classes: of the network.
 
     Raises:
@@ -208,7 +208,7 @@ def check_batch(batch: ClassificationBatch | DetectionBatch, num_classes: int) -
             )
 
 
-def _first(batch: ClassificationBatch | DetectionBatch, found: torch.Tensor) -> str:
+def _first(batch: Any, found: torch.Tensor) -> str:
     """The first image with something that was found, bool [B] or [B, M], as a message calls it."""
     row = int(found.reshape(len(found), -1).any(dim=1).int().argmax())
     ids = getattr(batch, "image_ids", None)
