@@ -29,7 +29,6 @@ from public.config.command_line import choose_row, fail, given, in_present, in_p
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.experiment import Experiment, load_configs
 from public.config.record import class_summary
-from public.datasets.batches import DataError
 from public.datasets.format import DetectionFormat
 from public.datasets.formats import DATA_KIND, FORMATS, NoFormatError, recognize, resolved
 from public.datasets.locations import dataset_folder
@@ -170,12 +169,7 @@ def run(options: EvaluateOptions) -> DetectionResult:
     rules = evaluator_of(data.rules)
     if options.output is not None:
         make_folder(Path(options.output))
-    try:
-        annotations, missing = read_truth(data)
-    except DataError as error:
-        raise DataError(
-            f"{error} It was read as data of kind {data.kind}: --data.dataset says another, auto the one that is found."
-        ) from error
+    annotations, missing = read_truth(data)
     written = results.read(paths, annotations)
     evaluator = rules(annotations)
     result = evaluator.evaluate_written(written)

@@ -19,7 +19,7 @@ from public.config.calls import build_all
 from public.config.classification import ClassificationConfig
 from public.datasets.decoding import read_pixels
 from public.runtime.device import choose_device, choose_precision, memory_format
-from public.weights.loading import load_weights
+from public.weights.loading import load_trained
 from public.weights.reading import WeightsSource
 from public.weights.trained import Trained, open_trained, require_usual_task
 
@@ -125,7 +125,7 @@ def assemble_classifier(
         ValueError: they do not fit.
     """
     network = build_from_options(config.network, len(class_names), config.network_options)
-    load_weights(network, weights)
+    load_trained(network, weights, getattr(network, "classifier_prefix", ()), class_names)
     data, dtype = config.data, choose_precision(precision, device)
     classifier = ImageClassifier(network, mean=data.mean, std=data.std, dtype=dtype, channels_last=config.channels_last)
     classifier.to(device, memory_format=memory_format(config.channels_last))  # pyright: ignore[reportCallIssue]

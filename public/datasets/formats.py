@@ -83,6 +83,15 @@ def recognize(folder: Path) -> Recognized:
     return found[0]
 
 
+def other_title(data: DetectionData) -> str | None:
+    """What the format is called that the folder is in; None: it is in the one that the options say, or in none."""
+    try:
+        row, layout = recognize(dataset_folder(data.folder))
+    except DataError:
+        return None
+    return None if row.options.kind == data.kind else layout.title
+
+
 def resolved(data: DetectionData, *, trains: bool = True) -> DetectionData:
     """The options of the format that the folder is in, where they leave it open, with a line in the log.
 

@@ -18,7 +18,7 @@ from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.division import require_images, validation_rows
-from public.datasets.formats import format_of
+from public.datasets.formats import format_of, other_title
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import Kind, Problem, RawAnnotations, clean, with_sizes
 
@@ -68,7 +68,15 @@ def scan_split(
 
 
 def _scan(data: DetectionData, purpose: Purpose) -> RawAnnotations:
-    return format_of(data).scan(dataset_folder(data.folder), splits_for(data, purpose), data)
+    try:
+        return format_of(data).scan(dataset_folder(data.folder), splits_for(data, purpose), data)
+    except DataError as error:
+        if (title := other_title(data)) is None:
+            raise
+        raise DataError(
+            f"{error} It was read as data of kind {data.kind}, and the folder is in {title} format, which "
+            "--data.dataset auto finds out."
+        ) from error
 
 
 def read_truth(data: DetectionData) -> tuple[DetectionAnnotations, str]:

@@ -475,7 +475,9 @@ def _is_year(folder: Path) -> bool:
     """Whether it holds annotations, and images in their own folder or beside them."""
     images = _image_folder(folder)
     has_images = images.is_dir() and (images != folder or any(holds(folder, one) for one in EXTENSIONS))
-    return has_images and holds(_annotation_folder(folder), ".xml")
+    annotations, has_lists = _annotation_folder(folder), holds(folder / "ImageSets" / "Main", ".txt")
+    in_folders = has_lists and any(holds(one, ".xml") for one in _folders(annotations))  # which the lists name
+    return has_images and (in_folders or holds(annotations, ".xml"))
 
 
 VOC = DetectionFormat(

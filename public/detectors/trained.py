@@ -22,7 +22,7 @@ from public.detectors.detector import Detector, ImageDetector
 from public.geometry.labels import PADDING
 from public.runtime.device import choose_device, choose_precision, memory_format
 from public.transforms.detection import DetectionSample, DetectionTransform
-from public.weights.loading import load_weights
+from public.weights.loading import load_trained
 from public.weights.reading import WeightsSource
 from public.weights.trained import Trained, open_trained, require_usual_task
 
@@ -194,7 +194,7 @@ def assemble_detector(
         FileNotFoundError: there are no such weights.
         ValueError: they do not fit.
     """
-    load_weights(detector, weights)
+    load_trained(detector, weights, detector.class_prefixes, class_names)
     data, dtype = config.data, choose_precision(precision, device)
     image_detector = ImageDetector(
         detector, mean=data.mean, std=data.std, dtype=dtype, channels_last=config.channels_last

@@ -39,7 +39,7 @@ from public.test_scripts.request import (
     parse_options,
     read_request,
 )
-from public.weights.loading import load_weights
+from public.weights.loading import load_trained
 from public.weights.trained import Trained
 
 
@@ -177,7 +177,8 @@ def build_classifier(
     trained, task = request.trained, request.task(ClassificationTask)
     check_classes(trained, class_names, "the data set")
     network = task.build_network(config, len(class_names))
-    load_weights(network, options.weights if trained is None else trained.state)
+    weights = options.weights if trained is None else trained.state
+    load_trained(network, weights, getattr(network, "classifier_prefix", ()), class_names)
     classifier = task.inference(network, config, choose_precision(options.precision, device))
     assert isinstance(classifier, ImageClassifier)
     return classifier.to(device, memory_format=memory_format(config.channels_last))  # pyright: ignore[reportCallIssue]

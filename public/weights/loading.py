@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from public.config.names import first_few
 from public.weights.class_rows import ClassLayers, by_class_name, describe_classes
 from public.weights.key_maps import rename_to_fit
 from public.weights.reading import WeightsSource, describe_source, read_source, some
@@ -90,6 +91,30 @@ def load_weights(
     _check(refused, f"{describe_source(source)} into {type(model).__name__}", weights, own)
     model.load_state_dict({key: weights[key] for key in report.loaded}, strict=False)
     return report
+
+
+def load_trained(
+    network: nn.Module, source: WeightsSource, class_layers: str | Sequence[str], class_names: Sequence[str]
+) -> None:
+    """Loads all weights of a network that is trained, in place.
+
+    Args:
+        network: as in `load_weights`.
+        source: see `read_source`.
+        class_layers: beginnings of the keys whose shapes the number of classes decides.
+        class_names: that the network was built for.
+
+    Raises:
+        FileNotFoundError: see `read_source`.
+        ValueError: see `load_weights`; or the source has another number of classes.
+    """
+    report = load_weights(network, source, allow_mismatched=class_layers)
+    if report.mismatched:
+        key, kinds = next(iter(report.mismatched.items()))
+        raise ValueError(
+            f"{describe_source(source)} is of another number of classes than the {len(class_names)} that are named "
+            f"({first_few(class_names, 3)}): {key}: {kinds}."
+        )
 
 
 def _as_expected(key: str, tensor: Tensor, own: dict[str, Tensor]) -> Tensor:

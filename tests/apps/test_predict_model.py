@@ -170,6 +170,11 @@ def test_weights_of_a_classifier(tmp_path: Path, pictures: list[Path]) -> None:
         found.append(numbers(result))
         assert predict.prepare(read_pixels(pictures[0]), "").canvas == (96, 96)
     assert found[0] == found[1] == found[2]
+    expected = (
+        r"of another number of classes than the 5 that are named \(0, 1, 2, \.\.\.\): .*\[3.*given.*\[5.*expected\.$"
+    )
+    with pytest.raises(ValueError, match=expected):
+        load(tmp_path / "bare.pth", network="darknet_tiny", classes=("5",), input_size=96, device="cpu")
 
 
 @pytest.mark.slow
@@ -184,7 +189,9 @@ def test_weights_of_a_detector(tmp_path: Path, pictures: list[Path]) -> None:
     assert (predict.network.category_ids[0], predict.network.category_ids[-1]) == (1, 90)
     assert predict.prepare(read_pixels(pictures[0]), "").canvas == (64, 64)
     assert isinstance(predict(pictures[0])[0], Detected)
-    with pytest.raises(ValueError, match=r"cls_logits.*\[720, .*given.*\[18, .*expected"):
+    with pytest.raises(
+        ValueError, match=r"than the 2 that are named \(cat, dog\).*cls_logits.*\[720, .*given.*\[18, .*expected"
+    ):
         load(tmp_path / "bare.pth", **where, classes=("cat", "dog"))
 
 

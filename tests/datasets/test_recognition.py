@@ -337,6 +337,29 @@ def test_validation_images_are_not_trained_on_unasked(tmp_path: Path, layout: st
     assert (evaluated.val_splits, len(scan_split(evaluated, "val").files)) == ((split,), 2)
 
 
+def test_data_of_another_format_than_is_read(tmp_path: Path) -> None:
+    """As of a checkpoint that was trained on YOLO's, evaluated on a folder of VOC's."""
+    write_voc(tmp_path, {"a": voc_object("dog", 1, 1, 20, 15)}, "Own/val")
+    resize = (Call(SquareResize, size=SIZE),)
+    where: dict[str, Any] = {"folder": str(tmp_path), "train_splits": ("train",), "val_splits": ("val",)}
+    data = YoloData(input_size=40, train_transforms=resize, val_transforms=resize, **where)
+    told = r"data\.yaml is missing.* of kind yolo, and .* in Pascal VOC's \(Own\) format, which --data\.dataset auto"
+    with pytest.raises(DataError, match=told):
+        scan_split(data, "val")
+
+
+def test_folders_below_those_of_voc(tmp_path: Path) -> None:
+    """Where lists name them."""
+    objects = {f"camera/{name}": voc_object("dog", 1, 1, 20, 15) for name in "abc"}
+    for kind in ("Annotations", "JPEGImages"):
+        (tmp_path / "Own" / kind / "camera").mkdir(parents=True)
+    write_voc(tmp_path, objects, "Own/train")
+    write_voc(tmp_path, {"camera/d": voc_object("dog", 1, 1, 20, 15)}, "Own/val")
+    data = resolved(auto(tmp_path))
+    assert (data.train_splits, data.val_splits) == (("Own/train",), ("Own/val",))
+    assert [len(scan_split(data, purpose).files) for purpose in PURPOSES] == [3, 1]
+
+
 def test_a_list_of_voc_for_training_alone(tmp_path: Path) -> None:
     """Its images are divided, and those of no list stay out."""
     objects = {name: voc_object("dog", 1, 1, 20, 15) for name in "abcd"}
