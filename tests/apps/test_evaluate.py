@@ -271,7 +271,7 @@ def test_data_of_another_format_than_the_results(tmp_path: Path, capsys: pytest.
     """The sentence says as what they were read, and which option says otherwise."""
     write_coco(tmp_path, coco_content([(7, 3, 1, 2, 3, 4)]))
     (tmp_path / "comp4_det_val_a.txt").touch()
-    message = r"test\.txt is missing; .*kind voc, and the folder is in COCO's .*, which --data\.dataset auto finds out\.$"
+    message = r"test\.txt is missing; .*kind voc, and the folder is in COCO's .*, which --data\.dataset auto finds out"
     refused(capsys, message, tmp_path, "--results", tmp_path / "comp4_det_val_a.txt", "--data.dataset", "voc")
 
 

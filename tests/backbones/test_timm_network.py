@@ -270,7 +270,7 @@ def test_networks_of_one_size() -> None:
 
 
 def test_unknown_names_and_no_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"timm has no network 'resnet5O'; the nearest: .*resnet50"):
+    with pytest.raises(ValueError, match=r"timm has no network 'resnet5O'; the nearest of .*: .*resnet50"):
         check_backbone_name("timm:resnet5O")
     monkeypatch.setitem(sys.modules, "timm", None)
     for ask in (check_backbone_name, build_backbone):

@@ -479,7 +479,7 @@ def test_what_is_no_detector(
     classifier = classification_checkpoint(config, tmp_path / "classifier.pth")
     expected = {
         classifier: f"{classifier} is the checkpoint of resnet18cifar",
-        half: f"{half} is not a checkpoint of one of our runs",
+        half: f"{half} cannot be read as a checkpoint: it is cut off or damaged",
         tmp_path / "typo.pth": f"error: there is no {tmp_path / 'typo.pth'}.",
         tmp_path / "best.pth": "best.pth yet: train the row first, or give --weights FILE.",
     }
