@@ -14,7 +14,7 @@ import tyro
 
 from benchmarks import inference
 from benchmarks.apart import Turn, device_here, sides, timed
-from benchmarks.compare import alternate, benchmark_device, report
+from benchmarks.compare import alternate, report
 from benchmarks.inference import Subject, module_of, opened
 from public.apps.predict import predictions
 from public.apps.predict_model import ClassificationPredictor, speed_up
@@ -36,15 +36,14 @@ class Options:
     """Counted rounds."""
 
 
-def subject(options: Options) -> Subject:
+def subject(options: Options, *, ours: bool = False) -> Subject:
     """The network of both."""
-    return Subject(options.network, inference.Options(networks=(options.network,)), benchmark_device())
+    return Subject(options.network, inference.Options(networks=(options.network,)), device_here(ours=ours))
 
 
 def ours(options: Options) -> Turn:
     """A turn of ours, photos a second."""
-    device_here(ours=True)  # for its heap
-    own = subject(options)
+    own = subject(options, ours=True)
     files, device = own.photos[: options.photos], own.device
     network = own.ours(channels_last=device.type == "cpu", precision="fp32").network
     assert isinstance(network, TrainedClassifier)

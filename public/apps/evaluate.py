@@ -150,10 +150,13 @@ def _is_recognized(folder: str | None) -> bool:
     Raises:
         DataError: there is no such folder, or more than one of the formats fits it.
     """
+    if folder is None:
+        return False
     try:
-        return folder is not None and recognize(dataset_folder(in_present(folder))) is not None
+        recognize(dataset_folder(in_present(folder)))
     except NoFormatError:
         return False
+    return True
 
 
 def run(options: EvaluateOptions) -> DetectionResult:

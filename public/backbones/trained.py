@@ -125,7 +125,7 @@ def assemble_classifier(
         ValueError: they do not fit.
     """
     network = build_from_options(config.network, len(class_names), config.network_options)
-    load_trained(network, weights, getattr(network, "classifier_prefix", ()), class_names)
+    load_trained(network, weights, network.classifier_prefix, class_names)
     data, dtype = config.data, choose_precision(precision, device)
     classifier = ImageClassifier(network, mean=data.mean, std=data.std, dtype=dtype, channels_last=config.channels_last)
     classifier.to(device, memory_format=memory_format(config.channels_last))  # pyright: ignore[reportCallIssue]

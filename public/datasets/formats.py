@@ -83,13 +83,12 @@ def recognize(folder: Path) -> Recognized:
     return found[0]
 
 
-def other_title(data: DetectionData) -> str | None:
-    """What the format is called that the folder is in; None: it is in the one that the options say, or in none."""
+def recognized(folder: Path) -> Recognized | None:
+    """What a folder holds, to say it of data that could not be read as another; None where `recognize` raises."""
     try:
-        row, layout = recognize(dataset_folder(data.folder))
+        return recognize(folder)
     except DataError:
         return None
-    return None if row.options.kind == data.kind else layout.title
 
 
 def resolved(data: DetectionData, *, trains: bool = True) -> DetectionData:

@@ -21,7 +21,7 @@ from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainD
 from public.datasets.checking import SplitReport, report_on_images, unusable
 from public.datasets.division import require_images, validation_rows
 from public.datasets.format import ImageFormat
-from public.datasets.formats import EXPERIMENT, recognize
+from public.datasets.formats import EXPERIMENT, recognized
 from public.datasets.image_folder import (
     ImageFolderDataset,
     ImageList,
@@ -79,21 +79,13 @@ def _images(data: ImageFolderData, *splits: str) -> list[Images]:
     try:
         return _found(folder, data, *splits)
     except DataError as error:
-        title = _title_with_boxes(folder)
-        if title is None:
+        found = recognized(folder)
+        if found is None:
             raise
         raise DataError(
-            f"{folder} holds data with boxes, {title}, which {EXPERIMENT} trains on; expected for a classification is "
-            f"a folder of images for each class ({first_line(error)})."
+            f"{folder} holds data with boxes, {found.layout.title}, which {EXPERIMENT} trains on; expected for a "
+            f"classification is a folder of images for each class ({first_line(error)})."
         ) from error
-
-
-def _title_with_boxes(folder: Path) -> str | None:
-    """The format of a folder of data for detection; None where it is none."""
-    try:
-        return recognize(folder).layout.title
-    except DataError:
-        return None
 
 
 def _found(folder: Path, data: ImageFolderData, *splits: str) -> list[Images]:

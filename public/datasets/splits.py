@@ -18,7 +18,7 @@ from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.division import require_images, validation_rows
-from public.datasets.formats import format_of, other_title
+from public.datasets.formats import format_of, recognized
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import Kind, Problem, RawAnnotations, clean, with_sizes
 
@@ -68,13 +68,15 @@ def scan_split(
 
 
 def _scan(data: DetectionData, purpose: Purpose) -> RawAnnotations:
+    folder = dataset_folder(data.folder)
     try:
-        return format_of(data).scan(dataset_folder(data.folder), splits_for(data, purpose), data)
+        return format_of(data).scan(folder, splits_for(data, purpose), data)
     except DataError as error:
-        if (title := other_title(data)) is None:
+        found = recognized(folder)
+        if found is None or found.format.options.kind == data.kind:
             raise
         raise DataError(
-            f"{error} It was read as data of kind {data.kind}, and the folder is in {title} format, which "
+            f"{error} It was read as data of kind {data.kind}, and the folder is in {found.layout.title} format, which "
             "--data.dataset auto finds out."
         ) from error
 

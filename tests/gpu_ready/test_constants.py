@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks.host_waits import HostWaits
-from public.datasets.batches import ImageSizes
 from public.datasets.cifar100 import Cifar100, CifarTrainLoader
 from public.datasets.detection_loaders import on_larger_canvas
+from public.detectors.centernet.decode import _on_images
 from public.geometry.anchors import pyramid_anchors
 from public.geometry.points import point_grid
 from public.transforms.batch import BatchCutout, BatchRandomCrop, BatchRandomErasing, BatchRandomHorizontalFlip
@@ -40,8 +40,9 @@ def cifar_batch() -> None:
         cifar_batch,
         lambda: pyramid_anchors((64, 96), STRIDES, (32.0, 64.0, 128.0), CUDA),
         lambda: point_grid((64, 96), STRIDES, CUDA),
+        lambda: _on_images(torch.zeros(2, 3, 8, 8, device=CUDA), 4, torch.full((2, 1, 2), 32)),  # sizes on the host
     ],
-    ids=["canvas", "erasing", "cutout", "cifar", "anchors", "points"],
+    ids=["canvas", "erasing", "cutout", "cifar", "anchors", "points", "sizes"],
 )
 def test_nothing_is_waited_for(work: Callable[[], object]) -> None:
     with faking(), HostWaits() as waits:
@@ -59,13 +60,3 @@ def test_a_copy_that_is_waited_for_is_counted() -> None:
         there.to("cpu", non_blocking=True)
         torch.zeros(2).to(CUDA, non_blocking=True)
     assert dict(waits.waits) == {"_to_copy": 2, "copy_": 1}
-
-
-def test_sizes_of_images_that_lie_on_the_host() -> None:
-    """As whoever calls a detector himself may give them."""
-    from public.detectors.centernet.decode import _on_images
-
-    with faking(), HostWaits() as waits:
-        sizes = ImageSizes(torch.full((2, 2), 32), torch.full((2, 2), 32))
-        _on_images(torch.zeros(2, 3, 8, 8, device=CUDA), 4, sizes.content[:, None])
-    assert not waits.waits
