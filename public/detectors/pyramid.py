@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from public.backbones.catalog import build_backbone
 from public.detectors.options import Pyramid, plain_levels
 from public.layers.frozen_batch_norm import freeze_batch_norm, set_batch_norm_eps
+from public.layers.winograd import run_convolution
 
 ExtraLevels = Literal["c5", "p5"] | None
 
@@ -60,7 +61,7 @@ class FeaturePyramid(nn.Module):
         for i in range(len(merged) - 2, -1, -1):
             # Nearest, to the exact size of the finer map: odd sizes do not come out of a factor of 2.
             merged[i] = merged[i] + F.interpolate(merged[i + 1], size=merged[i].shape[-2:])
-        levels = [layer(x) for layer, x in zip(self.layer_blocks, merged, strict=True)]
+        levels = [run_convolution(layer, x) for layer, x in zip(self.layer_blocks, merged, strict=True)]
         if self.extra is not None:
             levels += self.extra_blocks(maps[-1] if self.extra == "c5" else levels[-1])
         return levels
@@ -94,7 +95,7 @@ class DetNetPyramid(nn.Module):
         for i in range(len(levels) - 2, -1, -1):
             if i < len(self.layer_blocks):
                 enlarged = F.interpolate(levels[i + 1], size=levels[i].shape[-2:], mode="bilinear")
-                levels[i] = self.layer_blocks[i](levels[i] + enlarged)
+                levels[i] = run_convolution(self.layer_blocks[i], levels[i] + enlarged)
             else:
                 levels[i] = levels[i] + levels[i + 1]
         return levels

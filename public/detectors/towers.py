@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from public.geometry.fixed_shapes import shapes_are_fixed
-from public.layers.autograd_state import is_graph_retained, is_transformed
+from public.layers.autograd_state import is_graph_retained, is_one_step
 from public.layers.recompute import is_recomputing
+from public.layers.winograd import convolve, convolve_backward
 
 Pair = tuple[Tensor, Tensor]
 """Weight and bias: of a convolution that changes neither height nor width, or of a norm."""
@@ -34,7 +35,7 @@ def over_levels(maps: Sequence[Tensor], tower: nn.Module, *outputs: nn.Module | 
     Returns:
         Of each output layer float [B, K, H, W] of each level.
     """
-    if not _is_one_step(maps[0], tower, *(one for one in outputs if isinstance(one, nn.Module))):
+    if not is_one_step(maps[0], tower, *(one for one in outputs if isinstance(one, nn.Module))):
         return list(zip(*([_output(x, one) for one in outputs] for x in map(tower, maps)), strict=True))
     layers = [*(one for one in tower.modules() if isinstance(one, nn.Conv2d)), *outputs]
     norms = [one for one in tower.modules() if isinstance(one, nn.GroupNorm)]
@@ -50,21 +51,6 @@ def over_levels(maps: Sequence[Tensor], tower: nn.Module, *outputs: nn.Module | 
     with torch.autocast(kind, enabled=False):
         found: Any = _Tower.apply(plan, *x, *parameters)
     return [found[first : first + len(x)] for first in range(0, len(found), len(x))]
-
-
-def _is_one_step(x: Tensor, *parts: nn.Module) -> bool:
-    """Whether a gradient is asked for, and nobody looks in between.
-
-    A graph is made of the modules, which its compiler joins as it likes, and so is what torch.func transforms. Of
-    shapes alone (the meta device, which knows no autocast) the modules' operators are counted.
-    """
-    if x.is_meta or not torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed():
-        return False
-    modules = [one for part in parts for one in part.modules()]
-    return not any(
-        one._forward_hooks or one._forward_pre_hooks or one._backward_hooks or one._backward_pre_hooks
-        for one in modules
-    )
 
 
 def _output(x: Tensor, layer: nn.Module | Pair) -> Tensor:
@@ -213,14 +199,13 @@ class _Backward:
         return total
 
     def _of_convolution(self, level: int, number: int, grad: Tensor, x: Tensor, wanted: tuple[bool, bool]) -> Any:
-        weight, bias = self.convolutions[number]
+        weight, _ = self.convolutions[number]
         place = len(self.maps) + 2 * number
         needs = number > 0 or self.needs[level], *self.needs[place : place + 2]
         mask = [one and part for one, part in zip(needs, (wanted[0], wanted[1], wanted[1]), strict=True)]
         if not any(mask):
             return None
-        sides = [1, 1], [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
-        of_x, *own = torch.ops.aten.convolution_backward(grad, x, weight.to(x.dtype), list(bias.shape), *sides, mask)
+        of_x, *own = convolve_backward(grad, x, weight.to(x.dtype), mask)
         if wanted[1]:
             self.found[level][place : place + 2] = [one if one is None else one.to(weight.dtype) for one in own]
         return of_x
@@ -248,7 +233,7 @@ class _Backward:
 
 def _convolved(x: Tensor, pair: Pair) -> Tensor:
     weight, bias = pair
-    return F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=weight.shape[-1] // 2)
+    return convolve(x, weight.to(x.dtype), bias.to(x.dtype))
 
 
 def _for_norm(x: Tensor) -> Tensor:

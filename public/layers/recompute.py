@@ -32,6 +32,7 @@ from torch.overrides import TorchFunctionMode
 from public.config.run import Checkpointing
 from public.layers.autograd_state import is_graph_retained, is_transformed
 from public.layers.relu6 import relu6_
+from public.layers.winograd import trained_convolution
 
 _Again = tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any]]
 """A call that gives the same tensor once more."""
@@ -43,9 +44,9 @@ _CHEAP = {
     *(F.batch_norm, torch.batch_norm_elemt, F.group_norm),
 }
 """Functions of one pass over a map, whose result may be forgotten: the same call gives it again."""
-_IN_STAGES = {torch.conv2d}
+_IN_STAGES = {torch.conv2d, trained_convolution}
 """Those that are called again only where a whole stage is."""
-_HOLDING = {torch.conv2d, F.batch_norm, F.group_norm, torch.batch_norm_elemt}
+_HOLDING = {torch.conv2d, trained_convolution, F.batch_norm, F.group_norm, torch.batch_norm_elemt}
 """Functions that keep their first argument for the backward pass, whatever becomes of it elsewhere."""
 
 _current: ContextVar["_Recomputing | None"] = ContextVar("recomputing", default=None)

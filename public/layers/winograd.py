@@ -1,0 +1,217 @@
+"""3x3 convolutions with half the multiplications, for training in float32 on a CPU.
+
+Four rows of outputs take six products of transformed rows instead of twelve of plain ones: Winograd's F(4, 3), along
+the height alone. The products are six 1x3 convolutions, as fast for oneDNN as others, and the transforms are additions
+of whole rows.
+
+Paper: Lavin and Gray 2015, https://arxiv.org/abs/1509.09308. It transforms both axes: a quarter of the
+multiplications, but additions that take longer here than what that saves, and more rounding. As it is, results of 256
+channels deviate from float64's by 1.6e-6 of their norm, those of `torch.conv2d` by 0.9e-6.
+
+Shapes: B images, C channels in, K out, H and W of a map, S = ceil(H / 4) strips of four rows. Maps lie in memory as
+[B, H, W, C] (torch.channels_last), and transformed ones as [6, B, S, W, C].
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function
+
+from public.geometry.fixed_shapes import pieces, shapes_are_fixed
+from public.layers.autograd_state import is_one_step
+
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""Of the input, the weight and the bias, as they are asked for."""
+
+_FEWEST_CHANNELS, _FEWEST_ROWS, _FEWEST_PIXELS = 80, 16, 1500
+"""In and out; of a map; of all maps. With fewer the additions take longer than the multiplications that they save."""
+_MULTIPLIED, _TRANSFORMED = 4 << 20, 2 << 20
+"""Numbers of the maps that are worked on at a time: more would take memory, and leave the cache between additions."""
+_OF_KERNEL = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
+"""The paper's G: what each of the six kernels takes of the three rows of a 3x3 one."""
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As torch.conv2d with a padding of half the kernel, in less time where that is known; it has no gradient itself.
+
+    Args:
+        x: [B, C, H, W].
+        weight: [K, C, k, k] with an odd k.
+        bias: [K].
+
+    Returns:
+        [B, K, H, W].
+    """
+    if not _is_faster(x, weight):
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    batch, _, height, width = x.shape
+    kernels = _kernels(weight)
+    out = x.new_empty(batch, -(-height // 4), 4, width, len(weight))
+    for some in _pieces(x, _MULTIPLIED):
+        _of_products(_products(x[some], kernels, bias), out=out[some])
+    return out.flatten(1, 2)[:, :height].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> Gradients:
+    """The gradients of what `convolve` took, from that of what it gave.
+
+    Args:
+        grad: [B, K, H, W].
+        x: as `convolve` took it; where only the gradient of x is asked for, its shape and layout count alone.
+        weight: likewise.
+        needs: whether the gradients of x, weight and bias are asked for.
+    """
+    if not _is_faster(x, weight):
+        sides = [1, 1], [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
+        return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *sides, list(needs))
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    of_x = convolve(grad, weight.flip(2, 3).transpose(0, 1), None) if needs[0] else None
+    of_weight = _weight_gradient(grad, x) if needs[1] else None
+    return of_x, of_weight, grad.sum((0, 2, 3)) if needs[2] else None
+
+
+def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a sequence of one convolution gives for [B, C, H, W]; where it trains and nobody looks on, by `convolve`.
+
+    The convolution has a stride of 1 and a padding of half its kernel.
+    """
+    (conv,) = layer.children()
+    if isinstance(conv, nn.Conv2d) and is_one_step(x, layer) and _is_faster(x, conv.weight):
+        return trained_convolution(x, conv.weight, conv.bias)
+    return layer(x)
+
+
+def trained_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`convolve` with its gradient; a `TorchFunctionMode` sees it as one function."""
+    if has_torch_function((x,)):
+        return handle_torch_function(trained_convolution, (x,), x, weight, bias)
+    return _Trained.apply(x, weight, bias)  # pyright: ignore[reportReturnType]
+
+
+class _Trained(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return convolve(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        return convolve_backward(grads[0], x, weight, ctx.needs_input_grad)
+
+
+def _is_faster(x: Tensor, weight: Tensor) -> bool:
+    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and weight.shape[2:] == (3, 3)
+    if not is_plain or torch.is_autocast_enabled("cpu") or shapes_are_fixed(x.device):
+        return False  # a graph's compiler sees one convolution, and what is counted has a GPU's operators
+    batch, _, height, width = x.shape
+    is_large = height >= _FEWEST_ROWS and batch * height * width >= _FEWEST_PIXELS
+    is_wide = min(weight.shape[:2]) >= _FEWEST_CHANNELS
+    return is_large and is_wide and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _pieces(x: Tensor, numbers: int) -> list[slice]:
+    return pieces(len(x), numbers // x[0].numel())
+
+
+def _kernels(weight: Tensor) -> Tensor:
+    """[K, C, 3, 3] -> [6, K, C, 1, 3]."""
+    rows = weight.permute(2, 0, 3, 1)  # [3, K, 3, C]
+    mixed = weight.new_tensor(_OF_KERNEL) @ rows.flatten(1)
+    return mixed.view(6, *rows.shape[1:])[:, :, None].permute(0, 1, 4, 2, 3)
+
+
+def _products(x: Tensor, kernels: Tensor, bias: Tensor | None) -> list[Tensor]:
+    """[B, C, H, W] -> six [B, S, W, K], of which the second counts once in all rows of a strip: it has the bias."""
+    rows = _of_rows(x).permute(0, 1, 4, 2, 3)  # [6, B, C, S, W]
+    found = [F.conv2d(rows[i], kernels[i], bias if i == 1 else None, padding=(0, 1)) for i in range(6)]
+    return [one.permute(0, 2, 3, 1) for one in found]
+
+
+def _of_rows(x: Tensor) -> Tensor:
+    """The paper's B^T of every six rows, a strip with its neighbours: [B, C, H, W] -> [6, B, S, W, C]."""
+    strips = _strips(x)
+    out = x.new_empty(6, *strips[0].shape)
+    for some in _pieces(x, _TRANSFORMED):
+        # d0 is the d4 of the strip above, and d5 the d1 of the strip below; at the ends they are 0.
+        d1, d2, d3, d4 = (one[some] for one in strips)
+        t = out[:, some]
+        for number, near, far in ((1, -4, 1), (3, -1, 2)):
+            even, odd = torch.add(d4, d2, alpha=near), torch.add(d3, d1, alpha=near)
+            torch.add(even, odd, alpha=far, out=t[number])
+            torch.sub(even, odd, alpha=far, out=t[number + 1])
+        torch.add(d4, d2, alpha=-5, out=t[0])[:, 1:].add_(d4[:, :-1], alpha=4)
+        torch.mul(d1, 4, out=t[5]).add_(d3, alpha=-5)[:, :-1].add_(d1[:, 1:])
+    return out
+
+
+def _strips(x: Tensor) -> Sequence[Tensor]:
+    """[B, C, H, W] -> the first rows of all strips, the second, the third and the fourth: each [B, S, W, C]."""
+    rows = x.permute(0, 2, 3, 1)
+    missing = -rows.shape[1] % 4
+    return (F.pad(rows, (0, 0, 0, 0, 0, missing)) if missing else rows).unflatten(1, (-1, 4)).unbind(2)
+
+
+def _of_products(products: list[Tensor], *, out: Tensor) -> None:
+    """The paper's A^T of six products, which makes the rows of a strip: six [B, S, W, K] -> [B, S, 4, W, K]."""
+    for some in _pieces(out, _TRANSFORMED):
+        m, rows = [one[some] for one in products], out[some].unbind(2)
+        near, far = m[1] + m[2], m[3] + m[4]
+        torch.add(m[0], near, out=rows[0]).add_(far)
+        torch.add(near, far, alpha=4, out=rows[2])
+        torch.sub(m[1], m[2], out=near)
+        torch.sub(m[3], m[4], out=far)
+        torch.add(near, far, alpha=2, out=rows[1])
+        torch.add(near, far, alpha=8, out=rows[3]).add_(m[5])
+
+
+def _of_slopes(grad: Tensor) -> Tensor:
+    """The paper's A of the four rows of each strip, the gradients of the products: [B, K, H, W] -> [6, B, S, W, K]."""
+    strips = _strips(grad)
+    out = grad.new_empty(6, *strips[0].shape)
+    for some in _pieces(grad, _TRANSFORMED):
+        y0, y1, y2, y3 = (one[some] for one in strips)
+        t = out[:, some]
+        t[0].copy_(y0)
+        t[5].copy_(y3)
+        for number, factor in ((1, 1), (3, 2)):
+            even, odd = torch.add(y0, y2, alpha=factor**2), torch.add(y1, y3, alpha=factor**2)
+            torch.add(even, odd, alpha=factor, out=t[number])
+            torch.sub(even, odd, alpha=factor, out=t[number + 1])
+    return out
+
+
+def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """[B, K, H, W] and [B, C, H, W] -> [K, C, 3, 3]."""
+    total: list[Tensor] = []
+    for some in _pieces(x, _MULTIPLIED):
+        found = [_row_gradient(*pair) for pair in zip(_of_slopes(grad[some]), _of_rows(x[some]), strict=True)]
+        total = [one.add_(new) for one, new in zip(total, found, strict=True)] if total else found
+    mixed = x.new_tensor(_OF_KERNEL).T @ torch.stack(total).flatten(1)
+    rows = mixed.view(3, *total[0].shape)  # [3, K, 3, C]
+    return rows.permute(1, 3, 0, 2).contiguous(memory_format=torch.channels_last)
+
+
+def _row_gradient(grad: Tensor, rows: Tensor) -> Tensor:
+    """Of a 1x3 kernel: [B, S, W, K] and [B, S, W, C] -> [K, 3, C].
+
+    Each row is an image for oneDNN, which computes the weight's gradient of many low maps a third faster than that of
+    a few high ones.
+    """
+    grad, rows = (one.flatten(0, 1)[:, None].permute(0, 3, 1, 2) for one in (grad, rows))  # [B * S, K or C, 1, W]
+    kernel = rows.new_empty(()).expand(grad.shape[1], rows.shape[1], 1, 3)  # whose shape counts alone
+    sides = [1, 1], [0, 1], [1, 1], False, [0, 0], 1
+    found: Any = torch.ops.aten.convolution_backward(grad, rows, kernel, None, *sides, [False, True, False])[1]
+    return found[:, :, 0].transpose(1, 2)

@@ -1,0 +1,204 @@
+"""Convolutions with fewer multiplications: torch's in float64 is the referee."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from public.detectors.fcos.network import ClassificationHead
+from public.detectors.pyramid import FeaturePyramid
+from public.geometry.fixed_shapes import fixed_shapes
+from public.layers import winograd
+from public.layers.recompute import recomputing, stage
+from public.layers.winograd import convolve, convolve_backward, run_convolution
+from tests.layers.test_recompute import Kept
+
+
+@pytest.fixture(autouse=True)
+def _small_maps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(winograd, "_FEWEST_PIXELS", 1)
+
+
+def nhwc(x: Tensor) -> Tensor:
+    """The layout that is computed so."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def numbers(*shape: int) -> Tensor:
+    """Whole ones between -4 and 4."""
+    return nhwc(torch.randint(-4, 5, shape).float())
+
+
+def exactly(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> list[Tensor]:
+    """What torch's convolution gives in float64: outputs, and the gradients of x, weight and bias."""
+    return with_gradients(x.double(), weight.double(), bias.double(), grad.double())
+
+
+def with_gradients(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> list[Tensor]:
+    """What torch's convolution gives."""
+    x, weight, bias = leaves = [one.clone().requires_grad_() for one in (x, weight, bias)]
+    out = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
+
+
+def ours_of(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> list[Any]:
+    """What ours gives."""
+    return [convolve(x, weight, bias), *convolve_backward(grad, x, weight, (True, True, True))]
+
+
+@pytest.mark.parametrize("height", range(1, 10))
+@pytest.mark.parametrize("batch", [1, 3])
+def test_whole_numbers_come_out_whole(height: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces of one image and of two."""
+    monkeypatch.setattr(winograd, "_TRANSFORMED", height * 5 * 3)
+    monkeypatch.setattr(winograd, "_MULTIPLIED", 2 * height * 5 * 3)
+    torch.manual_seed(height)
+    x, weight, bias = numbers(batch, 3, height, 5), numbers(2, 3, 3, 3), torch.tensor([3.0, -7.0])
+    grad = numbers(batch, 2, height, 5)
+    arguments = x, weight, bias, grad
+    for ours, theirs in zip(ours_of(*arguments), exactly(*arguments), strict=True):
+        assert torch.equal(ours.double().round(), theirs)
+        assert (ours - theirs).abs().max() < 1e-3
+        assert ours.ndim < 4 or ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_rounding_is_at_most_three_times_that_of_torch() -> None:
+    torch.manual_seed(0)
+    shapes = (2, 96, 22, 17), (64, 96, 3, 3), (2, 64, 22, 17)
+    x, weight, grad = (nhwc(torch.randn(shape)) for shape in shapes)
+    arguments = x, weight, torch.randn(64), grad
+    for ours, theirs, right in zip(ours_of(*arguments), with_gradients(*arguments), exactly(*arguments), strict=True):
+        deviation, usual = ((one - right).norm() / right.norm() for one in (ours, theirs))
+        assert 0 < deviation < max(3 * usual.item(), 1e-6)
+
+
+def test_only_what_is_asked_for() -> None:
+    x, weight, grad = numbers(1, 2, 8, 4), numbers(3, 2, 3, 3), numbers(1, 3, 8, 4)
+    for number in range(3):
+        needs = [i == number for i in range(3)]
+        assert [one is not None for one in convolve_backward(grad, x, weight, needs)] == needs
+
+
+def test_other_kernels_are_torchs() -> None:
+    arguments = torch.randn(2, 3, 6, 5), torch.randn(4, 3, 1, 1), torch.randn(4), torch.randn(2, 4, 6, 5)
+    assert all(map(torch.equal, ours_of(*arguments), with_gradients(*arguments)))
+
+
+# ---- where it is taken ----------------------------------------------------------------------------------------------
+
+
+def layer_and_map() -> tuple[nn.Sequential, Tensor]:
+    """A pyramid's smoothing, and what it takes."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1)).to(memory_format=torch.channels_last)  # pyright: ignore
+    return layer, nhwc(torch.randn(2, 8, 12, 10)).requires_grad_()
+
+
+def is_ours(out: Tensor) -> bool:
+    """Whether the gradient will be."""
+    return out.grad_fn is not None and "_Trained" in out.grad_fn.name()
+
+
+def test_a_layer_that_trains_has_torchs_gradients() -> None:
+    layer, x = layer_and_map()
+    out, expected = run_convolution(layer, x), layer(x)
+    assert is_ours(out)
+    torch.testing.assert_close(out, expected)
+    leaves = [x, *layer.parameters()]
+    found, wanted = (torch.autograd.grad(one.square().sum(), leaves) for one in (out, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+    assert [one.stride() for one in found] == [one.stride() for one in wanted]
+
+
+def without_gradient(layer: nn.Sequential, x: Tensor) -> Tensor:
+    """As in evaluation."""
+    with torch.no_grad():
+        return run_convolution(layer, x)
+
+
+def seen(layer: nn.Sequential, x: Tensor) -> Tensor:
+    """By a hook."""
+    handle = layer[0].register_forward_hook(lambda *_: None)
+    out = run_convolution(layer, x)
+    handle.remove()
+    return out
+
+
+def in_autocast(layer: nn.Sequential, x: Tensor) -> Tensor:
+    """In bf16."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return run_convolution(layer, x)
+
+
+def counted(layer: nn.Sequential, x: Tensor) -> Tensor:
+    """As a GPU has it."""
+    with fixed_shapes():
+        return run_convolution(layer, x)
+
+
+ELSEWHERE: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
+    "evaluation": without_gradient,
+    "a hook": seen,
+    "autocast": in_autocast,
+    "counts": counted,
+    "NCHW": lambda layer, x: run_convolution(layer, x.contiguous()),
+    "float64": lambda layer, x: run_convolution(layer.double(), x.double()),
+    "few channels": run_convolution,
+    "a graph": torch.compile(run_convolution, backend="eager", fullgraph=True),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_elsewhere_the_layer_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "few channels":
+        monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 9)
+    layer, x = layer_and_map()
+    assert not is_ours(ELSEWHERE[name](layer, x))
+
+
+@pytest.mark.parametrize("what", ["norms", "stages"])
+def test_its_input_can_be_made_again(what: Any) -> None:
+    """Two maps [2, 8, 16, 16]: what the sum was made of. The sum is forgotten, and gradients have the same bits."""
+    layer, _ = layer_and_map()
+    x, y = (nhwc(torch.randn(2, 8, 16, 16)).requires_grad_() for _ in range(2))
+
+    def outputs() -> Tensor:
+        return stage(lambda one: run_convolution(layer, one + y), x, keep=())
+
+    expected = torch.autograd.grad(outputs().sum(), [x, *layer.parameters()])
+    with Kept() as kept:
+        with recomputing(what):
+            out = outputs()
+        assert is_ours(out)
+        loss = out.sum()
+        del out
+        assert kept.num_maps() == 0
+    found = torch.autograd.grad(loss, [x, *layer.parameters()])
+    assert all(map(torch.equal, found, expected))
+
+
+def test_towers_and_pyramids_compute_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's convolutions to rounding, with the same bits each time and within `recomputing`."""
+    torch.manual_seed(0)
+    pyramid, head = FeaturePyramid({"c3": 4, "c4": 6}, 8, None), ClassificationHead(8, 2, 3)
+    for one in (pyramid, head):
+        one.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    features = {"c3": nhwc(torch.randn(2, 4, 18, 20)), "c4": nhwc(torch.randn(2, 6, 9, 10))}
+    parameters = [*pyramid.parameters(), *head.parameters()]
+
+    def gradients(what: Any) -> tuple[Tensor, ...]:
+        with recomputing(what):
+            loss = torch.stack([one.square().sum() for one in head(pyramid(features))]).sum()
+        return torch.autograd.grad(loss, parameters)
+
+    ours = [gradients(what) for what in ("off", "off", "norms")]
+    assert all(torch.equal(a, b) for other in ours[1:] for a, b in zip(ours[0], other, strict=True))
+    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 9)
+    theirs = gradients("off")
+    assert not all(map(torch.equal, ours[0], theirs))
+    torch.testing.assert_close(ours[0], theirs, rtol=1e-4, atol=1e-4)
