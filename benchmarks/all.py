@@ -25,6 +25,7 @@ import torch
 import tyro
 
 from benchmarks.compare import RESULTS, benchmark_device
+from benchmarks.convolution import SHAPES, words_of
 from benchmarks.training_steps import CLAIMED, DEFAULT, FP32
 from public.datasets.locations import REPOSITORY
 from public.runtime.device import device_name
@@ -47,6 +48,7 @@ class Row:
     """Seconds, after which it is stopped."""
 
 
+CONVOLUTIONS = tuple(f"convolution | {words_of(*shape)}" for shape in SHAPES)
 ROWS = (
     Row(script="precision", arguments=("--rounds", "3"), claims=("precision",)),
     Row(script="listing", arguments=("--rounds", "3"), claims=("listing",)),
@@ -55,6 +57,7 @@ ROWS = (
     Row(script="packed_data", claims=("packed_data, packed and shrunk", "packed_data, packed", "packed_data, folder")),
     Row(script="check_images", arguments=("--rounds", "3"), claims=("check_images",)),
     Row(script="deform_conv", arguments=("--rounds", "3"), claims=("deform_conv",)),
+    Row(script="convolution", arguments=("--rounds", "3", "--repeats", "1"), claims=CONVOLUTIONS),
     Row(
         script="start",
         arguments=("--rounds", "2"),

@@ -36,6 +36,11 @@ class Options:
     """Images."""
 
 
+def words_of(channels: int, out_channels: int, side: int) -> str:
+    """How records call a shape."""
+    return f"{channels} to {out_channels} channels, {side} x {side}"
+
+
 def torchs(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What nn.Conv2d calls."""
     return F.conv2d(x, weight, bias, padding=1)
@@ -63,7 +68,7 @@ def compare(channels: int, out_channels: int, side: int, options: Options) -> No
         return options.repeats * options.batch_size / (time.perf_counter() - start)
 
     ways = {"ours": lambda: speed(trained_convolution), "torch": lambda: speed(torchs)}
-    words = f"{channels} to {out_channels} channels, {side} x {side}, batch {options.batch_size}"
+    words = f"{words_of(channels, out_channels, side)}, batch {options.batch_size}"
     report("convolution", alternate(ways, options.rounds, "images/s"), 1.0, torch.device("cpu"), words)
     doubles = [one.double() for one in leaves]
     out = torchs(*doubles)

@@ -6,7 +6,6 @@ For every picture PyTorch lays a convolution's weights out anew as oneDNN wants 
 more for the activation behind it. Here the layouts stay, and the activation is done where the map is made.
 """
 
-import platform
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from public.layers.depthwise import DepthwiseConv2d
 from public.layers.following import followers, replace_layer
 from public.layers.relu6 import ReLU6
+from public.runtime.device import has_x86_kernels
 
 KEPT_CANVASES = 4
 """Of how many sizes of images the layouts are kept: each takes as much memory as the weights. oneDNN wants others for
@@ -63,8 +63,7 @@ def lay_out(conv: PackedConv2d, shape: tuple[int, ...]) -> Tensor:
 
 def can_pack() -> bool:
     """Whether this PyTorch has these convolutions; they were tried on x86 processors alone."""
-    has_operators = hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    return has_operators and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+    return hasattr(torch.ops.mkldnn, "_convolution_pointwise") and has_x86_kernels()
 
 
 @torch.no_grad()

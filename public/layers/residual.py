@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from public.layers.drop_path import drop_path_layer
+from public.layers.winograd import run_convolution
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
@@ -68,8 +69,8 @@ class BasicBlock(ResidualBlock):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, width, ceil(H/s), ceil(W/s)]."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))  # [B, width, H/s, W/s]
-        x = self.bn2(self.conv2(x))
+        x = self.relu(self.bn1(run_convolution(self.conv1, x)))  # [B, width, H/s, W/s]
+        x = self.bn2(run_convolution(self.conv2, x))
         return self.relu(self.drop_path(x).add_(shortcut))
 
 
@@ -107,7 +108,7 @@ class Bottleneck(ResidualBlock):
         """[B, C, H, W] -> [B, 4 * width, ceil(H/s), ceil(W/s)]."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))  # [B, inner, H, W]
-        x = self.relu(self.bn2(self.conv2(x)))  # [B, inner, H/s, W/s]
+        x = self.relu(self.bn2(run_convolution(self.conv2, x)))  # [B, inner, H/s, W/s]
         x = self.bn3(self.conv3(x))  # [B, 4 * width, H/s, W/s]
         return self.relu(self.drop_path(x).add_(shortcut))
 

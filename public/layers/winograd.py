@@ -23,6 +23,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from public.geometry.fixed_shapes import pieces, shapes_are_fixed
 from public.layers.autograd_state import is_one_step
+from public.runtime.device import has_x86_kernels
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 """Of the input, the weight and the bias, as they are asked for."""
@@ -82,14 +83,16 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[b
 
 
 def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a sequence of one convolution gives for [B, C, H, W]; where it trains and nobody looks on, by `convolve`.
-
-    The convolution has a stride of 1 and a padding of half its kernel.
-    """
-    (conv,) = layer.children()
-    if isinstance(conv, nn.Conv2d) and is_one_step(x, layer) and _is_faster(x, conv.weight):
+    """What a convolution, or a sequence of one, gives for [B, C, H, W]: by `convolve` where it trains unseen."""
+    conv = layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer
+    if type(conv) is nn.Conv2d and _is_known(conv) and is_one_step(x, layer) and _is_faster(x, conv.weight):
         return trained_convolution(x, conv.weight, conv.bias)
     return layer(x)
+
+
+def _is_known(conv: nn.Conv2d) -> bool:
+    sides = conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
+    return sides == ((1, 1), (1, 1), (1, 1), 1, "zeros")
 
 
 def trained_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -114,7 +117,7 @@ class _Trained(torch.autograd.Function):
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and weight.shape[2:] == (3, 3)
-    if not is_plain or torch.is_autocast_enabled("cpu") or shapes_are_fixed(x.device):
+    if not is_plain or not has_x86_kernels() or torch.is_autocast_enabled("cpu") or shapes_are_fixed(x.device):
         return False  # a graph's compiler sees one convolution, and what is counted has a GPU's operators
     batch, _, height, width = x.shape
     is_large = height >= _FEWEST_ROWS and batch * height * width >= _FEWEST_PIXELS

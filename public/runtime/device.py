@@ -1,6 +1,7 @@
 """Which device and which precision a run computes with, and how it says so."""
 
 import os
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -67,6 +68,11 @@ def cpu_is_faster_in_bf16() -> bool:
     """
     has = torch.cpu.get_capabilities()
     return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and not has.get("avx512_fp16")))
+
+
+def has_x86_kernels() -> bool:
+    """Whether a CPU's convolutions are oneDNN's for x86 processors, with which our ways around it were tried."""
+    return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import benchmarks.all
-from benchmarks.all import ROWS, from_here, lowest, of_claim, read_records, stated, verdict
+from benchmarks.all import CONVOLUTIONS, ROWS, from_here, lowest, of_claim, read_records, stated, verdict
 from benchmarks.training_steps import CLAIMED, DEFAULT, FP32
 from tests.commands import ROOT
 
@@ -34,6 +34,7 @@ STATED = {
     "listing 210,000 files": ("listing",),
     "the precision that a run takes": ("precision",),
     "a deformable convolution trains": ("deform_conv",),
+    "a wide 3x3 convolution trains": CONVOLUTIONS,
 }
 """By words that are in the lines of the tables."""
 

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from public.detectors.fcos.network import ClassificationHead
 from public.detectors.pyramid import FeaturePyramid
 from public.geometry.fixed_shapes import fixed_shapes
-from public.layers import winograd
+from public.layers import residual, winograd
 from public.layers.recompute import recomputing, stage
+from public.layers.residual import BasicBlock, Bottleneck
 from public.layers.winograd import convolve, convolve_backward, run_convolution
 from tests.layers.test_recompute import Kept
 
 
 @pytest.fixture(autouse=True)
 def _small_maps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "has_x86_kernels", lambda: True)
     monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
     monkeypatch.setattr(winograd, "_FEWEST_ROWS", 1)
     monkeypatch.setattr(winograd, "_FEWEST_PIXELS", 1)
@@ -141,6 +143,12 @@ def counted(layer: nn.Sequential, x: Tensor) -> Tensor:
         return run_convolution(layer, x)
 
 
+def with_a_layer(*kernel: int, **options: Any) -> Callable[[nn.Sequential, Tensor], Tensor]:
+    """Another convolution."""
+    conv = nn.Conv2d(8, 8, *kernel, **options).to(memory_format=torch.channels_last)  # pyright: ignore
+    return lambda _, x: run_convolution(conv, x)
+
+
 ELSEWHERE: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
     "evaluation": without_gradient,
     "a hook": seen,
@@ -148,6 +156,13 @@ ELSEWHERE: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
     "counts": counted,
     "NCHW": lambda layer, x: run_convolution(layer, x.contiguous()),
     "float64": lambda layer, x: run_convolution(layer.double(), x.double()),
+    "a stride": with_a_layer(3, 2, padding=1),
+    "no padding": with_a_layer(3),
+    "reflected padding": with_a_layer(3, padding=1, padding_mode="reflect"),
+    "dilation": with_a_layer(3, padding=1, dilation=2),
+    "groups": with_a_layer(3, padding=1, groups=2),
+    "another kernel": with_a_layer(1),
+    "two layers": lambda layer, x: run_convolution(nn.Sequential(layer[0], nn.Identity()), x),
     "few channels": run_convolution,
     "a graph": torch.compile(run_convolution, backend="eager", fullgraph=True),
 }
@@ -159,6 +174,18 @@ def test_elsewhere_the_layer_runs(name: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 9)
     layer, x = layer_and_map()
     assert not is_ours(ELSEWHERE[name](layer, x))
+
+
+@pytest.mark.parametrize(("block", "channels"), [(BasicBlock, 8), (Bottleneck, 32)])
+def test_residual_blocks_compute_so(block: Any, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(residual, "run_convolution", lambda layer, x: seen.append(x.shape) or run_convolution(layer, x))
+    made = block(channels, 8).to(memory_format=torch.channels_last)
+    x = nhwc(torch.randn(2, channels, 8, 8))
+    out = made(x)
+    assert seen == [(2, 8, 8, 8)] * (2 if block is BasicBlock else 1)
+    made.conv2.register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(made(x), out)
 
 
 @pytest.mark.parametrize("what", ["norms", "stages"])
