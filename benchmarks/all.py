@@ -80,7 +80,7 @@ ROWS = (
     ),
     Row(
         script="predict_photos",
-        arguments=("--rounds", "1"),
+        arguments=("--rounds", "2"),
         claims=("predict_photos_mobilenet_v2",),
     ),
     Row(
