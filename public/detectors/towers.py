@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from public.geometry.fixed_shapes import shapes_are_fixed
-from public.layers.autograd_state import is_graph_retained, is_one_step
+from public.layers.autograd_state import differentiable_once, is_graph_retained, is_one_step
 from public.layers.recompute import is_recomputing
 from public.layers.winograd import convolve, convolve_backward
 
@@ -112,7 +111,7 @@ class _Tower(torch.autograd.Function):
         return tuple(_convolved(one, pair) for pair in convolutions[plan.num_layers :] for one in x)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 
@@ -33,7 +32,8 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)]."""
         strided = self.stride != (1, 1) and self.bias is None  # with a bias: folded, so it does not train
-        if input.device.type == "cpu" and input.dtype == torch.bfloat16 and strided:
+        is_tensor = isinstance(input, Tensor)  # torch.fx traces with what is none
+        if is_tensor and input.device.type == "cpu" and input.dtype == torch.bfloat16 and strided:
             return _StridedDepthwise.apply(input, self.weight.to(input.dtype), self.stride)  # pyright: ignore
         return super().forward(input)
 
@@ -49,7 +49,6 @@ class _StridedDepthwise(torch.autograd.Function):
         return F.conv2d(x, weight, stride=stride, padding=1, groups=len(weight))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore
         """The gradients of x and weight."""
         x, weight = ctx.saved_tensors

@@ -24,13 +24,12 @@ from typing import Any, NamedTuple, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from public.config.run import Checkpointing
-from public.layers.autograd_state import is_graph_retained, is_transformed
+from public.layers.autograd_state import differentiable_once, is_followed, is_graph_retained
 from public.layers.relu6 import relu6_
 from public.layers.winograd import trained_convolution
 
@@ -49,12 +48,14 @@ _IN_STAGES = {torch.conv2d, trained_convolution}
 _HOLDING = {torch.conv2d, trained_convolution, F.batch_norm, F.group_norm, torch.batch_norm_elemt}
 """Functions that keep their first argument for the backward pass, whatever becomes of it elsewhere."""
 
+_RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+
 _current: ContextVar["_Recomputing | None"] = ContextVar("recomputing", default=None)
 
 
 def recomputing(what: Checkpointing) -> AbstractContextManager[Any]:
     """Around a network's forward pass: see `RuntimeConfig.activation_checkpointing`."""
-    if what == "off" or torch.compiler.is_compiling() or not torch.is_grad_enabled() or is_transformed():
+    if what == "off" or not torch.is_grad_enabled() or is_followed():
         return contextlib.nullcontext()
     return _Recomputing(stages=what == "stages")
 
@@ -157,6 +158,10 @@ class _Saved:
         _check_version(self.tensor, self.version)
         return self.tensor
 
+    def is_last(self) -> bool:
+        """Whether the tensor was made for those that have asked for it, of whom this is the last."""
+        return self.recipe is not None and self.recipe.value is None
+
 
 class _Convolution(torch.autograd.Function):
     """A convolution of what is made again: as torch's with `_Saved` for its input, without the hooks' operators."""
@@ -173,7 +178,7 @@ class _Convolution(torch.autograd.Function):
         return torch.conv2d(x, weight, bias, *options)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -186,6 +191,32 @@ class _Convolution(torch.autograd.Function):
             del ctx.recipe  # as torch lets go of what was saved
         found = torch.ops.aten.convolution_backward(grads[0], x, weight, *where, False, [0, 0], groups, mask)
         return None, *found, None
+
+
+class _Relu(torch.autograd.Function):
+    """ReLU. What it gave is made again, and as nobody else asks for it any more, it becomes the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, result: list[_Saved], x: Tensor, is_in_place: bool) -> Tensor:
+        """[...] -> [...]; into the empty list goes what keeps that, once it is of a graph."""
+        ctx.result = result
+        if not is_in_place:
+            return x.relu()
+        ctx.mark_dirty(x)
+        return x.relu_()
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Of x."""
+        (saved,), grad = ctx.result, grads[0]
+        if not is_graph_retained():
+            del ctx.result
+        y = saved.give()
+        if saved.is_last() and not torch.is_grad_enabled() and (y.dtype, y.stride()) == (grad.dtype, grad.stride()):
+            return None, torch.ops.aten.threshold_backward.grad_input(grad, y, 0, grad_input=y), None
+        return None, torch.ops.aten.threshold_backward(grad, y, 0), None
 
 
 class _Norms:
@@ -287,6 +318,13 @@ class _Recomputing(TorchFunctionMode):
         recipe = known.get(id(args[0])) if func is torch.conv2d and args else None
         if recipe is not None and len(known) == 1 and _is_trained(*args, **kwargs):
             return _convolution(recipe, *args, **kwargs)
+        if known and args and func in _RELUS and args[0].requires_grad and not args[0]._is_view():
+            result: list[_Saved] = []
+            is_in_place = func in (torch.relu_, Tensor.relu_) or kwargs.get("inplace", False)
+            out: Any = _Relu.apply(result, args[0], is_in_place)
+            result.append(_Saved(out))
+            self._saved += result
+            return out
         # Hooks cost two operators for each saved tensor: only where one of them may be forgotten.
         with self._hooks if known else contextlib.nullcontext():
             return func(*args, **kwargs)

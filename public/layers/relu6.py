@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from public.layers.autograd_state import is_transformed
+from public.layers.autograd_state import is_followed
 
 
 def relu6_(x: Tensor) -> Tensor:
@@ -30,7 +29,7 @@ class ReLU6(nn.ReLU6):
 
     def forward(self, input: Tensor) -> Tensor:
         """Float [...] -> the same tensor."""
-        if torch.compiler.is_compiling() or is_transformed():
+        if is_followed():
             return super().forward(input)
         return relu6_(input)
 
@@ -44,7 +43,6 @@ class _ReLU6(torch.autograd.Function):
         return x.clamp_(0, 6)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Passes where the result is neither 0 nor 6."""
         (result,) = ctx.saved_tensors

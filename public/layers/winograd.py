@@ -6,7 +6,8 @@ of whole rows.
 
 Paper: Lavin and Gray 2015, https://arxiv.org/abs/1509.09308. It transforms both axes: a quarter of the
 multiplications, but additions that take longer here than what that saves, and more rounding. As it is, results of 256
-channels deviate from float64's by 1.6e-6 of their norm, those of `torch.conv2d` by 0.9e-6.
+channels deviate from float64's by 1.6e-6 of their norm, those of `torch.conv2d` by 0.9e-6. What is not finite, or
+larger than all else by orders of magnitude, is felt in up to two rows more than a 3x3 kernel reaches.
 
 Shapes: B images, C channels in, K out, H and W of a map, S = ceil(H / 4) strips of four rows. Maps lie in memory as
 [B, H, W, C] (torch.channels_last), and transformed ones as [6, B, S, W, C].
@@ -18,11 +19,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
 from public.geometry.fixed_shapes import pieces, shapes_are_fixed
-from public.layers.autograd_state import is_one_step
+from public.layers.autograd_state import is_batched, is_one_step
 from public.runtime.device import has_x86_kernels
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -73,13 +73,17 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[b
         weight: likewise.
         needs: whether the gradients of x, weight and bias are asked for.
     """
-    if not _is_faster(x, weight):
-        sides = [1, 1], [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
-        return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *sides, list(needs))
+    if is_batched(grad) or not _is_faster(x, weight):
+        return _torchs_backward(grad, x, weight, needs)
     grad = grad.contiguous(memory_format=torch.channels_last)
     of_x = convolve(grad, weight.flip(2, 3).transpose(0, 1), None) if needs[0] else None
     of_weight = _weight_gradient(grad, x) if needs[1] else None
     return of_x, of_weight, grad.sum((0, 2, 3)) if needs[2] else None
+
+
+def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> Gradients:
+    sides = [1, 1], [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
+    return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *sides, list(needs))
 
 
 def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
@@ -109,15 +113,17 @@ class _Trained(torch.autograd.Function):
         return convolve(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this pass is to have a gradient itself
+            return _torchs_backward(grads[0], x, weight, ctx.needs_input_grad)
         return convolve_backward(grads[0], x, weight, ctx.needs_input_grad)
 
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
-    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and weight.shape[2:] == (3, 3)
-    if not is_plain or not has_x86_kernels() or torch.is_autocast_enabled("cpu") or shapes_are_fixed(x.device):
+    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    is_known = is_plain and x.ndim == 4 and weight.shape[2:] == (3, 3) and has_x86_kernels()
+    if not is_known or torch.is_autocast_enabled("cpu") or shapes_are_fixed(x.device):
         return False  # a graph's compiler sees one convolution, and what is counted has a GPU's operators
     batch, _, height, width = x.shape
     is_large = height >= _FEWEST_ROWS and batch * height * width >= _FEWEST_PIXELS

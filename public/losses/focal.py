@@ -14,10 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from public.geometry.fixed_shapes import shapes_are_fixed
 from public.geometry.labels import IGNORED
+from public.layers.autograd_state import differentiable_once
 
 _CPU_PIECE = 2**16  # logits for each thread: two to three times as fast as everything at once
 _GPU_PIECE = 2**26  # bounds the extra memory, at 256 MiB an array
@@ -117,7 +117,7 @@ class _SigmoidFocalLossSums(torch.autograd.Function):
         return sums.index_add_(0, positive[0], alpha * _background_loss(-x, gamma).double()).to(x.dtype)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor, None, None, None]:
@@ -162,7 +162,7 @@ class _FixedSums(torch.autograd.Function):
         return ((1 - alpha) * background.sum(1) + alpha * put_in.sum(1, dtype=torch.float64)).to(x.dtype)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:

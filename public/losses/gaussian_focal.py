@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from public.geometry.labels import IGNORED
+from public.layers.autograd_state import differentiable_once
 
 _CPU_PIECE = 2**20  # entries: a few arrays of float32 stay near the processor
 _GPU_PIECE = 2**26  # bounds the extra memory, at 256 MiB an array
@@ -65,7 +65,7 @@ class _GaussianFocalLossSum(torch.autograd.Function):
         return total.to(dtype)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor, None, None, None]:

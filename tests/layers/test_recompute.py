@@ -188,6 +188,31 @@ def test_a_retained_graph_gives_the_same_gradients_again() -> None:
     assert all(map(torch.equal, first, again))
 
 
+def test_what_a_relu_gave_becomes_its_gradient() -> None:
+    network = nn.Sequential(ConvNormAct(8, 8, 3), nn.Conv2d(8, 1, 1))
+    with recomputing("norms"):
+        loss = network(torch.randn(2, 8, 16, 16)).sum()
+    with Kept() as kept:
+        loss.backward()
+    assert kept.most_maps == 2  # what is made again, and the gradient of it or of what the norm took
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 0, 1), (0, 1, 0, 1)])
+def test_what_a_relu_gave_stays_as_it_is_for_those_who_ask_later(order: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    unit, heads, x = ConvNormAct(8, 8, 3), (nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 3)), torch.randn(2, 8, 8, 8)
+    parameters = [one for module in (unit, *heads) for one in module.parameters()]
+    found: list[list[Tensor | None]] = []
+    for what in ("off", "norms"):
+        with recomputing(what):
+            y = unit(x)
+            losses = [head(y).square().sum() for head in heads]
+        found.append([])
+        for which in order:
+            found[-1] += torch.autograd.grad(losses[which], parameters, retain_graph=True, allow_unused=True)
+    assert all(one is same or torch.equal(one, same) for one, same in zip(*found, strict=True))  # pyright: ignore
+
+
 def test_nothing_is_left_of_a_forward_pass_alone() -> None:
     norm = nn.BatchNorm2d(8)
     with Kept() as kept:

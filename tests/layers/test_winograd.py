@@ -117,6 +117,26 @@ def test_a_layer_that_trains_has_torchs_gradients() -> None:
     assert [one.stride() for one in found] == [one.stride() for one in wanted]
 
 
+def test_a_second_derivative_is_torchs() -> None:
+    layer, x = layer_and_map()
+    found, expected = [], []
+    for grads, run in ((found, run_convolution), (expected, lambda layer, x: layer(x))):
+        out = run(layer, x)
+        (slope,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+        grads += torch.autograd.grad(out.sum() + slope.square().sum(), [x, *layer.parameters()])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_many_gradients_at_once_are_torchs() -> None:
+    layer, x = layer_and_map()
+    many = torch.randn(3, 2, 8, 12, 10)
+    asked = [x, *layer.parameters()]
+    found, expected = (
+        torch.autograd.grad(out, asked, many, is_grads_batched=True) for out in (run_convolution(layer, x), layer(x))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def without_gradient(layer: nn.Sequential, x: Tensor) -> Tensor:
     """As in evaluation."""
     with torch.no_grad():
@@ -164,6 +184,7 @@ ELSEWHERE: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
     "another kernel": with_a_layer(1),
     "two layers": lambda layer, x: run_convolution(nn.Sequential(layer[0], nn.Identity()), x),
     "few channels": run_convolution,
+    "one image without a batch": lambda layer, x: run_convolution(layer, x[0]),
     "a graph": torch.compile(run_convolution, backend="eager", fullgraph=True),
 }
 
