@@ -161,6 +161,12 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
+def name_in_plot(name: str) -> str:
+    """A class's name as a plot shows it: so short that it leaves room for the plot, no formula, and not hidden."""
+    short = name if len(name) <= 24 else f"{name[:23]}…"
+    return (f" {short}" if name.startswith("_") else short).replace("$", r"\$")
+
+
 def png_of(figure: "Figure") -> bytes:
     """A figure as the content of a PNG file: written in one go, a full disk leaves no part of it."""
     buffer = io.BytesIO()

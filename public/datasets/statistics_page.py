@@ -10,7 +10,7 @@ import numpy as np
 from public.config.names import printable
 from public.datasets.checking import FoundImage, SplitFacts, SplitReport
 from public.datasets.decoding import DECODING_ERRORS, decode_annotated
-from public.datasets.drawing import FONT, draw_boxes, encoded, in_rows, new_figure, png_of
+from public.datasets.drawing import FONT, draw_boxes, encoded, in_rows, name_in_plot, new_figure, png_of
 from public.runtime.page import Section, page, picture, table, text
 
 COLORS = ("#3566a8", "#e08a2c", "#4f9d69", "#9a4f96")
@@ -108,11 +108,6 @@ def _list_of_problems(reports: Sequence[SplitReport]) -> str:
 # ---- plots -----------------------------------------------------------------------------------------------------------
 
 
-def _plain(text: str) -> str:
-    """Short enough for an axis, and no formula."""
-    return (text if len(text) <= 24 else f"{text[:23]}…").replace("$", r"\$")
-
-
 def _classes(splits: Sequence[SplitFacts]) -> bytes:
     """Objects of each class in each split; of very many the most frequent and the rarest."""
     names = _class_names(splits)
@@ -128,7 +123,7 @@ def _classes(splits: Sequence[SplitFacts]) -> bytes:
         places = np.arange(len(shown)) + (row - (len(splits) - 1) / 2) * thickness
         bars = axes.barh(places, counts[row, shown], thickness, color=COLORS[row % len(COLORS)], label=facts.name)
         axes.bar_label(bars, padding=2, fontsize=7)
-    axes.set_yticks(np.arange(len(shown)), [_plain(names[label]) for label in shown.tolist()], fontsize=8)
+    axes.set_yticks(np.arange(len(shown)), [name_in_plot(names[label]) for label in shown.tolist()], fontsize=8)
     axes.invert_yaxis()
     present = counts[counts > 0]
     if present.size and present.max() > 50 * present.min():

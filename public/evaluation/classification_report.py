@@ -87,8 +87,8 @@ def _confusion(counts: np.ndarray, class_names: list[str]) -> str:
     gray = np.rint(255 * (1 - share)).astype(np.uint8)
     factor = max(1, 700 // len(class_names))
     large = gray.repeat(factor, axis=0).repeat(factor, axis=1)
-    words = "truth from top to bottom, what was said from left to right, both in the order of the classes"
-    return picture(encoded(".png", np.repeat(large[:, :, None], 3, axis=2)), words)
+    words = "Truth from top to bottom, what was said from left to right, both in the order of the classes."
+    return text(words) + picture(encoded(".png", np.repeat(large[:, :, None], 3, axis=2)), "confusion matrix")
 
 
 def _calibration(bins: list[Bin]) -> list[str]:

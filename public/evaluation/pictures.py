@@ -10,7 +10,7 @@ import numpy as np
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.decoding import decode_annotated
-from public.datasets.drawing import FONT, class_color, draw_boxes, encoded, in_rows, new_figure, png_of
+from public.datasets.drawing import FONT, class_color, draw_boxes, encoded, in_rows, name_in_plot, new_figure, png_of
 from public.datasets.predictions import Predictions, rows_of_images
 from public.evaluation.evaluator import DetectionResult
 from public.runtime.run_folder import replace_bytes, write_or_warn
@@ -106,11 +106,6 @@ def _panel(
     return panel
 
 
-def _plain(name: str) -> str:
-    """A class's name as the plot shows it: no formula, and not hidden."""
-    return f" {name}".replace("$", r"\$") if name.startswith("_") else name.replace("$", r"\$")
-
-
 def write_image(path: Path, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] RGB as the file type of the path's ending, whole or not at all.
 
@@ -135,7 +130,8 @@ def draw_precision_recall(path: Path, result: DetectionResult, title: str = "pre
     half = MOST_CURVES // 2
     named = best_first if len(best_first) <= MOST_CURVES else best_first[:half] + best_first[-half:]
     for label in best_first:
-        precision, name = result.curves.precision[label], f"{_plain(result.class_names[label])} {scores[label]:.3f}"
+        precision = result.curves.precision[label]
+        name = f"{name_in_plot(result.class_names[label])} {scores[label]:.3f}"
         color = [0.9 * part / 255 for part in class_color(label)]
         look: dict[str, Any] = {"color": color, "linewidth": 1.2, "label": name}
         axes.plot(result.curves.recall, precision, **look if label in named else {"color": "0.8", "linewidth": 0.6})

@@ -13,15 +13,19 @@ STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
-nav a { margin-right: 1rem; }
-.wide { overflow-x: auto; } pre { overflow-wrap: anywhere; white-space: pre-wrap; }
+nav a { display: inline-block; margin-right: 1rem; }
+.wide { overflow-x: auto; } div.wide + div.wide { margin-top: 1rem; }
+pre { overflow-wrap: anywhere; white-space: pre-wrap; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884; }
 th:first-child, td:first-child, .words { text-align: left; }
-img { max-width: 100%; height: auto; background: #fff; }
+.long { overflow-wrap: anywhere; min-width: 8rem; }
+.wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: Canvas; }
+img { max-width: max(100%, 40rem); height: auto; background: #fff; }
 .matrix td, .matrix th { padding: .1rem .4rem; text-align: center; }
 .matrix th { font-weight: normal; } .matrix tbody th { text-align: right; }
 .matrix thead th { writing-mode: vertical-rl; }
+.matrix th div { max-inline-size: min(12rem, 35vw); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 svg { max-width: 30rem; width: 100%; } svg text { font-size: 11px; fill: currentColor; }
 """
 
@@ -69,19 +73,21 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def matrix(corner: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Counts by row and column, shaded by their share of the row; zeros are left empty."""
-    header = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    lines = [f"<thead><tr><td>{html.escape(corner)}</td>{header}</tr></thead>"]
-    for name, row in zip(names, counts, strict=True):
+    """Counts by row and column, shaded by their share of the row; zeros are left empty, and long names are cut."""
+    heads = [f'<th title="{name}"><div>{name}</div></th>' for name in map(html.escape, names)]
+    lines = [f"<thead><tr><td>{html.escape(corner)}</td>{''.join(heads)}</tr></thead>"]
+    for head, row in zip(heads, counts, strict=True):
         shares = (count / max(1, sum(row)) for count in row)
         cells = (f'<td style="background:rgb(66 133 244 / {share:.2f})">' for share in shares)
         values = "".join(f"{cell}{count or ''}</td>" for cell, count in zip(cells, row, strict=True))
-        lines.append(f"<tr><th>{html.escape(name)}</th>{values}</tr>")
+        lines.append(f"<tr>{head}{values}</tr>")
     return '<div class="wide"><table class="matrix">\n' + "\n".join(lines) + "\n</table></div>"
 
 
 MOST_NAMED = 50
 """Of more rows and columns a matrix has no room for names."""
+LONG_WORD = 20
+"""A longer word is broken where a table has no room for it: a path, or a name in which words are joined."""
 COLORS = ("#4285f4", "#db4437", "#0f9d58", "#f4b400", "#ab47bc", "#00acc1")
 
 
@@ -103,15 +109,19 @@ def chart(x: str, y: str, lines: Mapping[str, Iterable[tuple[float, float]]]) ->
 
 
 def picture(data: bytes, description: str) -> str:
-    """The content of a PNG or JPEG file, with the words for whoever does not see it."""
+    """The content of a PNG or JPEG file, with the words for whoever does not see it.
+
+    It is scrolled where a narrow screen would shrink what is written in it too far to be read.
+    """
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return f'<p><img src="{source}" alt="{html.escape(description)}"></p>'
+    return f'<p class="wide"><img src="{source}" alt="{html.escape(description)}"></p>'
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "<td></td>"
     if isinstance(value, str):
-        return f'<td class="words">{html.escape(value)}</td>'
+        is_long = max(map(len, value.split()), default=0) > LONG_WORD
+        return f'<td class="words{" long" if is_long else ""}">{html.escape(value)}</td>'
     return f"<td>{value:.4f}</td>" if isinstance(value, float) else f"<td>{html.escape(str(value))}</td>"

@@ -56,9 +56,12 @@ DROP = """async () => {
   const blob = await canvas.convertToBlob();
   const dataTransfer = new DataTransfer();
   dataTransfer.items.add(new File([blob], "dropped.png", { type: "image/png" }));
-  document.querySelector(".drop").dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+  const drop = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+  document.querySelector("header").dispatchEvent(drop);
 }"""
-"""A picture of 64 x 48 pixels falls on the page."""
+"""A picture of 64 x 48 pixels falls on the page, beside the area that asks for it."""
+LONG = "joined_words_" * 8
+"""A name that is wider than the screen."""
 
 
 def is_narrow(page: Any) -> bool:
@@ -69,7 +72,7 @@ def is_narrow(page: Any) -> bool:
 def test_pictures_are_tried(page: Any, tmp_path: Path) -> None:
     """Two networks side by side: boxes and bars, the threshold moved without a request, classes off, keyboard alone."""
     weights = [
-        save_detector(tmp_path / "detector.pth", score_threshold=0.0742),
+        save_detector(tmp_path / f"{LONG}.pth", score_threshold=0.0742),
         save_classifier(tmp_path / "classifier.pth"),
     ]
     pictures = write_pictures(tmp_path / "pictures")[:2]
@@ -111,6 +114,7 @@ def test_pictures_are_tried(page: Any, tmp_path: Path) -> None:
         broken.write_bytes(b"no picture")
         page.set_input_files("#files", broken)
         page.wait_for_selector("text=broken.jpg cannot be read as an image")
+        assert not page.locator("article:has-text('broken.jpg') canvas").is_visible()
         assert is_narrow(page)
 
 
@@ -138,8 +142,9 @@ def test_runs_are_watched(page: Any, tmp_path: Path, config: ClassificationConfi
 
 def test_data_is_looked_at(page: Any, tmp_path: Path) -> None:
     """Read by a process of its own; boxes, classes, findings."""
-    write_coco(tmp_path, coco_content([(7, 3, 1, 2, 30, 20), (2, 3, 9, 9, 0, 0)]))
-    write_coco(tmp_path, coco_content([(7, 90, 1, 2, 30, 20)]), "val2017")
+    categories = [{"id": 90, "name": LONG}, {"id": 3, "name": "dog"}]
+    write_coco(tmp_path, coco_content([(7, 3, 1, 2, 30, 20), (2, 3, 9, 9, 0, 0)], categories=categories))
+    write_coco(tmp_path, coco_content([(7, 90, 1, 2, 30, 20)], categories=categories), "val2017")
     data = DataSet(parsed_config(None, ["--data.folder", str(tmp_path), "--runtime.num-workers", "0"]))
     endpoints = data.endpoints() + Networks([], Limits(1, 1, 1)).endpoints()
     with running(application(endpoints, ["127.0.0.1"])) as address:

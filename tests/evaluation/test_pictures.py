@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.coco import read_coco
-from public.datasets.drawing import class_color, draw_boxes
+from public.datasets.drawing import class_color, draw_boxes, name_in_plot
 from public.datasets.predictions import Predictions
 from public.evaluation.evaluator import Curves, DetectionResult
 from public.evaluation.pictures import (
@@ -250,3 +250,9 @@ def test_annotations_of_an_empty_image(tmp_path: Path) -> None:
     (only,) = grid_entries(annotations, none, spread(annotations), 0.3)
     draw_grid(tmp_path / "grid.png", [only], NAMES)
     assert only.image.shape == (40, 60, 3)
+
+
+def test_names_in_plots() -> None:
+    """A long one is cut, so that a legend leaves room for the curves; matplotlib hides what begins with "_"."""
+    assert [name_in_plot(name) for name in ("a" * 24, "$x$", "_x")] == ["a" * 24, r"\$x\$", " _x"]
+    assert name_in_plot("a" * 25) == "a" * 23 + "\u2026"

@@ -58,12 +58,20 @@ def test_what_is_shown() -> None:
     assert not any("http" in str(value) for _, attributes in reader.attributes for value in attributes.values())
 
 
+def test_long_words_may_be_broken() -> None:
+    """A path, but no sentence: its words keep their room."""
+    reader = Reader(table(("what",), [("the folder /data/of/somebody/train",), ("twenty short words of a sentence",)]))
+    cells = [attributes["class"] for tag, attributes in reader.attributes if tag == "td"]
+    assert cells == ["words long", "words"]
+
+
 def test_a_matrix() -> None:
-    """A quarter and three quarters of a row; zeros are empty, and so is a row of them."""
+    """A quarter and three quarters of a row; zeros are empty, and so is a row of them. The whole name is a tooltip."""
     reader = Reader(matrix("truth", ["a<b", "c"], [[1, 3], [0, 0]]))
     assert reader.words == ["truth", "a<b", "c", "a<b", "1", "3", "c"]
     shades = [attributes["style"] for tag, attributes in reader.attributes if "style" in attributes]
     assert [str(shade).split("/ ")[1] for shade in shades] == ["0.25)", "0.75)", "0.00)", "0.00)"]
+    assert [attributes["title"] for tag, attributes in reader.attributes if tag == "th"] == ["a<b", "c", "a<b", "c"]
 
 
 def test_a_chart() -> None:
