@@ -298,7 +298,8 @@ def scan_yolo(folder: Path, splits: Sequence[str], file: str) -> RawAnnotations:
         object_images=rows,
         written=written,
         written_as="center x, center y, width, height",
-        boxes=_to_pixels(written, sizes[rows]),
+        # Of an image that is missing or unreadable the shares stay: it is not its boxes that are wrong.
+        boxes=_to_pixels(written, np.maximum(sizes[rows], 1)),
         labels=np.array([labels[one.number] for one in objects], dtype=np.int64),
         ignored=np.zeros(len(objects), dtype=bool),
         class_names=names,
