@@ -25,7 +25,7 @@ echo "== 3. training a detector in $detector, which starts from those weights"
 
 echo "== 4. drawing what it finds"
 python -m public.apps.predict --weights "$run/checkpoints/best.pth" --source "$DATA_ROOT/COCO2017/images/val2017" \
-    --output "$run/predicted" | tail -n 1
+    --output "$run/predicted" --overwrite | tail -n 1
 
 cat <<END
 

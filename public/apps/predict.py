@@ -56,8 +56,11 @@ class PredictOptions(PredictorOptions):
     source: tuple[str, ...]
     """One or several: a picture or a video, a folder of them, a glob in quotes, a list (.txt, one a line), the number
     of a webcam, or an http(s) address."""
-    output: str = "predicted"
-    """Folder for everything that is written; made if missing."""
+    output: str | None = None
+    """Folder for everything that is written; made if missing. None: predicted, or predicted_2 and so on where that
+    holds files."""
+    overwrite: bool = False
+    """Whether the folder may hold files: those of the same names are replaced, and all others stay."""
     save: tuple[Literal[tuple(OUTPUTS)], ...] = ("pictures", "json")  # pyright: ignore[reportInvalidTypeForm]
     """What is written: drawn pictures and videos; every object as a picture (crops); predictions.json; predictions.csv;
     coco_results.json; labels/ as YOLO has them; pictures sorted into folders of their classes (classes)."""
@@ -155,12 +158,12 @@ def run(options: PredictOptions) -> Tally:
         ValueError: the weights do not fit, an option contradicts them, not one picture could be read, or the results
             cannot be written.
     """
+    folder = _folder(options.output, overwrite=options.overwrite)
     sources = find_sources(options.source, options.limits)
     if sources.is_live and options.batch_size is None:
         options = replace(options, batch_size=1)  # who waits for a picture does not wait for eight
     predictor = load_from(options)
     _check_options(options, predictor.task)
-    folder = Path(options.output)
     outputs = open_outputs(options.save, folder, predictor, sources)
     make_folder(folder)
     start = time.perf_counter()
@@ -174,6 +177,29 @@ def run(options: PredictOptions) -> Tally:
     made_by = f"weights {options.weights}, computed by {predictor.computed_by}"
     print(f"{speed}{skipped}; {', '.join(options.save)} in {folder.resolve()} ({made_by})")
     return tally
+
+
+def _folder(output: str | None, *, overwrite: bool) -> Path:
+    """Where everything is written.
+
+    Raises:
+        ValueError: the folder that was given holds files.
+    """
+    if output is None:
+        numbered = (Path(f"predicted_{number}") for number in itertools.count(2))
+        folders = itertools.chain([Path("predicted")], numbered)
+        return next(folder for folder in folders if overwrite or not _holds_files(folder))
+    require(
+        overwrite or not _holds_files(Path(output)),
+        f"output={output!r} holds files already: give another folder, or --overwrite to replace those of the same "
+        "names.",
+    )
+    return Path(output)
+
+
+def _holds_files(folder: Path) -> bool:
+    with writing_to(folder):
+        return folder.is_dir() and any(folder.iterdir())
 
 
 def _check_options(options: PredictOptions, task: str) -> None:
@@ -190,7 +216,7 @@ def load_from(options: PredictorOptions) -> Predictor:
 
 def _write_all(predictor: Predictor, sources: Sources, outputs: Sequence[Output], num_threads: int) -> Tally:
     """Every picture into every output; Ctrl-C ends it, and what was predicted so far is written."""
-    predicted, skipped, names = 0, [], Names()
+    predicted, skipped, names = 0, [], Names(path.stem for path in sources.pictures)
     with tqdm(total=sources.total, unit="picture", leave=False, dynamic_ncols=True, disable=None) as bar:
         try:
             for frame, shot, result in predictions(predictor, sources.frames(), num_threads=num_threads):

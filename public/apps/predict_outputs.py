@@ -20,19 +20,26 @@ from public.config.checks import require
 from public.datasets.coco import coco_rows
 from public.datasets.drawing import draw_boxes, draw_classes
 from public.datasets.predictions import Predictions
+from public.datasets.results import IMAGES_FILE
 from public.evaluation.pictures import write_image
 from public.runtime.run_folder import replace_text
 
 
 class Names:
-    """Names of files that do not replace each other: a, a_2, a_3 and so on where several pictures are called a."""
+    """Names of files that do not replace each other: a, a_2, a_3 and so on where several pictures are called a.
 
-    def __init__(self) -> None:
+    Args:
+        stems: of the pictures that are known to come: a picture that is called a_2 has that name.
+    """
+
+    def __init__(self, stems: Iterable[str] = ()) -> None:
         self.taken: set[str] = set()
+        self.stems = frozenset(stems)
 
     def take(self, stem: str) -> str:
         """The name for the next picture of that stem."""
-        candidates = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        numbered = (f"{stem}_{number}" for number in itertools.count(2))
+        candidates = itertools.chain([stem], (name for name in numbered if name not in self.stems))
         name = next(name for name in candidates if name not in self.taken)
         self.taken.add(name)
         return name
@@ -44,7 +51,7 @@ def drawn_files(images: Sequence[Path], folder: Path) -> list[Path]:
     Raises:
         ValueError: a drawn image would replace one of the images.
     """
-    names = Names()
+    names = Names(path.stem for path in images)
     targets = [folder / f"{names.take(path.stem)}.jpg" for path in images]
     replaced = {path.resolve() for path in images}.intersection(target.resolve() for target in targets)
     if replaced:
@@ -202,7 +209,8 @@ class Coco(Collected):
     """coco_results.json, as COCO's tools take it, and coco_images.json: the numbers of images and categories in it.
 
     An image has the number that its name is, as COCO's own have, where all names are different numbers; else they are
-    counted from 1. Categories have the numbers of the data set that the detector was trained on.
+    counted from 1. `evaluate --results` goes by the names. Categories have the numbers of the data set that the
+    detector was trained on.
     """
 
     tasks = ("detection",)
@@ -225,7 +233,7 @@ class Coco(Collected):
         named = zip(category_ids, self.predictor.class_names, strict=True)
         categories = [{"id": number, "name": name} for number, name in named]
         content = {"images": images, "categories": categories}
-        replace_text(self.target("coco_images.json"), json.dumps(content, indent=1) + "\n")
+        replace_text(self.target(IMAGES_FILE), json.dumps(content, indent=1) + "\n")
 
 
 class Yolo(Output):

@@ -22,6 +22,9 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.predictions import Predictions, WrittenPredictions, with_sides
 
+IMAGES_FILE = "coco_images.json"
+"""Beside results that predict wrote: which picture each number of an image is, as in a data set's own file."""
+
 
 class Detection(msgspec.Struct, gc=False):
     """An entry of COCO's results; what else it may hold is passed over."""
@@ -42,7 +45,8 @@ def read_coco_results(paths: Sequence[Path], annotations: DetectionAnnotations) 
     Args:
         paths: of the file.
         annotations: of the split, which give ids their meaning: those of the data set, or those that our own files have
-            where it has none (images from 0, classes from 1).
+            where it has none (images from 0, classes from 1). Where `IMAGES_FILE` lies beside the results, images go by
+            their names.
 
     Raises:
         DataError: there is more than one file; it cannot be read; an entry is malformed, or of an image or a category
@@ -51,7 +55,7 @@ def read_coco_results(paths: Sequence[Path], annotations: DetectionAnnotations) 
     if len(paths) != 1:
         raise DataError(f"{len(paths)} files of COCO's format are given, expected one with all detections.")
     (path,) = paths
-    found = _decode(path)
+    found = _by_file_name(path, _decode(path), annotations)
     labels = {number: label for label, number in enumerate(annotations.category_ids)}
     image_ids = [one.image_id for one in found]
     _check_known(path, "image_id", image_ids, set(annotations.image_ids.tolist()), annotations)
@@ -66,6 +70,52 @@ def read_coco_results(paths: Sequence[Path], annotations: DetectionAnnotations) 
         ),
         sides=written[:, 2:],
     )
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: str
+
+
+class _Images(msgspec.Struct):
+    images: list[_Image]
+
+
+def _by_file_name(path: Path, found: list[Detection], annotations: DetectionAnnotations) -> list[Detection]:
+    """With the split's numbers of the pictures that `IMAGES_FILE` names; without such a file as they are.
+
+    Predict counts pictures whose names are no numbers, and knows nothing of those of a data set.
+    """
+    beside = path.with_name(IMAGES_FILE)
+    if not beside.is_file():
+        return found
+    try:
+        images = msgspec.json.decode(_read(beside), type=_Images).images
+    except msgspec.MsgspecError as error:
+        raise DataError(
+            f"{beside}, which names the images of {path.name}, is not as predict writes it: {error}."
+        ) from error
+    split: dict[str, list[tuple[Path, int]]] = {}
+    for file, number in zip(annotations.files.tolist(), annotations.image_ids.tolist(), strict=True):
+        name = Path(os.fsdecode(file))
+        split.setdefault(name.name, []).append((name, number))
+    numbers = {one.id: _number_of(Path(one.file_name), split) for one in images}
+    used = {one.image_id for one in found}
+    unknown = [one.file_name for one in images if numbers[one.id] is None and one.id in used]
+    if unknown:
+        raise DataError(
+            f"{path} has detections in {first_few(unknown, 3)}, as {IMAGES_FILE} beside it says; expected are images "
+            f"of {annotations.source}, each of a name that no other has."
+        )
+    return [msgspec.structs.replace(one, image_id=numbers.get(one.image_id, one.image_id)) for one in found]
+
+
+def _number_of(source: Path, split: dict[str, list[tuple[Path, int]]]) -> int | None:
+    """Of the image of that name; of several the one whose folders are those of the source, too."""
+    named = split.get(source.name, [])
+    if len(named) > 1:
+        named = [(name, number) for name, number in named if source.parts[-len(name.parts) :] == name.parts]
+    return named[0][1] if len(named) == 1 else None
 
 
 def _decode(path: Path) -> list[Detection]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from public.apps.predict import load, main
-from public.apps.predict_outputs import OUTPUTS, file_name
+from public.apps.predict_outputs import OUTPUTS, Names, file_name
 from public.backbones.catalog import build_backbone
 from tests.apps.networks import IDS, NAMES, save_classifier, save_detector, write_pictures
 from tests.apps.test_predict_sources import write_video
@@ -161,15 +161,41 @@ def test_a_video_among_pictures(weights: dict[str, Path], pictures: list[Path], 
 
 @pytest.mark.slow
 def test_names_of_files(weights: dict[str, Path], pictures: list[Path], tmp_path: Path) -> None:
-    """Pictures of one name in two folders do not replace each other; classes are names of folders."""
+    """Pictures of one name in two folders do not replace each other, nor take the name of a third; classes are names of
+    folders."""
+    names = Names(["0", "0", "0_2"])
+    assert [names.take(stem) for stem in ("0", "0", "0_2")] == ["0", "0_3", "0_2"]
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "0.png").write_bytes(pictures[1].read_bytes())
     arguments = ("--weights", weights["detection"], "--source", pictures[0], tmp_path / "b", "--output")
     assert predict(*arguments, tmp_path / "out", "--save", "pictures", "yolo_labels") == 0
     assert {path.name for path in (tmp_path / "out").glob("*.jpg")} == {"0.jpg", "0_2.jpg"}
     assert {path.name for path in (tmp_path / "out" / "labels").iterdir()} == {"0.txt", "0_2.txt"}
-    names = {"a/b": "a_b", "..": "_", "traffic light": "traffic light", "": "_", 'a:"b"\n': "a__b__"}
-    assert {name: file_name(name) for name in names} == names
+    folders = {"a/b": "a_b", "..": "_", "traffic light": "traffic light", "": "_", 'a:"b"\n': "a__b__"}
+    assert {name: file_name(name) for name in folders} == folders
+
+
+@pytest.mark.slow
+def test_files_of_others_stay(
+    weights: dict[str, Path],
+    pictures: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A folder that holds files is taken when told; without a folder a new one."""
+    (tmp_path / "predicted").mkdir()
+    own = tmp_path / "predicted" / "predictions.json"
+    own.write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--weights", weights["detection"], "--source", pictures[0], "--save", "json")
+    assert predict(*arguments, "--output", "predicted") == 2
+    assert "error: output='predicted' holds files already: give another folder, or --overwr" in capsys.readouterr().err
+    assert [predict(*arguments) for _ in range(2)] == [0, 0]
+    assert own.read_text() == "mine"
+    assert rows_of(tmp_path / "predicted_2") == rows_of(tmp_path / "predicted_3")
+    assert predict(*arguments, "--output", "predicted", "--overwrite") == 0
+    assert rows_of(tmp_path / "predicted") == rows_of(tmp_path / "predicted_2")
 
 
 @pytest.mark.slow
@@ -182,7 +208,7 @@ def test_other_weights(pictures: list[Path], tmp_path: Path) -> None:
     assert predict(*arguments, *own, "--network-options.activation", "swish") == 0
     swish = rows_of(tmp_path / "out")
     assert {row["class"] for row in swish[0]["predictions"]} == {"cat", "dog"}
-    assert predict(*arguments, *own) == 0
+    assert predict(*arguments, *own, "--overwrite") == 0
     assert rows_of(tmp_path / "out") != swish
 
 
@@ -198,7 +224,7 @@ def test_pictures_that_cannot_be_read(
     (tmp_path / "in" / "a.jpg").write_bytes(pictures[0].read_bytes()[:50])
     (tmp_path / "in" / "b.mp4").touch()
     (tmp_path / "in" / "c.png").write_bytes(pictures[0].read_bytes())
-    arguments = ("--weights", weights["detection"], "--output", tmp_path / "out", "--source")
+    arguments = ("--weights", weights["detection"], "--output", tmp_path / "out", "--overwrite", "--source")
     assert predict(*arguments, tmp_path / "in") == 1
     said = capsys.readouterr()
     assert [line.split(" c")[0] for line in said.err.splitlines()] == [
@@ -258,7 +284,8 @@ def test_sources_are_not_replaced(
     video = write_video(tmp_path / "clip.avi", 2).rename(tmp_path / "clip.mp4")
     before = copy.read_bytes(), video.read_bytes()
     for source in (copy, video):
-        assert predict("--weights", weights["detection"], "--source", source, "--output", tmp_path) == 2
+        arguments = ("--weights", weights["detection"], "--source", source, "--output", tmp_path, "--overwrite")
+        assert predict(*arguments) == 2
         assert f"would replace the image {source}" in capsys.readouterr().err
     assert (copy.read_bytes(), video.read_bytes()) == before
 

@@ -15,11 +15,12 @@ from public.datasets.batches import DataError
 from public.datasets.coco import COCO as COCO_FORMAT
 from public.datasets.coco import CocoData, read_coco, scan_coco
 from public.datasets.predictions import Predictions
+from public.datasets.results import read_coco_results
 from public.datasets.sample_layouts import COCO_CATEGORY_IDS
 from public.datasets.sample_layouts import write_coco as write_sample
 from public.datasets.scan import Kind, box_problems, image_size
 from public.evaluation.coco import CocoEvaluator
-from tests.datasets.written import coco_content, write_coco
+from tests.datasets.written import coco_content, write_coco, write_image
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -396,3 +397,39 @@ def test_a_text_that_is_no_utf_8(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"a.jpg", b"a\xa8.jpg"))
     with pytest.raises(DataError, match=r"is not JSON, or was cut short: 'utf-8' codec can't decode byte 0xa8"):
         read_coco(tmp_path, "train2017")
+
+
+def written_by_predict(folder: Path, *sources: str) -> Path:
+    """Results with a box in each picture, counted from 1, and which picture each number is."""
+    rows = [{"image_id": n, "category_id": 3, "bbox": [n, 0, 5, 5], "score": 0.5} for n in range(1, len(sources) + 1)]
+    images = [{"id": n, "file_name": source, "height": 9, "width": 9} for n, source in enumerate(sources, 1)]
+    (folder / "coco_images.json").write_text(json.dumps({"images": images, "categories": []}))
+    (folder / "coco_results.json").write_text(json.dumps(rows))
+    return folder / "coco_results.json"
+
+
+def test_results_of_predict_go_by_the_pictures_names(tmp_path: Path) -> None:
+    """Whose numbers are its own: a.jpg is image 7 of the split, and b.jpg is 2."""
+    split = read(tmp_path, coco_content([]))
+    found = read_coco_results([written_by_predict(tmp_path, "/photos/b.jpg", "/photos/a.jpg")], split).predictions
+    assert (found.image_ids.tolist(), found.boxes[:, 0].tolist()) == ([2, 7], [1, 2])
+    with pytest.raises(
+        DataError, match=r"coco_results\.json has detections in /photos/c\.jpg, as coco_images\.json besid"
+    ):
+        read_coco_results([written_by_predict(tmp_path, "/photos/b.jpg", "/photos/c.jpg")], split)
+    (tmp_path / "coco_images.json").write_text("[]")
+    with pytest.raises(
+        DataError, match=r"coco_images\.json, which names the images of coco_results\.json, is not as pred"
+    ):
+        read_coco_results([tmp_path / "coco_results.json"], split)
+
+
+def test_results_of_predict_in_folders_of_equal_names(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"{place}/x.jpg", "height": 9, "width": 9} for n, place in ((5, "a"), (4, "b"))]
+    for place in ("a", "b"):
+        write_image(tmp_path / "images/train2017" / place / "x.jpg", 9, 9)
+    split = read(tmp_path, coco_content([], images=images))
+    found = read_coco_results([written_by_predict(tmp_path, "/photos/b/x.jpg", "/photos/a/x.jpg")], split).predictions
+    assert found.image_ids.tolist() == [4, 5]
+    with pytest.raises(DataError, match=r"has detections in /photos/x\.jpg"):
+        read_coco_results([written_by_predict(tmp_path, "/photos/x.jpg")], split)

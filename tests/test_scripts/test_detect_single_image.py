@@ -54,8 +54,9 @@ def read_json(options: DetectOptions) -> list[dict[str, Any]]:
 def test_git_passes_the_usual_outputs_over() -> None:
     """Of this program and of public.apps.predict, wherever they are started."""
     ignored = (ROOT / ".gitignore").read_text().splitlines()
-    for options in (DetectOptions, PredictOptions):
-        assert f"{options.output}/" in ignored
+    assert PredictOptions.output is None
+    for folder in (DetectOptions.output, "predicted", "predicted_*"):
+        assert f"{folder}/" in ignored
 
 
 # ---- what is found ---------------------------------------------------------------------------------------------------
@@ -225,10 +226,10 @@ def test_image_folder_or_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_drawn_images_do_not_replace_each_other(tmp_path: Path) -> None:
-    """Equal names, of several endings or folders, are numbered; a number that is a name is left to it or skipped."""
+    """Equal names, of several endings or folders, are numbered; a number that is a name is left to it."""
     images = [Path(name) for name in ("a.jpg", "a.png", "a_2.png", "b/a.jpg", "c.jpg")]
     names = [target.name for target in drawn_files(images, tmp_path)]
-    assert names == ["a.jpg", "a_2.jpg", "a_2_2.jpg", "a_3.jpg", "c.jpg"]
+    assert names == ["a.jpg", "a_3.jpg", "a_2.jpg", "a_4.jpg", "c.jpg"]
     assert {target.parent for target in drawn_files(images, tmp_path)} == {tmp_path}
 
 
