@@ -163,7 +163,6 @@ def run(options: PredictOptions) -> Tally:
     if sources.is_live and options.batch_size is None:
         options = replace(options, batch_size=1)  # who waits for a picture does not wait for eight
     predictor = load_from(options)
-    _check_options(options, predictor.task)
     outputs = open_outputs(options.save, folder, predictor, sources)
     make_folder(folder)
     start = time.perf_counter()
@@ -200,13 +199,6 @@ def _folder(output: str | None, *, overwrite: bool) -> Path:
 def _holds_files(folder: Path) -> bool:
     with writing_to(folder):
         return folder.is_dir() and any(folder.iterdir())
-
-
-def _check_options(options: PredictOptions, task: str) -> None:
-    """Refuses what would have no effect on results of the task."""
-    for name, other in {"score_threshold": "detection", "top_k": "classification"}.items():
-        value = getattr(options, name)
-        require(value is None or task == other, f"{name}={value} is for {other}; the weights are for {task}.")
 
 
 def load_from(options: PredictorOptions) -> Predictor:

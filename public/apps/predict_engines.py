@@ -54,8 +54,11 @@ def load(weights: str | Path, **settings: Any) -> Predictor:
 
     Raises:
         FileNotFoundError: there are no such weights.
-        ValueError: they are damaged, do not fit, or a setting contradicts them.
+        ValueError: they are damaged, do not fit, there is no such setting, or one contradicts them.
     """
+    known = [name for name in PredictorOptions.__dataclass_fields__ if name != "weights"]
+    for name in settings:
+        require(name in known, f"load() has no setting {name!r}; {nearest_names(name, known)}.")
     options = PredictorOptions(weights=str(weights), **settings)
     name = options.engine
     if name == "auto":

@@ -4,7 +4,7 @@ What computes, and `load`, is in `predict_engines.py`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,25 +13,29 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 import tyro
+from PIL import Image
 from torch import nn
 from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from public.apps.predict_results import Classified, Detected, Result
+from public.apps.predict_sources import require_picture
 from public.backbones.catalog import check_backbone_name, options_of
 from public.backbones.trained import TrainedClassifier, assemble_classifier, classifier_of
 from public.config.checks import require, require_at_least, require_side
 from public.config.command_line import given
 from public.config.detection import DetectionConfig
 from public.config.experiment import Experiment
+from public.config.names import first_line
 from public.config.options import DetectorOptions, NetworkOptions
-from public.datasets.decoding import read_pixels
+from public.datasets.decoding import pixels_of_pil, read_pixels
 from public.detectors.catalog import DETECTOR_KIND, build_from_options
 from public.detectors.trained import TrainedDetector, assemble_detector, checked_pixels, detector_of
 from public.evaluation.report import USUAL_THRESHOLD
 from public.layers.folding import fold_batch_norms, keep_weights_in
 from public.layers.packing import pack_convolutions
 from public.runtime.checkpoint import load_checkpoint
+from public.runtime.device import check_device
 from public.test_scripts import classification, detection
 from public.test_scripts.request import open_ours
 from public.test_scripts.test_on_coco import COCO
@@ -41,8 +45,10 @@ from public.weights.trained import Trained
 GPU_BATCH = 8
 """Pictures that go through the network together where nothing else is said."""
 USUAL_TOP_K = 5
-Picture = str | Path | np.ndarray | torch.Tensor
-"""A file, uint8 [H, W, 3] red green blue, or uint8 [3, H, W]."""
+TASK_OF = {"score_threshold": "detection", "top_k": "classification"}
+"""Of the settings that one task alone has."""
+Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
+"""A file, a PIL image, uint8 [H, W, 3] red green blue, or uint8 [3, H, W]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,7 @@ class PredictorOptions(NetworkChoice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_device(self.device)  # of an exported file nothing else asks
         require_at_least("batch_size", self.batch_size, 1)
         require_at_least("top_k", self.top_k, 1)
         require(
@@ -144,11 +151,13 @@ class Predictor(ABC):
 
         Raises:
             OSError: a file is missing, or no image; the message names it.
-            ValueError: an array or a tensor is of another kind.
+            ValueError: a picture is of another kind, or a source that only the command line takes.
         """
         if isinstance(pictures, torch.Tensor) and pictures.ndim == 4:
             pictures = list(pictures)
-        several = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        several: list[Any] = [pictures]
+        if isinstance(pictures, Iterable) and not isinstance(pictures, Picture | bytes):
+            several = list(pictures)
         return self.predict([self.prepare(pixels_of(one), _name(one, n)) for n, one in enumerate(several)])
 
     def prepare(self, pixels: np.ndarray, source: str) -> Prepared:
@@ -233,13 +242,30 @@ class DetectionPredictor(Predictor):
 
 
 def pixels_of(picture: Picture) -> np.ndarray:
-    """uint8 [H, W, 3] of a file, an array or a tensor [3, H, W]; raises as a `Predictor` does."""
+    """uint8 [H, W, 3] of a picture of any kind; raises as a `Predictor` does."""
+    require(
+        isinstance(picture, Picture),
+        f"a picture was given as {type(picture).__name__}; expected is a path, a PIL image, an array uint8 [height, "
+        "width, 3] or a tensor uint8 [3, height, width].",
+    )
+    if isinstance(picture, Image.Image):
+        picture = _pixels_of_pil(picture)
     if isinstance(picture, torch.Tensor):
         kind = f"{str(picture.dtype).removeprefix('torch.')} {list(picture.shape)}"
         is_picture = picture.dtype == torch.uint8 and picture.ndim == 3 and picture.shape[0] == 3
         require(is_picture, f"a picture was given as a tensor {kind}; expected is uint8 [3, height, width].")
         picture = picture.permute(1, 2, 0).cpu().numpy()
-    return checked_pixels(picture) if isinstance(picture, np.ndarray) else read_pixels(Path(picture))
+    if isinstance(picture, np.ndarray):
+        return checked_pixels(picture)
+    require_picture(picture)
+    return read_pixels(Path(picture))
+
+
+def _pixels_of_pil(picture: Image.Image) -> np.ndarray:
+    try:
+        return pixels_of_pil(picture)
+    except OSError as error:
+        raise OSError(f"a picture was given as a PIL image that cannot be read: {first_line(error)}.") from error
 
 
 def _name(picture: Picture, number: int) -> str:
@@ -277,11 +303,24 @@ def read_command(kinds: tuple[Any, Any, Any], args: Sequence[str], program: str,
 def predictor_of(
     network: TrainedClassifier | TrainedDetector, options: PredictorOptions, stated: float | None
 ) -> Predictor:
-    """The predictor of a network, where its weights state a threshold with that."""
+    """The predictor of a network, where its weights state a threshold with that.
+
+    Raises:
+        ValueError: a setting is for the other task.
+    """
     if isinstance(network, TrainedClassifier):
+        check_settings(vars(options), [ClassificationPredictor.task])
         return ClassificationPredictor(network, top_k=options.top_k or USUAL_TOP_K, batch_size=options.batch_size)
+    check_settings(vars(options), [DetectionPredictor.task])
     threshold = next(one for one in (options.score_threshold, stated, USUAL_THRESHOLD) if one is not None)
     return DetectionPredictor(network, score_threshold=threshold, batch_size=options.batch_size)
+
+
+def check_settings(settings: Mapping[str, Any], tasks: Collection[str]) -> None:
+    """Refuses what would have no effect on results of any of these tasks."""
+    for name, task in TASK_OF.items():
+        value, theirs = settings.get(name), " and ".join(tasks)
+        require(value is None or task in tasks, f"{name}={value} is for {task}; the weights are for {theirs}.")
 
 
 class OpenedNetwork(NamedTuple):

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import numpy as np
 
+from public.config.checks import require
 from public.config.names import first_line
 from public.datasets.decoding import EXTENSIONS, MAX_PIXELS, decode_encoded, is_hidden, is_image_file, read_pixels
 
@@ -143,6 +144,28 @@ def find_images(pattern: str, *, videos: bool = False) -> list[Path]:
 def file_frame(path: Path, *, max_pixels: int = MAX_PIXELS) -> Frame:
     """An image file."""
     return Frame(str(path), path.stem, partial(read_pixels, path, max_pixels=max_pixels), path=path)
+
+
+def require_picture(given: str | Path) -> None:
+    """Raises ValueError for what is a source on the command line, and no picture's file."""
+    kind = _other_kind(str(given))
+    require(
+        kind is None,
+        f"{str(given)!r} is {kind}; expected is a picture's file: addresses, folders, globs, lists and videos are for "
+        "the command line (python -m public.apps.predict --source).",
+    )
+
+
+def _other_kind(name: str) -> str | None:
+    """What a source is that is no picture's file; None for one that is, or that is nothing."""
+    if name.lower().startswith(("http:/", "https:/")):  # a Path has one slash of an address
+        return "an address"
+    if os.path.isdir(name):
+        return "a folder"
+    kind = {**dict.fromkeys(VIDEOS, "a video"), LIST: "a list"}.get(_ending(name))
+    if kind is None and glob.escape(name) != name and not os.path.isfile(name):
+        return "a glob"
+    return kind
 
 
 def _is_video_file(path: Path) -> bool:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from public.apps.predict_engines import load
-from public.apps.predict_model import Predictor, PredictorOptions, read_command
+from public.apps.predict_model import TASK_OF, Predictor, PredictorOptions, check_settings, read_command
 from public.config.checks import require
 from public.config.command_line import fail
 from public.config.options import DetectorOptions, NetworkOptions
@@ -195,14 +195,24 @@ def build_app(options: ServeOptions, data: DataSet) -> ASGIApp:
         ValueError: they are damaged, do not fit, or a setting contradicts them.
     """
     runs = Runs(usual_roots() if options.runs is None else [Path(path).expanduser() for path in options.runs])
-    networks = Networks(named_networks([(one, load_one(one, options)) for one in options.weights]), options.limits)
+    predictors = [(one, load_one(one, options)) for one in options.weights]
+    if predictors:
+        check_settings(vars(options), sorted({predictor.task for _, predictor in predictors}))
+    networks = Networks(named_networks(predictors), options.limits)
     return application([*networks.endpoints(), *runs.endpoints(), *data.endpoints()], hosts_of(options))
 
 
 def load_one(weights: str, options: ServeOptions) -> Predictor:
-    """The predictor of one of the weights; raises as `build_app` does."""
-    names = [field.name for field in fields(PredictorOptions) if field.name != "weights"]
-    return load(weights, **{name: getattr(options, name) for name in names})
+    """The predictor of one of the weights; raises as `build_app` does.
+
+    A setting of one task is for the networks of that task: others may be beside them.
+    """
+    names = [field.name for field in fields(PredictorOptions) if field.name not in {"weights", *TASK_OF}]
+    predictor = load(weights, **{name: getattr(options, name) for name in names})
+    for name, task in TASK_OF.items():
+        if task == predictor.task and getattr(options, name) is not None:
+            setattr(predictor, name, getattr(options, name))
+    return predictor
 
 
 def hosts_of(options: ServeOptions) -> set[str]:

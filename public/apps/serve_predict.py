@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from torch import nn
 
-from public.apps.predict_model import DetectionPredictor, Predictor, Prepared
+from public.apps.predict_model import DetectionPredictor, Predictor, Prepared, check_settings
 from public.apps.predict_outputs import Names
 from public.apps.predict_results import Detected, Result
 from public.apps.serve_api import Endpoint, Parameter, share
@@ -98,8 +98,9 @@ class Networks:
         }
 
     async def predict(self, request: Request, weights: str | None, score_threshold: float | None) -> dict[str, Any]:
-        """The answer of one network; raises HTTPException."""
+        """The answer of one network; raises HTTPException, or ValueError where it has no threshold."""
         network = self._network(weights)
+        check_settings({"score_threshold": score_threshold}, [network.predictor.task])
         try:
             async with asyncio.timeout(self.limits.seconds), self._slots:
                 name, encoded = await self._picture(request)
@@ -168,7 +169,7 @@ class Networks:
                     Parameter("weights", "name of the network, see /api/about; without it the first"),
                     Parameter(
                         "score_threshold",
-                        "0..1: weaker detections are left out; without it the network's own",
+                        "of a detector, 0..1: weaker detections are left out; without it the network's own",
                         share("score_threshold"),
                     ),
                 ),

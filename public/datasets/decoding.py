@@ -183,13 +183,18 @@ def decode_pil(encoded: bytes, *, upright: bool = True, max_pixels: int = MAX_PI
     if header is None:
         raise OSError(_NO_IMAGE)
     orientation = _orientation(header)
-    try:
-        image = _as_rgb(ImageOps.exif_transpose(header), header)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise OSError(f"it is truncated or damaged ({first_line(error)})") from error
+    image = _upright_rgb(header)
     return image if upright else Image.fromarray(np.ascontiguousarray(_turned_back(np.asarray(image), orientation)))
+
+
+def pixels_of_pil(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """uint8 [H, W, 3] of a PIL image, as `decode_pil` has it of the file; the image stays as it is.
+
+    Raises:
+        OSError: its file turns out to be damaged, it has too many pixels, or such as have no colors.
+    """
+    _require_usable(image, max_pixels)
+    return np.array(_upright_rgb(image))
 
 
 # ---- what the header tells -------------------------------------------------------------------------------------------
@@ -229,19 +234,24 @@ def _header(encoded: bytes, max_pixels: int) -> Any:
             header = Image.open(io.BytesIO(encoded))
     except Exception:  # a damaged file can raise nearly anything
         return None
+    _require_usable(header, max_pixels)
+    return header
+
+
+def _require_usable(header: Any, max_pixels: int) -> None:
+    """Raises UnusablePixels for too many pixels, and for such as are no colors."""
     width, height = header.size
     if width * height > max_pixels:
         raise UnusablePixels(
             f"it has {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} that are read "
             "(max_pixels)"
         )
-    if header.mode == "F" or (header.format == "TIFF" and header.mode == "I"):
+    if header.mode == "F" or (header.mode == "I" and header.format in ("TIFF", None)):  # None: of no file
         kind = "floating-point" if header.mode == "F" else "signed or 32-bit whole"
         raise UnusablePixels(
             f"its pixels are {kind} numbers, of which nothing says what is black and what is white; expected 8 bits a "
             "color, or 16 from 0 to 65535"
         )
-    return header
 
 
 def _is_for_pil(header: Any, encoded: bytes) -> bool:
@@ -262,6 +272,16 @@ def _without_notes(encoded: bytes) -> bytes:
             kept.append(encoded[place:end])
         place = end
     return b"".join(kept)
+
+
+def _upright_rgb(header: Any) -> Image.Image:
+    """A PIL image, whose file may not be decoded yet, in RGB and turned upright; raises OSError where it is damaged."""
+    try:
+        return _as_rgb(ImageOps.exif_transpose(header), header)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise OSError(f"it is truncated or damaged ({first_line(error)})") from error
 
 
 def _as_rgb(image: Image.Image, header: Any) -> Image.Image:

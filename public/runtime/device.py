@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from public.config.checks import require_one_of
 from public.runtime.heap import keep_freed_memory
 from public.runtime.tracing import is_exporting
 
@@ -16,19 +17,30 @@ from public.runtime.tracing import is_exporting
 # times the time of the whole function (torch 2.14.1, AVX-512, findings/). One call with these values reads the page.
 torch.log1p(torch.tensor([-1.0, -0.0], device="cpu"))
 
+DEVICES = ("auto", "cpu", "cuda")
 PRECISION_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def check_device(choice: str) -> None:
+    """Raises ValueError unless it is one of `DEVICES`."""
+    if choice not in DEVICES:
+        raise ValueError(
+            f"device={choice!r} must be one of {', '.join(DEVICES)}; another GPU than the first is chosen by "
+            "CUDA_VISIBLE_DEVICES."
+        )
 
 
 def choose_device(choice: str, local_rank: int = 0) -> torch.device:
     """The device of this process; where it is the CPU, glibc keeps freed memory from here on (`heap.py`).
 
     Args:
-        choice: auto, cpu or cuda (the values of runtime.device).
+        choice: one of `DEVICES` (the values of runtime.device).
         local_rank: this process's number on its machine, which is its GPU's number.
 
     Raises:
-        ValueError: cuda was asked for and this machine has none for this process.
+        ValueError: there is no such name, or cuda was asked for and this machine has none for this process.
     """
+    check_device(choice)
     num_gpus = torch.cuda.device_count()
     if choice == "cpu" or (choice == "auto" and num_gpus == 0):
         keep_freed_memory()
@@ -51,7 +63,12 @@ def use_deterministic_kernels() -> None:
 
 
 def choose_precision(choice: str, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products and convolutions; 'auto' takes the fastest of this device."""
+    """The dtype of matrix products and convolutions; 'auto' takes the fastest of this device.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    require_one_of("precision", choice, ("auto", *PRECISION_DTYPES))
     if choice != "auto":
         return PRECISION_DTYPES[choice]
     if device.type == "cuda":

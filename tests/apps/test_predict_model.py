@@ -1,5 +1,6 @@
 """Pictures in, typed results out: the same bits whichever way it is asked, and what the evaluation computes."""
 
+import io
 import re
 import sys
 from pathlib import Path
@@ -10,11 +11,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from public.apps import predict_engines
 from public.apps.predict_engines import Engine, load
-from public.apps.predict_model import DetectionPredictor, Predictor
+from public.apps.predict_model import DetectionPredictor, Predictor, pixels_of
 from public.apps.predict_results import Classified, Detected, Result
 from public.backbones.catalog import build_backbone
 from public.backbones.trained import load_classifier
@@ -46,7 +48,8 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["detector", "classifier"])
 def predict(request: pytest.FixtureRequest) -> Predictor:
     """Of either task; every detection counts."""
-    return load(request.getfixturevalue(request.param), device="cpu", score_threshold=0.0)
+    of_task = {"score_threshold": 0.0} if request.param == "detector" else {}
+    return load(request.getfixturevalue(request.param), device="cpu", **of_task)
 
 
 def numbers(result: Result) -> list[bytes]:
@@ -78,7 +81,36 @@ def test_the_same_bits_however_it_is_asked(predict: Predictor, pictures: list[Pa
     tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
     assert [numbers(one) for one in predict(tensors)] == expected
     assert [numbers(one) for one in predict(torch.stack([tensors[0], tensors[2]]))] == [expected[0], expected[2]]
+    images = [Image.open(path) for path in pictures]
+    assert [numbers(one) for one in predict(images)] == expected
+    assert numbers(predict(images[1])[0]) == expected[1]
     assert predict([]) == []
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
+@pytest.mark.parametrize("is_opened", [True, False])
+def test_a_pil_image_has_the_pixels_of_its_file(tmp_path: Path, mode: str, is_opened: bool) -> None:
+    """Whatever its mode, as it is opened or as it is held in memory; it stays what it was."""
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (5, 6), dtype=np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (5, 6, 4), dtype=np.uint8)).convert("RGB").convert(mode)
+    image.save(tmp_path / "a.png")
+    if is_opened:
+        image = Image.open(tmp_path / "a.png")
+    np.testing.assert_array_equal(pixels_of(image), read_pixels(tmp_path / "a.png"))
+    assert image.mode == mode
+
+
+def test_a_pil_image_is_turned_upright(tmp_path: Path, pictures: list[Path]) -> None:
+    """As its file is; PIL and OpenCV decode a JPEG file alike."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(pictures[0]).save(tmp_path / "turned.jpg", exif=exif)
+    pixels = pixels_of(Image.open(tmp_path / "turned.jpg"))
+    assert pixels.shape == (90, 70, 3)
+    np.testing.assert_allclose(pixels.astype(int), read_pixels(tmp_path / "turned.jpg").astype(int), atol=4)
 
 
 @pytest.mark.slow
@@ -223,6 +255,12 @@ def test_what_cannot_be_loaded(detector: Path, classifier: Path, tmp_path: Path)
         ({"weights": detector, "batch_size": 0}, r"batch_size=0 must be 1 or more"),
         ({"weights": detector, "top_k": 0}, r"top_k=0 must be 1 or more"),
         ({"weights": detector, "input_size": 0}, r"input_size=0 must lie within 1\.\.8192"),
+        ({"weights": classifier, "score_threshold": 0.5}, r"^score_threshold=0\.5 is for detection; the .* classif"),
+        ({"weights": detector, "top_k": 3}, r"^top_k=3 is for classification; the weights are for detection\.$"),
+        ({"weights": detector, "device": "gpu"}, r"^device='gpu' must be one of auto, cpu, cuda; another GPU"),
+        ({"weights": "a.onnx", "device": "gpu"}, r"^device='gpu' must be one of auto, cpu, cuda; another GPU"),
+        ({"weights": detector, "precision": "int8"}, r"^precision='int8' must be one of auto, fp32, bf16, fp16\.$"),
+        ({"weights": detector, "threshold": 0.5}, r"^load\(\) has no setting 'threshold'; the nearest: score_thr"),
     ]
     for settings, message in expected:
         with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -268,6 +306,48 @@ def test_what_is_no_picture(predict: Predictor, tmp_path: Path) -> None:
     for tensor in (torch.zeros(3, 5, 6), torch.zeros(5, 6, 3, dtype=torch.uint8), torch.zeros(3, dtype=torch.uint8)):
         with pytest.raises(ValueError, match=r"given as a tensor \w+ \[.*\]; expected is uint8 \[3, height, width\]"):
             predict(tensor)
+
+
+@pytest.mark.parametrize("given", [None, b"\xff\xd8\xff", 3, [None], [b""], [3]])
+def test_what_is_no_kind_of_picture(classifier: Path, given: Any) -> None:
+    """What it is, and what it might be."""
+    kind = type(given[0] if isinstance(given, list) else given).__name__
+    expected = rf"^a picture was given as {kind}; expected is a path, a PIL image, an array .* or a tensor uint8 \[3, "
+    with pytest.raises(ValueError, match=expected):
+        load(classifier, device="cpu")(given)
+
+
+def test_a_pil_image_that_is_no_picture() -> None:
+    """Its file is cut short, its numbers are no colors, or there are none."""
+    whole = io.BytesIO()
+    Image.new("RGB", (50, 50), "red").save(whole, "PNG")
+    refused = {
+        "truncated|damaged": Image.open(io.BytesIO(whole.getvalue()[:60])),
+        "floating-point numbers": Image.fromarray(np.zeros((5, 6), np.float32)),
+        "signed or 32-bit whole numbers": Image.fromarray(np.zeros((5, 6), np.int32)),
+    }
+    for message, image in refused.items():
+        with pytest.raises(OSError, match=rf"^a picture was given as a PIL image that cannot be read: .*({message})"):
+            pixels_of(image)
+    with pytest.raises(ValueError, match=r"given as uint8 \[0, 0, 3\]; expected"):
+        pixels_of(Image.new("RGB", (0, 0)))
+
+
+def test_sources_of_the_command_line(tmp_path: Path) -> None:
+    """What only it takes is called what it is; a file whose name looks like a glob is a file."""
+    refused: dict[str | Path, str] = {
+        "https://example.com/a.jpg": "'https://example.com/a.jpg' is an address",
+        Path("HTTP://example.com/a.jpg"): "'HTTP:/example.com/a.jpg' is an address",
+        tmp_path: f"{str(tmp_path)!r} is a folder",
+        str(tmp_path / "*.jpg"): f"{str(tmp_path / '*.jpg')!r} is a glob",
+        "street.MP4": "'street.MP4' is a video",
+        "photos.txt": "'photos.txt' is a list",
+    }
+    for given, message in refused.items():
+        with pytest.raises(ValueError, match=rf"^{re.escape(message)}; .* \(python -m public\.apps\.predict --source"):
+            pixels_of(given)
+    Image.new("RGB", (6, 5)).save(tmp_path / "a[1].png")
+    assert pixels_of(tmp_path / "a[1].png").shape == (5, 6, 3)
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------

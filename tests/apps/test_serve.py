@@ -207,6 +207,8 @@ def test_other_bad_requests(client: TestClient) -> None:
     assert "no weights 'bird'; the nearest: birds." in error(404, "POST", "/api/predict?weights=bird")
     assert "score_threshold='2' must be" in error(400, "POST", "/api/predict?score_threshold=2")
     assert "score_threshold='nan' must be" in error(400, "POST", "/api/predict?score_threshold=nan")
+    said = error(400, "POST", "/api/predict?weights=birds&score_threshold=0.5")
+    assert said == "score_threshold=0.5 is for detection; the weights are for classification."
     assert "no parameter 'weight'; the nearest: weights." in error(400, "POST", "/api/predict?weight=birds")
     assert "no file in a field called image" in error(400, "POST", "/api/predict", files={"picture": b"x"})
     assert error(400, "POST", "/api/predict", files=[("image", b"x"), ("image", b"x")])
@@ -214,6 +216,18 @@ def test_other_bad_requests(client: TestClient) -> None:
     assert "no file in a field" in error(400, "POST", "/api/predict", headers=form, content=b"")
     assert "there is no GET /api/predict" in error(405, "GET", "/api/predict")
     assert "there is no GET /../etc/passwd" in error(404, "GET", "/%2e%2e/etc/passwd")
+
+
+def test_settings_of_one_task(weights: list[Path]) -> None:
+    """They are for the networks of that task, which others may lie beside; without one they are refused."""
+    names = tuple(map(str, weights))
+    mixed = build_app(ServeOptions(weights=names, device="cpu", score_threshold=0.25, top_k=2), DataSet(None))
+    client = TestClient(mixed, base_url=HERE)
+    about = client.get("/api/about").json()["networks"]
+    assert [one["score_threshold"] for one in about] == [None, 0.25]
+    assert len(client.post("/api/predict?weights=birds", content=png(50, 50)).json()["predictions"]) == 2
+    with pytest.raises(ValueError, match=r"^top_k=2 is for classification; the weights are for detection\.$"):
+        build_app(ServeOptions(weights=names[1:], device="cpu", top_k=2), DataSet(None))
 
 
 def test_no_answer_within_the_time(weights: list[Path], pictures: list[Path]) -> None:

@@ -1,6 +1,8 @@
 """Which device and which precision; nothing here needs a GPU."""
 
 import os
+import re
+from typing import Any
 
 import pytest
 import torch
@@ -57,6 +59,22 @@ def test_a_missing_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
     pretend_gpus(monkeypatch, 2)
     with pytest.raises(ValueError, match=r"^device='auto': process 2 .* needs GPU 2, and 2 are visible"):
         choose_device("auto", 2)
+
+
+@pytest.mark.parametrize("num_gpus", [0, 2])
+@pytest.mark.parametrize("choice", ["gpu", "cuda:1", "CPU", None, CPU])
+def test_an_unknown_device_is_called_so(monkeypatch: pytest.MonkeyPatch, choice: Any, num_gpus: int) -> None:
+    """It is no missing GPU, nor the first one."""
+    pretend_gpus(monkeypatch, num_gpus)
+    message = f"device={choice!r} must be one of auto, cpu, cuda; another GPU than the first is chosen by CUDA_VISIBLE_"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        choose_device(choice)
+
+
+def test_an_unknown_precision_is_called_so() -> None:
+    """With those that there are."""
+    with pytest.raises(ValueError, match=r"^precision='int8' must be one of auto, fp32, bf16, fp16\.$"):
+        choose_precision("int8", CPU)
 
 
 @pytest.mark.parametrize(("choice", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
