@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     if has("compare", args):
         evaluate_compare.main(args)
+    elif has("results", args) and has("weights", args):
+        fail("--weights (of a network) and --results (files of detections) are both given; expected one of the two.")
     elif has("results", args):
         evaluate_results(args)
     elif has("weights", args) or (args and not args[0].startswith("-")):

@@ -17,6 +17,8 @@ from public.datasets.formats import DATA_KIND, AutoData, NoFormatError, recogniz
 from public.datasets.image_formats import IMAGE_FORMATS
 from public.datasets.imagenet import ImageFolderData
 from public.datasets.locations import dataset_folder
+from public.datasets.packed import SUFFIX
+from public.datasets.voc import holds
 
 VAL_FRACTION = 0.15
 """Where a folder has no validation split."""
@@ -77,7 +79,7 @@ def _holds_classes(folder: Path) -> bool:
     try:
         recognize(folder)
     except NoFormatError as error:
-        if _has_images_of_classes(folder):
+        if _has_images_of_classes(folder) or holds(folder, SUFFIX):
             return True
         fail(f"{str(error).rstrip('.')}; nor are there folders of images for each class. {_CHOICES}")
     except DataError as error:

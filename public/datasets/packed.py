@@ -178,6 +178,13 @@ def find_images(root: Path, split: str) -> Images:
     partial = partial_path(root / f"{split}{SUFFIX}")
     if not (root / split).exists() and partial.exists():
         raise DataError(f"{partial} is an unfinished conversion; the same command ({_PACK}) finishes it.")
+    others = sorted(path.name for path in root.glob(f"*{SUFFIX}"))
+    if not there and others:
+        path = root / f"{split}{SUFFIX}"
+        raise DataError(
+            f"{path} is missing, and packed images ({others[0]}) are not divided: pack the images of {split} as well "
+            f"({_PACK} FOLDER {path}), or name the folder that was packed, whose images can be divided."
+        )
     return (there or STORAGES)[0].open(root, split)
 
 

@@ -131,6 +131,11 @@ def _decode(path: Path) -> list[Detection]:
         raise DataError(f"{path} is not JSON, or was cut short: {error}.") from error
     if not isinstance(rows, list):
         raise DataError(f"{path} holds a {type(rows).__name__}, expected a list of detections, each with {_KEYS}.")
+    if rows and isinstance(rows[0], dict) and {"image", "predictions"} <= rows[0].keys():
+        raise DataError(
+            f"{path} is in the own format of python -m public.apps.predict, an entry for each picture; expected COCO's "
+            "results, which its --save coco_results writes (coco_images.json beside them has the images' numbers)."
+        )
     return [_detection(path, number, row) for number, row in enumerate(rows)]
 
 

@@ -10,6 +10,7 @@ A box with xmin = xmax or ymin = ymax would be one pixel wide or high. No object
 labeling tool (the two such boxes of the blood-cell set BCCD are points), and is skipped as a box without area.
 """
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -70,6 +71,8 @@ VOC_CLASSES = (
 )
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True, "no": False, "yes": True}
+_FLAGGED = re.compile(r"\S.*\s(1|0|-1)")
+"""A line of VOC's lists of a single class."""
 _IMAGE_FOLDERS = ("JPEGImages", "images")
 _ANNOTATION_FOLDERS = ("Annotations", "annots", "annotations")
 ALL = "*"
@@ -219,6 +222,7 @@ def _listed_images(folder: Path, splits: Sequence[str], problems: list[Problem])
             stems = _all_images(folder / subfolder, problems)
         else:
             stems = _lines(path, "expected the names of the split's images without extension, one a line")
+            _refuse_flags(path, folder / subfolder, stems)
         if not stems:
             raise DataError(f"{path} names no image; expected one name without extension a line.")
         for stem in stems:
@@ -227,6 +231,21 @@ def _listed_images(folder: Path, splits: Sequence[str], problems: list[Problem])
                 problems.append(Problem(Kind.REPEATED, str(path), text))
             images[subfolder, stem] = None
     return list(images)
+
+
+def _refuse_flags(path: Path, folder: Path, stems: Sequence[str]) -> None:
+    """Refuses VOC's list of one class, <class>_train.txt, whose lines have a flag behind the name; a name may have a
+    space in it, and is then that of a file."""
+    if not stems or not all(_FLAGGED.fullmatch(stem) for stem in stems):
+        return
+    images, annotations = _image_folder(folder), _annotation_folder(folder)
+    files = (f"{images}/{stem}{extension}" for stem in stems for extension in EXTENSIONS)
+    if any(map(os.path.isfile, itertools.chain((f"{annotations}/{stem}.xml" for stem in stems), files))):
+        return
+    raise DataError(
+        f"{path} is one of VOC's lists of a single class, a name and a flag (1, 0 or -1) in each line, such as "
+        f"{stems[0]!r}; expected a list of names alone, as VOC's own train.txt."
+    )
 
 
 def _all_images(folder: Path, problems: list[Problem]) -> list[str]:

@@ -249,7 +249,9 @@ def _read_line(words: list[str], row: int, known: dict[int, str]) -> _Object | t
         expected = "a class, then 4 numbers of a box (or 5, with a confidence) or the corners of a polygon"
         return Kind.UNREADABLE_ANNOTATION, f"holds {len(words)} numbers, expected {expected}"
     if not number.is_integer() or int(number) not in known:
-        numbers_of = f"{next(iter(known))} to {next(reversed(known))}"
+        first, last = min(known), max(known)
+        is_whole = len(known) == last - first + 1
+        numbers_of = f"{first} to {last}" if is_whole else first_few([str(one) for one in sorted(known)], 10)
         return Kind.UNKNOWN_CLASS, f"is of class {words[0][:40]}, which names does not have ({numbers_of})"
     if not is_polygon:
         x, y, width, height = numbers[:4]

@@ -141,7 +141,8 @@ class TrainState:
                     "machines see it (a shared disk), or be copied to each of them."
                 )
             return False
-        state = load_checkpoint(path)
+        remedy = "Remove it to start over, or put the run's best.pth in its place to resume from there."
+        state = load_checkpoint(path, remedy=remedy)
         needed = [entry for entry in identity if entry != "task"]  # the usual task goes without saying
         check_entries(path, state, [*needed, *self._to_dict(), "rng"])
         _check_identity(path, state, identity, experiment)

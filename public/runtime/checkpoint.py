@@ -81,8 +81,12 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, remedy: str = "") -> dict[str, Any]:
     """Reads a checkpoint of ours onto the CPU, without running anything that the file may contain.
+
+    Args:
+        path: of the file.
+        remedy: a sentence, what may be done about a damaged one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -96,10 +100,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = read_torch_file(path)
     except ValueError as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint: {error}. If it is a run's latest.pth, remove it to start over, or "
-            "put the run's best.pth in its place to resume from there."
-        ) from error
+        text = f"{path} cannot be read as a checkpoint: {error}. {remedy}".rstrip()
+        if path.suffix == ".safetensors":  # no damage: this format holds nothing beside tensors
+            text = f"{path} holds weights alone, as .safetensors files do, which do not say what network they are of."
+        raise ValueError(text) from error
     written = state.get("format") if isinstance(state, dict) else None
     if isinstance(written, str) and written != FORMAT and re.fullmatch(r"public\.checkpoint/\d+", written):
         raise ValueError(f"{path} has the format {written!r} of a newer version; this one reads {FORMAT!r}: update it.")

@@ -158,6 +158,13 @@ def _check(refused: LoadReport, what: str, weights: dict[str, Tensor], own: dict
             f"{len(own)} expected ({some(list(own))}). {_why_none_fits(weights, own)}"
         )
     differences = _differences(refused)
+    num_loaded = sum(not _is_counter(key) for key in refused.loaded)
+    num_expected = num_loaded + len(refused.missing) + len(refused.mismatched)
+    if differences and 10 * num_loaded < num_expected:  # allowed, it would leave a network of random values
+        raise ValueError(
+            f"{what} does not fit: it has {num_loaded} of the {num_expected} tensors expected, so that it is of "
+            f"another network ({'; '.join(differences)})."
+        )
     if differences:
         raise ValueError(
             f"{what} does not fit: {'; '.join(differences)}. If that is meant, allow it: the classes of a "

@@ -162,6 +162,10 @@ BAD_JSON: dict[str, tuple[Any, str]] = {
         [ROW, 3],
         r"results\.json: \[1\] is a int, expected an object with the keys \['image_id', 'category_id'",
     ),
+    "of predict": (
+        [{"image": "a.jpg", "height": 30, "width": 40, "predictions": []}],
+        r"results\.json is in the own format of python -m public\.apps\.predict, .* its --save coco_results writes",
+    ),
     "no score": ([{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}], r"\[0\] lacks the key 'score'; expected"),
     "text": ([ROW | {"score": "0.5"}], r"\[0\] has score = '0\.5', expected a finite number\.$"),
     "nan": ([ROW, ROW | {"score": float("nan")}], r"\[1\] has score = nan, expected a finite number\.$"),
@@ -326,6 +330,7 @@ def test_nothing_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for args, message in (
         ([], r"nothing to evaluate is given: --weights"),
         (["--weights", "x.pth"], r"there is no x"),
+        (["--weights", "x.pth", "--results=x.json"], r"are both given; expected one of the two\."),
         (["--weights", ""], r"'' is the name of no file"),
         (["--weights", str(tmp_path)], r" is a folder; expected is a file"),
     ):

@@ -345,6 +345,27 @@ def test_neither_form(tmp_path: Path) -> None:
         find_images(tmp_path, "val")
 
 
+@pytest.mark.parametrize(("missing", "there"), [("val", "train"), ("train", "val")])
+def test_a_split_that_was_not_packed(
+    packed_folder: Path, context: DistributedContext, missing: str, there: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Packed images are not divided: which file lacks, and what to do; the check of the folder alone says it, too."""
+    path = packed_folder / f"{missing}.lmdb"
+    path.unlink()
+    message = (
+        f"{path} is missing, and packed images ({there}.lmdb) are not divided: pack the images of {missing} as well "
+        f"(python -m public.datasets.pack FOLDER {path}), or name the folder that was packed, whose images can be "
+        "divided."
+    )
+    data = ImageFolderData(folder=str(packed_folder), input_size=8, train_transforms=(), val_fraction=0.15)
+    assert refusal(lambda: build_train_data(replace(TINY, data=data), context)) == message
+    arguments = ["--data.folder", str(packed_folder), "--page", str(packed_folder / "page.html")]
+    assert check_main([*arguments, "--runtime.num-workers", "0"]) == 1
+    printed = capsys.readouterr().out
+    assert message.rstrip(".") in printed
+    assert f"{packed_folder}/{there}: " in printed
+
+
 def write_packed(path: Path, records: dict[bytes, bytes], images: ImageList) -> None:
     """A packed file by hand: the format as its description says it."""
     contents = {

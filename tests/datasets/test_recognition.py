@@ -1,6 +1,7 @@
 """A folder is recognized by what lies in it: each layout of each format, none, and two at once."""
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from public.recipes.detection import DetectionTask
 from public.runtime.distributed import DistributedContext
 from public.transforms.detection import SquareResize
 from tests.datasets.test_detection import config_of
-from tests.datasets.written import coco_content, voc_object, write_coco, write_voc, write_yolo
+from tests.datasets.written import coco_content, voc_object, write_coco, write_image, write_voc, write_yolo
 
 BOXES = [(7, 3, 0, 0, 20, 15), (2, 90, 0, 0, 10, 5)]
 
@@ -345,6 +346,24 @@ def test_data_of_another_format_than_is_read(tmp_path: Path) -> None:
     data = YoloData(input_size=40, train_transforms=resize, val_transforms=resize, **where)
     told = r"data\.yaml is missing.* of kind yolo, and .* in Pascal VOC's \(Own\) format, which --data\.dataset auto"
     with pytest.raises(DataError, match=told):
+        scan_split(data, "val")
+
+
+@pytest.mark.parametrize("split", ["val/", "train2017/", ""])
+def test_a_folder_of_classes_for_a_detector(tmp_path: Path, split: str) -> None:
+    """It is called so, as data with boxes is of a classifier; images whose annotations are missing are no classes."""
+    data = config_of(CocoData, tmp_path, ["train2017"], ["val2017"]).data
+    for name in ("cat", "dog"):
+        write_image(tmp_path / f"{split}{name}" / "a.jpg")
+    told = (
+        rf"holds folders of images \({split}cat, {split}dog\), as a classification has .*instances_val2017\.json is mis"
+    )
+    with pytest.raises(DataError, match=told):
+        scan_split(data, "val")
+    shutil.rmtree(tmp_path / f"{split}dog")
+    for name in (f"{split}images", "images/train2017", "images/val2017", "val2017", "test2017"):
+        write_image(tmp_path / name / "a.jpg")
+    with pytest.raises(DataError, match=r"^\S*instances_val2017\.json is missing"):
         scan_split(data, "val")
 
 

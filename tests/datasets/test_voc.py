@@ -11,7 +11,7 @@ from public.datasets.predictions import Predictions
 from public.datasets.sample_layouts import write_voc as write_sample
 from public.datasets.sample_scenes import SHAPES
 from public.datasets.scan import Kind
-from public.datasets.voc import VOC_CLASSES, read_voc, scan_voc, voc_class_names, write_voc_files
+from public.datasets.voc import VOC_CLASSES, read_voc, scan_voc, voc_class_names, voc_images, write_voc_files
 from tests.datasets.written import voc_object, write_image, write_voc
 
 PETS = ["cat", "dog"]
@@ -215,6 +215,27 @@ def test_bad_splits(tmp_path: Path) -> None:
     (tmp_path / "Own/ImageSets/Main/train.txt").write_text("\n")
     with pytest.raises(DataError, match=r"train\.txt names no image; expected one name"):
         read_voc(tmp_path, ["Own/train"], PETS)
+
+
+def test_a_list_of_a_single_class(tmp_path: Path) -> None:
+    """<class>_train.txt has a flag behind each name: refused in a sentence. Names that end as flags do are read."""
+    objects = voc_object("dog", 1, 1, 9, 9)
+    write_voc(tmp_path, {"x": objects, "y": ""})
+    path = tmp_path / "Own/ImageSets/Main/dog_train.txt"
+    path.write_text("x  1\ny -1\n")
+    for read in (scan_voc, lambda *given: voc_images(*given[:2])):
+        with pytest.raises(DataError) as error:
+            read(tmp_path, ["Own/dog_train"], PETS)
+        assert str(error.value) == (
+            f"{path} is one of VOC's lists of a single class, a name and a flag (1, 0 or -1) in each line, such as "
+            "'x  1'; expected a list of names alone, as VOC's own train.txt."
+        )
+    write_voc(tmp_path, {"photo 0": objects, "photo 1": ""}, "Spaces/train")
+    (tmp_path / "Spaces/JPEGImages/photo 1.jpg").unlink()
+    assert [one.kind for one in scan_voc(tmp_path, ["Spaces/train"], PETS).problems] == [Kind.MISSING_IMAGE]
+    for name in ("photo 0.xml", "photo 1.xml"):
+        (tmp_path / "Spaces/Annotations" / name).unlink()
+    assert voc_images(tmp_path, ["Spaces/train"]) == [tmp_path / "Spaces/JPEGImages/photo 0.jpg"]
 
 
 def test_a_scan_goes_on(tmp_path: Path) -> None:

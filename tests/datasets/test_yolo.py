@@ -121,6 +121,13 @@ def test_a_bad_line_is_one_sentence(tmp_path: Path, kind: str) -> None:
     assert ([one.kind for one in raw.problems], len(raw.boxes)) == ([problem], 1)
 
 
+def test_a_class_between_the_numbers(tmp_path: Path) -> None:
+    """Numbers with gaps are all named: the first and the last would hold the one that is not there."""
+    write_yolo(tmp_path, {"x": "1 0.5 0.5 0.2 0.2\n"})
+    with pytest.raises(DataError, match=r"is of class 1, which names does not have \(0, 2\)"):
+        read(tmp_path, "train: images/train\nnames: {0: cat, 2: dog}\n")
+
+
 def test_boxes_that_are_none(tmp_path: Path) -> None:
     """NaN, endless and negative sides, and beside the image: skipped, as in every format."""
     lines = ["0 nan 0.5 0.2 0.2", "0 0.5 0.5 inf 0.2", "0 0.5 0.5 -0.1 0.2", "0 2 0.5 0.1 0.2", "0 0.9 0.5 0.4 0.2"]

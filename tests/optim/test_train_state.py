@@ -314,6 +314,14 @@ def test_a_whole_checkpoint_with_wrong_insides_is_refused(
     assert "\n" not in str(error.value)
 
 
+def test_a_damaged_checkpoint_says_how_to_go_on(tmp_path: Path, context: DistributedContext) -> None:
+    """Only a run that resumes can start over."""
+    (tmp_path / "latest.pth").touch()
+    remedy = r": it is empty\. Remove it to start over, or put the run's best\.pth in its place to resume from there\.$"
+    with pytest.raises(ValueError, match=rf"latest\.pth cannot be read as a checkpoint{remedy}"):
+        new_state(0).resume(tmp_path / "latest.pth", context, IDENTITY)
+
+
 def test_a_link_to_nothing_is_refused(tmp_path: Path, context: DistributedContext) -> None:
     """A run would start over without a word, and its first checkpoint replace the link."""
     (tmp_path / "latest.pth").symlink_to(tmp_path / "gone.pth")

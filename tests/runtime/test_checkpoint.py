@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils.serialization import config as serialization_config
 
 from public.runtime.checkpoint import FORMAT, check_entries, load_checkpoint, read_torch_file, save_checkpoint
@@ -101,21 +102,18 @@ def test_a_missing_checkpoint(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
-REMEDY = (
-    "If it is a run's latest.pth, remove it to start over, or put the run's best.pth in its place to resume from there."
-)
-
-
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.9, 0.99])
 def test_a_cut_off_checkpoint(tmp_path: Path, share: float) -> None:
-    """A file that ends early is called so, in one sentence; the other says what to do."""
+    """A file that ends early is called so, in one sentence; another, the caller's, says what to do."""
     path = tmp_path / "latest.pth"
     save_checkpoint(path, STATE)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match="cut off") as error:
         load_checkpoint(path)
-    assert str(error.value) == f"{path} cannot be read as a checkpoint: it is cut off or damaged. {REMEDY}"
+    assert str(error.value) == f"{path} cannot be read as a checkpoint: it is cut off or damaged."
+    with pytest.raises(ValueError, match=r": it is cut off or damaged\. Remove it\.$"):
+        load_checkpoint(path, remedy="Remove it.")
 
 
 def test_damaged_bytes_in_the_middle(tmp_path: Path) -> None:
@@ -127,7 +125,7 @@ def test_damaged_bytes_in_the_middle(tmp_path: Path) -> None:
     content[middle : middle + 4096] = bytes(byte ^ 0xFF for byte in content[middle : middle + 4096])
     path.write_bytes(content)
     assert not torch.equal(torch.load(path, weights_only=True)["weight"], torch.arange(100_000.0))
-    with pytest.raises(ValueError, match=r"latest\.pth cannot be read as a checkpoint: it is cut off or damaged\. If"):
+    with pytest.raises(ValueError, match=r"latest\.pth cannot be read as a checkpoint: it is cut off or damaged\.$"):
         load_checkpoint(path)
 
 
@@ -250,8 +248,16 @@ SmallDisk = Callable[[int], AbstractContextManager[None]]
 def test_an_empty_checkpoint(tmp_path: Path) -> None:
     """torch alone raises an error without a text."""
     (tmp_path / "latest.pth").touch()
-    with pytest.raises(ValueError, match=r"latest\.pth cannot be read as a checkpoint: it is empty\. If it is a run's"):
+    with pytest.raises(ValueError, match=r"latest\.pth cannot be read as a checkpoint: it is empty\.$"):
         load_checkpoint(tmp_path / "latest.pth")
+
+
+def test_safetensors_are_no_checkpoint(tmp_path: Path) -> None:
+    """They are sound, and hold nothing but tensors: no damage is spoken of."""
+    path = tmp_path / "net.safetensors"
+    save_file({"weight": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"^\S*net\.safetensors holds weights alone, .* what network they are of\.$"):
+        load_checkpoint(path)
 
 
 def write_zip(path: Path) -> None:

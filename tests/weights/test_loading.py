@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from public.backbones.catalog import build_features
+from public.backbones.catalog import build_backbone, build_features
 from public.backbones.mobilenet_v2 import mobilenet_v2
 from public.weights.loading import load_weights
 from public.weights.reading import read_weights
@@ -269,6 +269,16 @@ def test_another_network_is_refused_even_if_all_is_allowed() -> None:
     words = r"not one of the 2 keys \(x, y\) is among the 8 expected \(conv.weight, norm.weight, .* and 4 more\)"
     with pytest.raises(ValueError, match=words):
         load_weights(Tiny(), {"x": torch.zeros(1), "y": torch.zeros(1)}, allow_missing=[""], allow_unexpected=[""])
+
+
+def test_another_network_is_called_so_where_next_to_nothing_fits() -> None:
+    """No advice to allow it: a network that keeps its random values would be the result."""
+    network = build_backbone("resnet18", 10)
+    own = network.state_dict()
+    for weights, count in (({"conv1.weight": torch.zeros(3, 3)}, 0), ({key: own[key] for key in list(own)[:6]}, 5)):
+        words = rf"does not fit: it has {count} of the 102 tensors expected, so that it is of another network \(.*\)\.$"
+        with pytest.raises(ValueError, match=words):
+            load_weights(network, weights)
 
 
 def test_a_name_before_every_key_is_told() -> None:
