@@ -98,8 +98,8 @@ def _by_file_name(path: Path, found: list[Detection], annotations: DetectionAnno
     split: dict[str, list[tuple[Path, int]]] = {}
     for file, number in zip(annotations.files.tolist(), annotations.image_ids.tolist(), strict=True):
         name = Path(os.fsdecode(file))
-        split.setdefault(name.name, []).append((name, number))
-    numbers = {one.id: _number_of(Path(one.file_name), split) for one in images}
+        split.setdefault(name.stem, []).append((name, number))
+    numbers = {one.id: _number_of(one, split) for one in images}
     used = {one.image_id for one in found}
     unknown = [one.file_name for one in images if numbers[one.id] is None and one.id in used]
     if unknown:
@@ -110,9 +110,14 @@ def _by_file_name(path: Path, found: list[Detection], annotations: DetectionAnno
     return [msgspec.structs.replace(one, image_id=numbers.get(one.image_id, one.image_id)) for one in found]
 
 
-def _number_of(source: Path, split: dict[str, list[tuple[Path, int]]]) -> int | None:
-    """Of the image of that name; of several the one whose folders are those of the source, too."""
-    named = split.get(source.name, [])
+def _number_of(image: _Image, split: dict[str, list[tuple[Path, int]]]) -> int | None:
+    """Of the image of that name; of several the one of the same type, and of those the one in the same folders."""
+    source = Path(image.file_name)
+    named = split.get(source.stem, [])
+    if not named and source.stem == f"{image.id:0{len(source.stem)}d}":
+        return image.id  # as COCO's names are, whatever the data set's own file calls the picture
+    if len(named) > 1:
+        named = [(name, number) for name, number in named if name.name == source.name]
     if len(named) > 1:
         named = [(name, number) for name, number in named if source.parts[-len(name.parts) :] == name.parts]
     return named[0][1] if len(named) == 1 else None

@@ -409,10 +409,14 @@ def written_by_predict(folder: Path, *sources: str) -> Path:
 
 
 def test_results_of_predict_go_by_the_pictures_names(tmp_path: Path) -> None:
-    """Whose numbers are its own: a.jpg is image 7 of the split, and b.jpg is 2."""
+    """Whose numbers are its own: a.jpg is image 7 of the split, and b.jpg is 2. What is called 002 is 2, too."""
     split = read(tmp_path, coco_content([]))
-    found = read_coco_results([written_by_predict(tmp_path, "/photos/b.jpg", "/photos/a.jpg")], split).predictions
+    found = read_coco_results([written_by_predict(tmp_path, "/photos/b.jpg", "/photos/a.png")], split).predictions
     assert (found.image_ids.tolist(), found.boxes[:, 0].tolist()) == ([2, 7], [1, 2])
+    found = read_coco_results([written_by_predict(tmp_path, "a.jpg", "002.jpg")], split).predictions
+    assert found.image_ids.tolist() == [7, 2]
+    with pytest.raises(DataError, match=r"has detections in 003\.jpg, as"):
+        read_coco_results([written_by_predict(tmp_path, "a.jpg", "003.jpg")], split)
     with pytest.raises(
         DataError, match=r"coco_results\.json has detections in /photos/c\.jpg, as coco_images\.json besid"
     ):
@@ -431,5 +435,5 @@ def test_results_of_predict_in_folders_of_equal_names(tmp_path: Path) -> None:
     split = read(tmp_path, coco_content([], images=images))
     found = read_coco_results([written_by_predict(tmp_path, "/photos/b/x.jpg", "/photos/a/x.jpg")], split).predictions
     assert found.image_ids.tolist() == [4, 5]
-    with pytest.raises(DataError, match=r"has detections in /photos/x\.jpg"):
+    with pytest.raises(DataError, match=r"has detections in /photos/x\.jpg, as"):
         read_coco_results([written_by_predict(tmp_path, "/photos/x.jpg")], split)
