@@ -6,8 +6,10 @@ detections.jpg and flow.svg always; those of the report and of the page, at two 
 (`apt-get install chromium`).
 """
 
+import re
 import shutil
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +22,6 @@ from matplotlib.patches import FancyBboxPatch
 
 from public.apps.predict import load
 from public.apps.predict_results import Detected
-from public.apps.serve import ServeOptions, address_of, build_app, listen, run
-from public.apps.serve_data import DataSet
 from public.datasets.decoding import read_pixels
 from public.datasets.drawing import draw_boxes, encoded, in_rows
 
@@ -113,10 +113,11 @@ def flow() -> Figure:
 @contextmanager
 def served() -> Iterator[str]:
     """The address of the page, while it is served."""
-    options = ServeOptions(weights=(str(WEIGHTS),), port=0)
-    with listen(options.host, 0) as listener:
-        threading.Thread(target=run, args=(build_app(options, DataSet(None)), listener), daemon=True).start()
-        yield address_of(listener, options.host)
+    command = [sys.executable, "-m", "public.apps.serve", "--weights", str(WEIGHTS), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        assert server.stdout is not None
+        yield next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+        server.terminate()
 
 
 def photograph(chromium: str, address: str, name: str) -> None:
