@@ -93,7 +93,7 @@ FOLLOWED: dict[str, Callable[[nn.Module, Tensor], Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("name", FOLLOWED)
 @pytest.mark.parametrize("network", ["resnet18", "mobilenet_v2"])
 def test_what_follows_a_network_finds_torchs_operators(network: str, name: str) -> None:
@@ -104,7 +104,7 @@ def test_what_follows_a_network_finds_torchs_operators(network: str, name: str) 
     torch.testing.assert_close(FOLLOWED[name](built, x), built(x), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_a_forward_derivative_is_torchs() -> None:
     layers, x = ConvNormAct(4, 4, 3, activation=ReLU6).eval(), torch.randn(2, 4, 6, 6)
     expected = torch.func.jvp(layers, (x,), (x,))[1]
