@@ -39,7 +39,9 @@ class Options:
     backbone: str = "resnet18"
     """Of the detectors."""
     canvases: tuple[tuple[int, int], ...] = ((256, 256), (320, 288), (288, 416))
-    """Heights and widths in pixels, one after another."""
+    """Of detectors: heights and widths in pixels, one after another."""
+    image_sizes: tuple[tuple[int, int], ...] = ((64, 64), (96, 64), (64, 128))
+    """Of networks, likewise. What they compute takes most of the time, and a graph does not depend on it."""
     backend: str = "aot_eager"
     """Of torch.compile; eager takes a third of the time and leaves out the backward pass."""
     seed: int = 0
@@ -71,11 +73,12 @@ def measured(name: str, options: Options) -> dict[str, Any]:
     """The numbers of one network or detector."""
     torch.compiler.reset()
     torch.manual_seed(options.seed)
-    step = detector_step(name, options.backbone) if name in list_detectors() else network_step(name)
+    is_detector = name in list_detectors()
+    step = detector_step(name, options.backbone) if is_detector else network_step(name)
     graphs = CompileCounterWithBackend(options.backend)
     compiled = torch.compile(step, fullgraph=True, backend=graphs)
     begin, differences = time.process_time(), []
-    for number, canvas in enumerate(options.canvases):
+    for number, canvas in enumerate(options.canvases if is_detector else options.image_sizes):
         batch = random_batch(2, 5 + 6 * number, canvas, torch.device("cpu"))
         torch.manual_seed(options.seed)
         found = compiled(of_any_size(with_common_rows(batch)))
