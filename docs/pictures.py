@@ -116,8 +116,10 @@ def served() -> Iterator[str]:
     command = [sys.executable, "-m", "public.apps.serve", "--weights", str(WEIGHTS), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout is not None
-        yield next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
-        server.terminate()
+        try:
+            yield next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+        finally:
+            server.terminate()  # else leaving the block waits for its end
 
 
 def photograph(chromium: str, address: str, name: str) -> None:
