@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 DISTRIBUTION = "pytorch-imagenet-cifar-coco-voc-training"
 
 
@@ -52,11 +54,14 @@ def package_version(name: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name where the system tells it, and the vectors that torch computes with: "AMD EPYC, AVX2".
+
+    In a virtual machine generations of processors share a name.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    return f"{names[0] if names else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _commit() -> str | None:

@@ -19,6 +19,7 @@ def test_environment_record() -> None:
     assert torch.__version__.startswith(record["packages"]["torch"])
     assert (record["device"], record["processes"]) == ("CPU", 2)
     assert record.keys() >= {"python", "machine", "processor", "commit"}
+    assert record["processor"].endswith(f", {torch.backends.cpu.get_cpu_capability()}")  # else two look the same
     assert json.loads(json.dumps(record)) == record
 
 
