@@ -2,7 +2,8 @@
 
 Four rows of outputs take six products of transformed rows instead of twelve of plain ones: Winograd's F(4, 3), along
 the height alone. The products are six 1x3 convolutions, as fast for oneDNN as others, and the transforms are additions
-of whole rows.
+of whole rows. Where vectors are AVX2's, oneDNN's gradients of weights run in NHWC at a third of the processor's speed:
+there they are matrix products, of many more layers.
 
 Paper: Lavin and Gray 2015, https://arxiv.org/abs/1509.09308. It transforms both axes: a quarter of the
 multiplications, but additions that take longer here than what that saves, and more rounding. As it is, results of 256
@@ -14,7 +15,7 @@ Shapes: B images, C channels in, K out, H and W of a map, S = ceil(H / 4) strips
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +24,26 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from public.geometry.fixed_shapes import pieces, shapes_are_fixed
 from public.layers.autograd_state import is_batched, is_one_step
-from public.runtime.device import has_x86_kernels
+from public.runtime.device import has_avx2_alone, has_x86_kernels
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 """Of the input, the weight and the bias, as they are asked for."""
 
-_FEWEST_CHANNELS, _FEWEST_ROWS, _FEWEST_PIXELS = 80, 16, 1500
-"""In and out; of a map; of all maps. With fewer the additions take longer than the multiplications that they save."""
+
+class Fewest(NamedTuple):
+    """With fewer the additions take longer than the multiplications that they save."""
+
+    channels: int
+    """In and out."""
+    rows: int
+    """Of a map."""
+    pixels: int = 1500
+    """Of all maps."""
+
+
+_FEWEST, _FEWEST_OF_AVX2 = Fewest(80, 16), Fewest(64, 4)
+_FEWEST_OF_PRODUCTS, _LEAST_WORK = 48, 1 << 25
+"""Channels in and out; multiplications for one of the kernel's nine places. As above, of products for AVX2."""
 _MULTIPLIED, _TRANSFORMED = 4 << 20, 2 << 20
 """Numbers of the maps that are worked on at a time: more would take memory, and leave the cache between additions."""
 _OF_KERNEL = (
@@ -73,12 +87,14 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[b
         weight: likewise.
         needs: whether the gradients of x, weight and bias are asked for.
     """
-    if is_batched(grad) or not _is_faster(x, weight):
+    if is_batched(grad) or not _trains_faster(x, weight):
         return _torchs_backward(grad, x, weight, needs)
     grad = grad.contiguous(memory_format=torch.channels_last)
-    of_x = convolve(grad, weight.flip(2, 3).transpose(0, 1), None) if needs[0] else None
     of_weight = _weight_gradient(grad, x) if needs[1] else None
-    return of_x, of_weight, grad.sum((0, 2, 3)) if needs[2] else None
+    of_bias = grad.sum((0, 2, 3)) if needs[2] else None
+    if not needs[0] or not _is_faster(x, weight):
+        return _torchs_backward(grad, x, weight, (needs[0], False, False))[0], of_weight, of_bias
+    return convolve(grad, weight.flip(2, 3).transpose(0, 1), None), of_weight, of_bias
 
 
 def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> Gradients:
@@ -89,12 +105,12 @@ def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bo
 def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
     """What a convolution, or a sequence of one, gives for [B, C, H, W]: by `convolve` where it trains unseen."""
     conv = layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer
-    if type(conv) is nn.Conv2d and _is_known(conv) and is_one_step(x, layer) and _is_faster(x, conv.weight):
+    if type(conv) is nn.Conv2d and _is_plain(conv) and is_one_step(x, layer) and _trains_faster(x, conv.weight):
         return trained_convolution(x, conv.weight, conv.bias)
     return layer(x)
 
 
-def _is_known(conv: nn.Conv2d) -> bool:
+def _is_plain(conv: nn.Conv2d) -> bool:
     sides = conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
     return sides == ((1, 1), (1, 1), (1, 1), 1, "zeros")
 
@@ -121,14 +137,28 @@ class _Trained(torch.autograd.Function):
 
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
+    if not _is_known(x, weight):
+        return False
+    (batch, _, height, width), fewest = x.shape, _FEWEST_OF_AVX2 if has_avx2_alone() else _FEWEST
+    is_large = height >= fewest.rows and batch * height * width >= fewest.pixels
+    return is_large and min(weight.shape[:2]) >= fewest.channels
+
+
+def _trains_faster(x: Tensor, weight: Tensor) -> bool:
+    """Whether all that a step computes is faster, or the gradient of the weight alone."""
+    if _is_faster(x, weight):
+        return True
+    is_wide = min(weight.shape[:2]) >= _FEWEST_OF_PRODUCTS
+    is_many = x.numel() * len(weight) >= _LEAST_WORK
+    return is_wide and is_many and has_avx2_alone() and _is_known(x, weight)
+
+
+def _is_known(x: Tensor, weight: Tensor) -> bool:
     is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     is_known = is_plain and x.ndim == 4 and weight.shape[2:] == (3, 3) and has_x86_kernels()
     if not is_known or torch.is_autocast_enabled("cpu") or shapes_are_fixed(x.device):
         return False  # a graph's compiler sees one convolution, and what is counted has a GPU's operators
-    batch, _, height, width = x.shape
-    is_large = height >= _FEWEST_ROWS and batch * height * width >= _FEWEST_PIXELS
-    is_wide = min(weight.shape[:2]) >= _FEWEST_CHANNELS
-    return is_large and is_wide and x.is_contiguous(memory_format=torch.channels_last)
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _pieces(x: Tensor, numbers: int) -> list[slice]:
@@ -149,9 +179,9 @@ def _products(x: Tensor, kernels: Tensor, bias: Tensor | None) -> list[Tensor]:
     return [one.permute(0, 2, 3, 1) for one in found]
 
 
-def _of_rows(x: Tensor) -> Tensor:
-    """The paper's B^T of every six rows, a strip with its neighbours: [B, C, H, W] -> [6, B, S, W, C]."""
-    strips = _strips(x)
+def _of_rows(x: Tensor, columns: int = 0) -> Tensor:
+    """The paper's B^T of every six rows, a strip with its neighbours: [B, C, H, W] -> [6, B, S, W + columns, C]."""
+    strips = _strips(x, columns)
     out = x.new_empty(6, *strips[0].shape)
     for some in _pieces(x, _TRANSFORMED):
         # d0 is the d4 of the strip above, and d5 the d1 of the strip below; at the ends they are 0.
@@ -166,11 +196,15 @@ def _of_rows(x: Tensor) -> Tensor:
     return out
 
 
-def _strips(x: Tensor) -> Sequence[Tensor]:
-    """[B, C, H, W] -> the first rows of all strips, the second, the third and the fourth: each [B, S, W, C]."""
+def _strips(x: Tensor, columns: int) -> Sequence[Tensor]:
+    """The first rows of all strips, the second, the third and the fourth, each with columns of zeros behind it.
+
+    [B, C, H, W] -> four [B, S, W + columns, C].
+    """
     rows = x.permute(0, 2, 3, 1)
     missing = -rows.shape[1] % 4
-    return (F.pad(rows, (0, 0, 0, 0, 0, missing)) if missing else rows).unflatten(1, (-1, 4)).unbind(2)
+    padded = F.pad(rows, (0, 0, 0, columns, 0, missing)) if missing or columns else rows
+    return padded.unflatten(1, (-1, 4)).unbind(2)
 
 
 def _of_products(products: list[Tensor], *, out: Tensor) -> None:
@@ -186,9 +220,12 @@ def _of_products(products: list[Tensor], *, out: Tensor) -> None:
         torch.add(near, far, alpha=8, out=rows[3]).add_(m[5])
 
 
-def _of_slopes(grad: Tensor) -> Tensor:
-    """The paper's A of the four rows of each strip, the gradients of the products: [B, K, H, W] -> [6, B, S, W, K]."""
-    strips = _strips(grad)
+def _of_slopes(grad: Tensor, columns: int) -> Tensor:
+    """The paper's A of the four rows of each strip, the gradients of the products.
+
+    [B, K, H, W] -> [6, B, S, W + columns, K].
+    """
+    strips = _strips(grad, columns)
     out = grad.new_empty(6, *strips[0].shape)
     for some in _pieces(grad, _TRANSFORMED):
         y0, y1, y2, y3 = (one[some] for one in strips)
@@ -204,9 +241,11 @@ def _of_slopes(grad: Tensor) -> Tensor:
 
 def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """[B, K, H, W] and [B, C, H, W] -> [K, C, 3, 3]."""
+    of_row, columns = (_row_products, 1) if has_avx2_alone() else (_row_gradient, 0)
     total: list[Tensor] = []
     for some in _pieces(x, _MULTIPLIED):
-        found = [_row_gradient(*pair) for pair in zip(_of_slopes(grad[some]), _of_rows(x[some]), strict=True)]
+        pairs = zip(_of_slopes(grad[some], columns), _of_rows(x[some], columns), strict=True)
+        found = [of_row(*pair) for pair in pairs]
         total = [one.add_(new) for one, new in zip(total, found, strict=True)] if total else found
     mixed = x.new_tensor(_OF_KERNEL).T @ torch.stack(total).flatten(1)
     rows = mixed.view(3, *total[0].shape)  # [3, K, 3, C]
@@ -224,3 +263,13 @@ def _row_gradient(grad: Tensor, rows: Tensor) -> Tensor:
     sides = [1, 1], [0, 1], [1, 1], False, [0, 0], 1
     found: Any = torch.ops.aten.convolution_backward(grad, rows, kernel, None, *sides, [False, True, False])[1]
     return found[:, :, 0].transpose(1, 2)
+
+
+def _row_products(grad: Tensor, rows: Tensor) -> Tensor:
+    """As `_row_gradient`, of rows that end in a column of zeros, which is the neighbour of both rows that it parts."""
+    grad, rows = grad.flatten(0, 2), rows.flatten(0, 2)  # [N, K or C]
+    out = rows.new_empty(3, grad.shape[1], rows.shape[1])
+    torch.mm(grad[1:].T, rows[:-1], out=out[0])
+    torch.mm(grad.T, rows, out=out[1])
+    torch.mm(grad[:-1].T, rows[1:], out=out[2])
+    return out.transpose(0, 1)

