@@ -3,7 +3,7 @@
 Four rows of outputs take six products of transformed rows instead of twelve of plain ones: Winograd's F(4, 3), along
 the height alone. The products are six 1x3 convolutions, as fast for oneDNN as others, and the transforms are additions
 of whole rows. Where vectors are AVX2's, oneDNN's gradients of weights run in NHWC at a third of the processor's speed:
-there they are matrix products, of many more layers.
+there they are matrix products, of many more layers, strided ones among them.
 
 Paper: Lavin and Gray 2015, https://arxiv.org/abs/1509.09308. It transforms both axes: a quarter of the
 multiplications, but additions that take longer here than what that saves, and more rounding. As it is, results of 256
@@ -24,6 +24,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from public.geometry.fixed_shapes import pieces, shapes_are_fixed
 from public.layers.autograd_state import is_batched, is_one_step
+from public.layers.shifted_products import strided_weight_gradient
 from public.runtime.device import has_avx2_alone, has_x86_kernels
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -97,29 +98,40 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[b
     return convolve(grad, weight.flip(2, 3).transpose(0, 1), None), of_weight, of_bias
 
 
-def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> Gradients:
-    sides = [1, 1], [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
+def _strided_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> Gradients:
+    """Of a convolution with stride 2, as `convolve_backward`."""
+    if is_batched(grad) or not needs[1]:
+        return _torchs_backward(grad, x, weight, needs, stride=2)
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    of_x, _, of_bias = _torchs_backward(grad, x, weight, (needs[0], False, needs[2]), stride=2)
+    return of_x, strided_weight_gradient(grad, x), of_bias
+
+
+def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool], stride: int = 1) -> Gradients:
+    sides = [stride] * 2, [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
     return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *sides, list(needs))
 
 
 def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
     """What a convolution, or a sequence of one, gives for [B, C, H, W]: by `convolve` where it trains unseen."""
     conv = layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer
-    if type(conv) is nn.Conv2d and _is_plain(conv) and is_one_step(x, layer) and _trains_faster(x, conv.weight):
-        return trained_convolution(x, conv.weight, conv.bias)
+    if type(conv) is nn.Conv2d and _is_plain(conv) and is_one_step(x, layer):
+        stride = conv.stride[0]
+        if _trains_faster(x, conv.weight, stride):
+            return trained_convolution(x, conv.weight, conv.bias, stride)
     return layer(x)
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
-    sides = conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
-    return sides == ((1, 1), (1, 1), (1, 1), 1, "zeros")
+    sides = conv.padding, conv.dilation, conv.groups, conv.padding_mode
+    return conv.stride in ((1, 1), (2, 2)) and sides == ((1, 1), (1, 1), 1, "zeros")
 
 
-def trained_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`convolve` with its gradient; a `TorchFunctionMode` sees it as one function."""
+def trained_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
+    """`convolve`, or torch's with a stride of 2, and its gradient; a `TorchFunctionMode` sees it as one function."""
     if has_torch_function((x,)):
-        return handle_torch_function(trained_convolution, (x,), x, weight, bias)
-    return _Trained.apply(x, weight, bias)  # pyright: ignore[reportReturnType]
+        return handle_torch_function(trained_convolution, (x,), x, weight, bias, stride)
+    return (_Trained if stride == 1 else _Strided).apply(x, weight, bias)  # pyright: ignore[reportReturnType]
 
 
 class _Trained(torch.autograd.Function):
@@ -136,6 +148,20 @@ class _Trained(torch.autograd.Function):
         return convolve_backward(grads[0], x, weight, ctx.needs_input_grad)
 
 
+class _Strided(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, stride=2, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _torchs_backward(grads[0], x, weight, ctx.needs_input_grad, stride=2)
+        return _strided_backward(grads[0], x, weight, ctx.needs_input_grad)
+
+
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     if not _is_known(x, weight):
         return False
@@ -144,12 +170,12 @@ def _is_faster(x: Tensor, weight: Tensor) -> bool:
     return is_large and min(weight.shape[:2]) >= fewest.channels
 
 
-def _trains_faster(x: Tensor, weight: Tensor) -> bool:
+def _trains_faster(x: Tensor, weight: Tensor, stride: int = 1) -> bool:
     """Whether all that a step computes is faster, or the gradient of the weight alone."""
-    if _is_faster(x, weight):
+    if stride == 1 and _is_faster(x, weight):
         return True
     is_wide = min(weight.shape[:2]) >= _FEWEST_OF_PRODUCTS
-    is_many = x.numel() * len(weight) >= _LEAST_WORK
+    is_many = x.numel() * len(weight) >= _LEAST_WORK * stride**2
     return is_wide and is_many and has_avx2_alone() and _is_known(x, weight)
 
 

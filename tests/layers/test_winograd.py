@@ -101,16 +101,16 @@ def test_other_kernels_are_torchs() -> None:
 # ---- where it is taken ----------------------------------------------------------------------------------------------
 
 
-def layer_and_map() -> tuple[nn.Sequential, Tensor]:
+def layer_and_map(stride: int = 1) -> tuple[nn.Sequential, Tensor]:
     """A pyramid's smoothing, and what it takes."""
     torch.manual_seed(0)
-    layer = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1)).to(memory_format=torch.channels_last)  # pyright: ignore
+    layer = nn.Sequential(nn.Conv2d(8, 8, 3, stride, padding=1)).to(memory_format=torch.channels_last)  # pyright: ignore
     return layer, nhwc(torch.randn(2, 8, 12, 10)).requires_grad_()
 
 
 def is_ours(out: Tensor) -> bool:
     """Whether the gradient will be."""
-    return out.grad_fn is not None and "_Trained" in out.grad_fn.name()
+    return out.grad_fn is not None and any(name in out.grad_fn.name() for name in ("_Trained", "_Strided"))
 
 
 def test_a_layer_that_trains_has_torchs_gradients() -> None:
@@ -139,8 +139,27 @@ def test_the_weights_gradient_alone_may_be_ours(monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
 
 
-def test_a_second_derivative_is_torchs() -> None:
-    layer, x = layer_and_map()
+@pytest.mark.parametrize("sides", [(1, 1), (4, 6), (5, 4), (8, 7), (9, 9)])
+def test_a_strided_layer_has_torchs_gradients(sides: tuple[int, int]) -> None:
+    """Whole numbers come out exactly; outputs and the input's gradient are torch's."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 2, 3, 2, padding=1).to(memory_format=torch.channels_last)  # pyright: ignore
+    x = numbers(3, 3, *sides).requires_grad_()
+    out, expected = run_convolution(layer, x), layer(x)
+    assert is_ours(out) == winograd.has_avx2_alone()
+    assert torch.equal(out, expected)
+    leaves, grad = [x, *layer.parameters()], numbers(*out.shape)
+    found, wanted = (torch.autograd.grad(one, leaves, grad) for one in (out, expected))
+    assert all(map(torch.equal, found, wanted))
+    assert [one.stride() for one in found] == [one.stride() for one in wanted]
+    for number, leaf in enumerate(leaves):
+        (alone,) = torch.autograd.grad(run_convolution(layer, x), leaf, grad)
+        assert torch.equal(alone, wanted[number])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_second_derivative_is_torchs(stride: int) -> None:
+    layer, x = layer_and_map(stride)
     found, expected = [], []
     for grads, run in ((found, run_convolution), (expected, lambda layer, x: layer(x))):
         out = run(layer, x)
@@ -149,9 +168,10 @@ def test_a_second_derivative_is_torchs() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 
 
-def test_many_gradients_at_once_are_torchs() -> None:
-    layer, x = layer_and_map()
-    many = torch.randn(3, 2, 8, 12, 10)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_many_gradients_at_once_are_torchs(stride: int) -> None:
+    layer, x = layer_and_map(stride)
+    many = torch.randn(3, *layer(x).shape)
     asked = [x, *layer.parameters()]
     found, expected = (
         torch.autograd.grad(out, asked, many, is_grads_batched=True) for out in (run_convolution(layer, x), layer(x))
@@ -198,7 +218,8 @@ ELSEWHERE: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
     "counts": counted,
     "NCHW": lambda layer, x: run_convolution(layer, x.contiguous()),
     "float64": lambda layer, x: run_convolution(layer.double(), x.double()),
-    "a stride": with_a_layer(3, 2, padding=1),
+    "a stride of 3": with_a_layer(3, 3, padding=1),
+    "two strides": with_a_layer(3, stride=(1, 2), padding=1),
     "no padding": with_a_layer(3),
     "reflected padding": with_a_layer(3, padding=1, padding_mode="reflect"),
     "dilation": with_a_layer(3, padding=1, dilation=2),
