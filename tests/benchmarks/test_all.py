@@ -4,9 +4,10 @@ import re
 from typing import Any
 
 import pytest
+import torch
 
 import benchmarks.all
-from benchmarks.all import CONVOLUTIONS, ROWS, from_here, lowest, of_claim, read_records, stated, verdict
+from benchmarks.all import CONVOLUTIONS, ROWS, claims_here, from_here, lowest, of_claim, read_records, stated, verdict
 from benchmarks.training_steps import CLAIMED, DEFAULT, FP32
 from tests.commands import ROOT
 
@@ -75,6 +76,14 @@ def test_what_was_measured_here(commit: str | None, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(benchmarks.all, "environment_record", lambda *_: here)
     own = record("A", 1.0, machine=here | {"commit": commit and "abc"})
     assert from_here([record("A", 1.0, machine=here | {"commit": "def"}), own]) == [own]
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float32])
+def test_bf16_is_claimed_where_it_is_the_default(precision: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.all, "choose_precision", lambda *_: precision)
+    (row,) = (row for row in ROWS if row.script == "training_steps")
+    ways = (DEFAULT, FP32) if precision == torch.bfloat16 else (FP32,)
+    assert claims_here(row) == [f"training_steps_{name}: {way}" for way in ways for name in CLAIMED]
 
 
 def test_no_number_is_rounded_up() -> None:
