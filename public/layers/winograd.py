@@ -91,16 +91,18 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[b
     if is_batched(grad) or not _trains_faster(x, weight):
         return _torchs_backward(grad, x, weight, needs)
     grad = grad.contiguous(memory_format=torch.channels_last)
+    of_x = None
+    if needs[0] and _is_faster(x, weight):
+        of_x = convolve(grad, weight.flip(2, 3).transpose(0, 1), None)
+    elif needs[0]:
+        of_x = _torchs_backward(grad, x, weight, (True, False, False))[0]
     of_weight = _weight_gradient(grad, x) if needs[1] else None
-    of_bias = grad.sum((0, 2, 3)) if needs[2] else None
-    if not needs[0] or not _is_faster(x, weight):
-        return _torchs_backward(grad, x, weight, (needs[0], False, False))[0], of_weight, of_bias
-    return convolve(grad, weight.flip(2, 3).transpose(0, 1), None), of_weight, of_bias
+    return of_x, of_weight, grad.sum((0, 2, 3)) if needs[2] else None
 
 
 def _strided_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> Gradients:
     """Of a convolution with stride 2, as `convolve_backward`."""
-    if is_batched(grad) or not needs[1]:
+    if is_batched(grad) or not needs[1] or not _trains_faster(x, weight, stride=2):
         return _torchs_backward(grad, x, weight, needs, stride=2)
     grad = grad.contiguous(memory_format=torch.channels_last)
     of_x, _, of_bias = _torchs_backward(grad, x, weight, (needs[0], False, needs[2]), stride=2)

@@ -158,6 +158,17 @@ def test_a_strided_layer_has_torchs_gradients(sides: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+def test_a_backward_pass_within_autocast_is_torchs(stride: int) -> None:
+    layer, x = layer_and_map(stride)
+    leaves, slopes = [x, *layer.parameters()], nhwc(torch.randn_like(layer(x)))
+    found, wanted = [], []
+    for grads, out in ((found, run_convolution(layer, x)), (wanted, layer(x))):
+        with torch.autocast("cpu", torch.bfloat16):
+            grads += torch.autograd.grad(out, leaves, slopes)
+    assert all(map(torch.equal, found, wanted))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 def test_a_second_derivative_is_torchs(stride: int) -> None:
     layer, x = layer_and_map(stride)
     found, expected = [], []
