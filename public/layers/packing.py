@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from public.layers.depthwise import DepthwiseConv2d
 from public.layers.following import followers, replace_layer
 from public.layers.relu6 import ReLU6
-from public.runtime.device import has_x86_kernels
+from public.runtime.device import has_bf16_kernels, has_x86_kernels
 
 KEPT_CANVASES = 4
 """Of how many sizes of images the layouts are kept: each takes as much memory as the weights. oneDNN wants others for
@@ -104,7 +104,7 @@ def pack_convolutions(module: nn.Module, run: Callable[[], Any]) -> None:
 
 def _packable_dtypes() -> tuple[torch.dtype, ...]:
     """Those that this processor packs; few have an fp16 that would be worth it."""
-    return (torch.float32, torch.bfloat16) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float32,)
+    return (torch.float32, torch.bfloat16) if has_bf16_kernels() else (torch.float32,)
 
 
 def _is_plain(layer: Any) -> bool:

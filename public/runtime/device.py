@@ -92,6 +92,11 @@ def has_x86_kernels() -> bool:
     return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
 
+def has_bf16_kernels() -> bool:
+    """Whether oneDNN computes in bf16 on this processor; elsewhere torch's own kernels do, which round more."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def has_avx2_alone() -> bool:
     """Whether the kernels of `has_x86_kernels` are those for AVX2, the widest vectors of many processors.
 

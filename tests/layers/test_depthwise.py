@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from public.backbones.catalog import build_backbone
+from public.layers import depthwise
 from public.layers.depthwise import DepthwiseConv2d, has_depthwise
 
 
@@ -38,6 +39,21 @@ def test_values_and_gradients_are_torchs(
         assert actual.dtype == expected.dtype
         torch.testing.assert_close(actual, expected, rtol=0.01 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
     assert results[1].is_contiguous(memory_format=layout)
+
+
+def test_the_gradient_by_another_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On any processor, against float64: of the input it is rounded once."""
+    monkeypatch.setattr(depthwise, "_HAS_KERNELS", True)
+    torch.manual_seed(0)
+    layer, x = DepthwiseConv2d(6, 2).bfloat16(), torch.randn(2, 6, 11, 7).bfloat16().requires_grad_()
+    out, exact = layer(x), nn.functional.conv2d(x.double(), layer.weight.double(), stride=2, padding=1, groups=6)
+    slopes = torch.randn_like(out)
+    leaves = x, layer.weight
+    found = torch.autograd.grad(out, leaves, slopes)
+    right = torch.autograd.grad(exact, leaves, slopes.double())
+    assert "_StridedDepthwise" in out.grad_fn.name()  # pyright: ignore[reportOptionalMemberAccess]
+    assert (found[0] - right[0]).norm() < 2**-8 * right[0].norm()
+    assert (found[1] - right[1]).norm() < 2**-6 * right[1].norm()
 
 
 def test_frozen_weights_and_inference() -> None:
