@@ -79,37 +79,30 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out.flatten(1, 2)[:, :height].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
-def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> Gradients:
-    """The gradients of what `convolve` took, from that of what it gave.
+def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool], stride: int = 1) -> Gradients:
+    """The gradients of what `convolve` took, from that of what it gave; or of torch's convolution with a stride of 2.
 
     Args:
-        grad: [B, K, H, W].
+        grad: [B, K, H, W], with a stride half as high and wide.
         x: as `convolve` took it; where only the gradient of x is asked for, its shape and layout count alone.
         weight: likewise.
         needs: whether the gradients of x, weight and bias are asked for.
+        stride: 1 or 2.
     """
-    if is_batched(grad) or not _trains_faster(x, weight):
-        return _torchs_backward(grad, x, weight, needs)
+    if is_batched(grad) or not _trains_faster(x, weight, stride):
+        return _torchs_backward(grad, x, weight, needs, stride)
     grad = grad.contiguous(memory_format=torch.channels_last)
     of_x = None
-    if needs[0] and _is_faster(x, weight):
+    if needs[0] and stride == 1 and _is_faster(x, weight):
         of_x = convolve(grad, weight.flip(2, 3).transpose(0, 1), None)
     elif needs[0]:
-        of_x = _torchs_backward(grad, x, weight, (True, False, False))[0]
-    of_weight = _weight_gradient(grad, x) if needs[1] else None
+        of_x = _torchs_backward(grad, x, weight, (True, False, False), stride)[0]
+    gradient = _weight_gradient if stride == 1 else strided_weight_gradient
+    of_weight = gradient(grad, x) if needs[1] else None
     return of_x, of_weight, grad.sum((0, 2, 3)) if needs[2] else None
 
 
-def _strided_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> Gradients:
-    """Of a convolution with stride 2, as `convolve_backward`."""
-    if is_batched(grad) or not needs[1] or not _trains_faster(x, weight, stride=2):
-        return _torchs_backward(grad, x, weight, needs, stride=2)
-    grad = grad.contiguous(memory_format=torch.channels_last)
-    of_x, _, of_bias = _torchs_backward(grad, x, weight, (needs[0], False, needs[2]), stride=2)
-    return of_x, strided_weight_gradient(grad, x), of_bias
-
-
-def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool], stride: int = 1) -> Gradients:
+def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool], stride: int) -> Gradients:
     sides = [stride] * 2, [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
     return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *sides, list(needs))
 
@@ -133,35 +126,22 @@ def trained_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: 
     """`convolve`, or torch's with a stride of 2, and its gradient; a `TorchFunctionMode` sees it as one function."""
     if has_torch_function((x,)):
         return handle_torch_function(trained_convolution, (x,), x, weight, bias, stride)
-    return (_Trained if stride == 1 else _Strided).apply(x, weight, bias)  # pyright: ignore[reportReturnType]
+    return _Trained.apply(x, weight, bias, stride)  # pyright: ignore[reportReturnType]
 
 
 class _Trained(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return convolve(x, weight, bias)
+        ctx.stride = stride
+        return convolve(x, weight, bias) if stride == 1 else F.conv2d(x, weight, bias, stride, padding=1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this pass is to have a gradient itself
-            return _torchs_backward(grads[0], x, weight, ctx.needs_input_grad)
-        return convolve_backward(grads[0], x, weight, ctx.needs_input_grad)
-
-
-class _Strided(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, bias, stride=2, padding=1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _torchs_backward(grads[0], x, weight, ctx.needs_input_grad, stride=2)
-        return _strided_backward(grads[0], x, weight, ctx.needs_input_grad)
+        # With a gradient of its own this pass is torch's.
+        gradients = _torchs_backward if torch.is_grad_enabled() else convolve_backward
+        return *gradients(grads[0], x, weight, ctx.needs_input_grad[:3], ctx.stride), None
 
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
