@@ -57,6 +57,7 @@ ROWS = (
     Row(script="packed_data", claims=("packed_data, packed and shrunk", "packed_data, packed", "packed_data, folder")),
     Row(script="check_images", arguments=("--rounds", "3"), claims=("check_images",)),
     Row(script="deform_conv", arguments=("--rounds", "3"), claims=("deform_conv",)),
+    Row(script="roi_align", arguments=("--rounds", "3"), claims=("roi_align | 2 x 2 points",)),
     Row(script="convolution", arguments=("--rounds", "3", "--repeats", "1"), claims=CONVOLUTIONS),
     Row(
         script="start",

@@ -23,11 +23,14 @@ Given = TypeVar("Given")
 
 
 class Apart(AbstractContextManager["Apart[Given]", None], Generic[Given]):
-    """Each call is a turn, taken by the process; the others wait meanwhile.
+    """Each call is a turn, taken by the process; the others wait meanwhile, from the time on when it is ready.
 
     Args:
         make: what makes the way there; of a module, so that it can be sent.
         arguments: its arguments.
+
+    Raises:
+        EOFError: the process has ended, which says itself why; also from a call.
     """
 
     def __init__(self, make: Callable[..., Callable[[], Given]], *arguments: Any) -> None:
@@ -36,9 +39,10 @@ class Apart(AbstractContextManager["Apart[Given]", None], Generic[Given]):
         self.process = context.Process(target=_take_turns, args=(other, make, arguments), daemon=True)
         self.process.start()
         other.close()
+        self.connection.recv()
 
     def __call__(self) -> Given:
-        """What the turn gives; EOFError where the process has ended, which says itself why."""
+        """What the turn gives."""
         self.connection.send(None)
         return self.connection.recv()
 
@@ -79,6 +83,7 @@ def timed(work: Callable[[], object], num_images: int, device: torch.device, ste
 
 def _take_turns(connection: Connection, make: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> None:
     turn = make(*arguments)
+    connection.send(None)
     try:
         while True:
             connection.recv()

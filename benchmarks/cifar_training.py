@@ -216,7 +216,7 @@ def turn(options: Options, config: ClassificationConfig, side: str) -> Turn:
 def compare_speed(options: Options, config: ClassificationConfig, words: str) -> None:
     """Both loops from the same initial weights, in alternating rounds."""
     with sides(turn, options, config, names=(OURS, BARE)) as ways:
-        comparison = alternate(ways, options.rounds, "images/s")
+        comparison = alternate(ways, options.rounds, "images/s", is_warm=True)
     steps = f"{options.steps} steps of {options.batch_size} a turn"
     report("cifar_training", comparison, 1.0, benchmark_device(), f"{options.network}, {words}, {steps}")
 

@@ -150,7 +150,7 @@ def main(options: Options) -> None:
             write_file(file, options.images, options.objects)
         ways = Ways(file)
         turns = {way: lambda way=way: ways.turn(way) for way in ways.memory}
-        comparison = alternate(turns, options.rounds, "objects/s")
+        comparison = alternate(turns, options.rounds, "objects/s", is_warm=True)
         words = f"{next(iter(ways.objects))} objects, {file.stat().st_size / 1e6:.0f} MB"
     assert len(ways.objects) == 1, f"both must read the same number of objects, got {ways.objects}"
     memory = {way: median(values) for way, values in ways.memory.items()}

@@ -79,15 +79,16 @@ class Comparison:
         return "\n".join([*lines, f"ratio to {self.best_peer}: {self.ratio:.2f}  ({span})"])
 
 
-def alternate(ways: Mapping[str, Callable[[], float]], rounds: int, unit: str) -> Comparison:
+def alternate(ways: Mapping[str, Callable[[], float]], rounds: int, unit: str, *, is_warm: bool = False) -> Comparison:
     """Lets every way have its turn in every round, after one round that is not counted.
 
     Args:
         ways: each takes one turn and gives its speed; ours first.
         rounds: counted rounds.
         unit: of the speeds.
+        is_warm: whether all turns are alike from the first on, which is counted then.
     """
-    for take_turn in ways.values():  # caches, worker processes, choice of kernels
+    for take_turn in () if is_warm else ways.values():  # caches, worker processes, choice of kernels
         take_turn()
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):

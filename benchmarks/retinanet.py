@@ -177,7 +177,7 @@ def main(options: Options) -> None:
     for kind, batch_sizes in (("inference", options.inference_batch_sizes), ("step", options.train_batch_sizes)):
         for batch_size in batch_sizes:
             with sides(turn, kind, batch_size, options) as ways:
-                comparison = alternate(ways, options.rounds, "images/s")
+                comparison = alternate(ways, options.rounds, "images/s", is_warm=True)
             words = f"{data} at {options.canvas}, batch {batch_size}"
             report(f"retinanet_{kind}", comparison, 1.0, benchmark_device(), words)
 

@@ -8,24 +8,26 @@ Each way runs in a process of its own, on random objects: the network and its op
 taken, and what counts is by how much the largest resident memory exceeds that before the first step; gradients and the
 optimizer's momentum are part of it on both sides. On a GPU it is the largest memory that torch had allocated. `norms`
 (a run's default on a GPU), `stages` and `off` (on a CPU) are what `runtime.activation_checkpointing` may be. Then steps
-with each of them take turns in one process, and the ratios of their times are printed.
+of each way are timed in turn, and the ratios of their times are printed.
 """
 
 import multiprocessing
 import os
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
+from unittest import mock
 
 import torch
 import tyro
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from benchmarks.compare import append_result, benchmark_device
+from benchmarks.apart import Apart, Turn, device_here, timed
+from benchmarks.compare import alternate, append_result, benchmark_device
 from benchmarks.gpu_speed import PEERS
 from benchmarks.gpu_steps import CLASSIFICATION
 from benchmarks.random_batches import NUM_CLASSES, random_batch, torchvision_targets
@@ -36,11 +38,15 @@ from public.datasets.batches import DetectionBatch
 from public.detectors.catalog import build_detector
 from public.detectors.detector import ImageDetector
 from public.losses.classification import cross_entropy
-from public.runtime.device import PRECISION_DTYPES, autocast, choose_device, memory_format, synchronize
+from public.runtime.device import PRECISION_DTYPES, autocast, memory_format
 
 Way = Literal["auto", "norms", "stages", "off", "torchvision"]
 CLAIMED = {"retinanet": 0.6, "fcos": 0.65, "faster_rcnn": 0.7}
-"""Of torchvision's memory, by default."""
+"""Of torchvision's memory, with `norms`."""
+CLAIMED_TIME = 1.05
+"""Of a step's time where everything is kept, with `norms`."""
+WARM_UP = 2
+"""Steps, in which the heap reaches its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,54 +154,55 @@ def _status(name: str) -> int:
 def memory(name: str, options: Options) -> dict[str, float]:
     """Megabytes by way, each in a process of its own."""
     found = {}
-    if options.mmap_threshold is not None:
-        os.environ["MALLOC_MMAP_THRESHOLD_"] = str(options.mmap_threshold)  # read as a process starts
+    kept = {} if options.mmap_threshold is None else {"MALLOC_MMAP_THRESHOLD_": str(options.mmap_threshold)}
     for way in options.ways:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with mock.patch.dict(os.environ, kept), multiprocessing.get_context("spawn").Pool(1) as pool:
             found[way] = round(pool.apply(added_megabytes, (name, way, options, torch.get_num_threads())), 1)
         ratio = f"  {found[way] / found['torchvision']:.3f} of torchvision's" if "torchvision" in found else ""
         print(f"{name:<14} {way:<12} adds {found[way]:>7.0f} MB{ratio}", flush=True)
+    if name in CLAIMED and {"norms", "torchvision"} <= found.keys():
+        _say_whether(found["norms"] / found["torchvision"], CLAIMED[name])
     return found
 
 
+def _say_whether(ratio: float, claimed: float) -> None:
+    print(f"claimed: at most {claimed}, {'shown' if ratio <= claimed else 'NOT shown'} here", flush=True)
+
+
+def turn(name: str, way: Way, options: Options) -> Turn:
+    """What takes a step, and gives the images a second."""
+    device = device_here(ours=way != "torchvision")
+    step = step_of(*losses_of(name, way, options, device))
+    for _ in range(WARM_UP):
+        step()
+    return timed(step, options.batch_size, device)
+
+
 def times(name: str, options: Options) -> dict[str, list[float]]:
-    """Seconds of a step by way, round by round."""
-    device = benchmark_device()
-    ways: list[Any] = [way for way in options.ways if way != "torchvision"]
-    model, losses = losses_of(name, ways[0], options, device)
-    step = step_of(model, losses)
-    found: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(options.rounds + 1):
-        for way in ways[:: 1 if number % 2 else -1]:
-            model.activation_checkpointing = way
-            synchronize(device)
-            start = time.perf_counter()
-            step()
-            synchronize(device)
-            if number:  # the first chooses kernels
-                found[way].append(time.perf_counter() - start)
+    """Seconds of a step by way, round by round, each in a process of its own with the heap of a run."""
+    with ExitStack() as stack:
+        ways = {way: stack.enter_context(Apart(turn, name, way, options)) for way in options.ways}
+        speeds = alternate(ways, options.rounds, "images/s", is_warm=True).speeds
+    found = {way: [options.batch_size / speed for speed in own] for way, own in speeds.items()}
     for way, seconds in found.items():
         ratios = [a / b for a, b in zip(seconds, found.get("off", seconds), strict=True)]
         span = f"{median(ratios):.3f} of off (rounds {min(ratios):.3f} to {max(ratios):.3f})"
         print(f"{name:<14} {way:<12} {median(seconds):>7.2f} s a step, {span}", flush=True)
+        if way == "norms" and "off" in found:
+            _say_whether(median(ratios), CLAIMED_TIME)
     return found
 
 
 def main(options: Options) -> None:
     """Measures, prints and appends to results.jsonl."""
-    # Times are those of a run, which keeps freed memory; not any more beside the variable that `memory` sets.
-    device = choose_device("auto")
     numbers: dict[str, Any] = {}
     for name in options.only:
         if "memory" in options.parts:
-            numbers[f"{name} MB"] = found = memory(name, options)
-            if name in CLAIMED and {"norms", "torchvision"} <= found.keys():
-                shown = found["norms"] / found["torchvision"] <= CLAIMED[name]
-                print(f"claimed: at most {CLAIMED[name]}, {'shown' if shown else 'NOT shown'} here")
+            numbers[f"{name} MB"] = memory(name, options)
         if "time" in options.parts:
             numbers[f"{name} seconds"] = times(name, options)
     words = f"random objects, batch {options.batch_size}, {options.canvas} pixels, {options.precision}"
-    append_result("step_memory", {"numbers": numbers}, device, words)
+    append_result("step_memory", {"numbers": numbers}, benchmark_device(), words)
 
 
 if __name__ == "__main__":

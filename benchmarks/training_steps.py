@@ -16,16 +16,14 @@ from typing import Literal
 import torch
 import tyro
 
-from benchmarks.apart import Apart, Turn, device_here, timed
+from benchmarks.apart import Apart
 from benchmarks.compare import Comparison, alternate, benchmark_device, report
 from benchmarks.step_memory import Options as StepOptions
-from benchmarks.step_memory import Way, losses_of, step_of
+from benchmarks.step_memory import Way, turn
 from public.runtime.device import choose_precision
 
 CLAIMED = {"retinanet": (2.2, 1.15), "fcos": (1.8, 1.5), "faster_rcnn": (1.8, 1.25)}
 """How many times as fast as torchvision's: by default where that is bf16, and in fp32."""
-WARM_UP = 2
-"""Steps, in which the heap reaches its size, before a turn that is not counted."""
 THEIRS, DEFAULT, FP32 = "torchvision, fp32", "ours by default, bf16", "ours, fp32"
 
 
@@ -43,15 +41,6 @@ class Options:
     """Height and width in pixels."""
 
 
-def turn(name: str, way: Way, options: StepOptions) -> Turn:
-    """What takes a step, and gives the images a second."""
-    device = device_here(ours=way != "torchvision")
-    step = step_of(*losses_of(name, way, options, device))
-    for _ in range(WARM_UP):
-        step()
-    return timed(step, options.batch_size, device)
-
-
 def main(options: Options) -> None:
     """Measures, prints and appends to results.jsonl."""
     device = benchmark_device()
@@ -63,7 +52,7 @@ def main(options: Options) -> None:
             made[DEFAULT] = ("auto", replace(ours, precision="bf16"))
         with ExitStack() as stack:
             ways = {key: stack.enter_context(Apart(turn, name, *way)) for key, way in made.items()}
-            speeds = alternate(ways, options.rounds, "images/s").speeds
+            speeds = alternate(ways, options.rounds, "images/s", is_warm=True).speeds
         words = f"random objects at {options.canvas}, batch {options.batch_size}"
         for way, claimed in zip((DEFAULT, FP32), CLAIMED[name], strict=True):
             if way in speeds:

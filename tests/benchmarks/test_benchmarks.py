@@ -1,12 +1,16 @@
 """The parts of the benchmarks that could make a wrong number look right."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmarks import compare, exact_resume, step_memory
+from benchmarks.apart import Apart
 from benchmarks.training_steps import CLAIMED
 from public.config.experiment import load_configs
 from public.datasets.batches import DataError
@@ -33,6 +37,11 @@ def test_ways_take_turns_after_a_round_that_does_not_count() -> None:
     comparison = compare.alternate({name: lambda name=name: turn(name) for name in "ab"}, rounds=2, unit="turns/s")
     assert turns == ["a", "b", "a", "b", "b", "a"]
     assert comparison.speeds == {"a": [3.0, 6.0], "b": [4.0, 5.0]}
+
+
+def test_all_rounds_of_what_is_warm_count() -> None:
+    comparison = compare.alternate({"a": lambda: 1.0, "b": iter([2.0]).__next__}, 1, "turns/s", is_warm=True)
+    assert comparison.speeds == {"a": [1.0], "b": [2.0]}
 
 
 def test_a_result_is_one_line_with_its_machine(tmp_path: Path) -> None:
@@ -87,10 +96,33 @@ def test_a_step_by_default_is_one_of_the_row(name: str) -> None:
 
 
 def test_recomputation_is_timed_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is kept before glibc's variable is set for the processes that are weighed: beside it nothing is."""
-    calls: list[str] = []
-    for name in ("choose_device", "memory", "times"):
-        monkeypatch.setattr(step_memory, name, lambda *_, name=name: calls.append(name) or {})
-    monkeypatch.setattr(step_memory, "append_result", lambda *_: None)
-    step_memory.main(step_memory.Options(only=("retinanet", "fcos")))
-    assert calls == ["choose_device", "memory", "times", "memory", "times"]
+    """glibc's variable is set for the processes that are weighed alone: beside it a run keeps no freed memory."""
+    seen: list[str | None] = []
+
+    class Pool:
+        def __init__(self, _: int) -> None: ...
+        def __enter__(self) -> "Pool":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def apply(self, *_: object) -> float:
+            seen.append(os.environ.get("MALLOC_MMAP_THRESHOLD_"))
+            return 1.0
+
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    monkeypatch.setattr(step_memory.multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=Pool))
+    step_memory.memory("retinanet", step_memory.Options(ways=("norms", "off")))
+    assert seen == [str(2**20)] * 2
+    assert "MALLOC_MMAP_THRESHOLD_" not in os.environ
+
+
+def turn_that_is_ready(path: Path) -> Callable[[], str]:
+    """Says so in a file."""
+    path.touch()
+    return lambda: path.name
+
+
+def test_a_process_is_ready_before_another_has_its_turn(tmp_path: Path) -> None:
+    with Apart(turn_that_is_ready, tmp_path / "ready") as way:
+        assert (tmp_path / "ready").exists()
+        assert way() == "ready"

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from public.detectors.anchor_matching import IGNORED_COVERAGE
 from public.detectors.faster_rcnn.options import TwoStageOptions
@@ -19,6 +18,7 @@ from public.detectors.postprocess import clip_to_content
 from public.geometry.boxes import BoxWeights, areas, decode_boxes, encode_boxes, pairwise_coverage, pairwise_iou
 from public.geometry.fixed_shapes import Chosen, shapes_are_fixed
 from public.geometry.labels import BACKGROUND, IGNORED
+from public.layers.roi_align import roi_align
 from public.losses.box import smooth_l1_loss
 from public.runtime.device import autocast
 
