@@ -3,8 +3,8 @@
 Paper: He et al. 2017, https://arxiv.org/abs/1703.06870, section 3.
 Reference: torchvision.ops.roi_align.
 
-torchvision's operator is made for CUDA: on a CPU it reads a map channel by channel, and its gradient is one thread. A
-cell is a weighted sum of pixels, though, and `embedding_bag` adds up weighted rows of a table: the map's pixels are the
+torchvision's operator is made for CUDA: on a CPU it goes from channel to channel with one thread. A cell is a weighted
+sum of pixels, though, and `embedding_bag` adds up weighted rows of a table, on all threads: the map's pixels are the
 rows, as they lie in NHWC. The points of a cell are rows times columns, and so are the weights. Positions are rounded
 as in torchvision's; the order of additions differs.
 """

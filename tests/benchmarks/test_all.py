@@ -35,6 +35,7 @@ STATED = {
     "listing 210,000 files": ("listing",),
     "the precision that a run takes": ("precision",),
     "a deformable convolution trains": ("deform_conv",),
+    "RoI Align trains": ("roi_align | 2 x 2 points",),
     "a wide 3x3 convolution trains": CONVOLUTIONS,
 }
 """By words that are in the lines of the tables."""
