@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from public.geometry.fixed_shapes import shapes_are_fixed
-from public.layers.autograd_state import differentiable_once, is_graph_retained, is_one_step
+from public.layers.autograd_state import differentiable_once, is_graph_retained, is_one_step, is_unseen
 from public.layers.recompute import is_recomputing
-from public.layers.winograd import convolve, convolve_backward
+from public.layers.winograd import convolve, convolve_backward, evaluated_convolution, run_convolution
 
 Pair = tuple[Tensor, Tensor]
 """Weight and bias: of a convolution that changes neither height nor width, or of a norm."""
@@ -35,7 +35,8 @@ def over_levels(maps: Sequence[Tensor], tower: nn.Module, *outputs: nn.Module | 
         Of each output layer float [B, K, H, W] of each level.
     """
     if not is_one_step(maps[0], tower, *(one for one in outputs if isinstance(one, nn.Module))):
-        return list(zip(*([_output(x, one) for one in outputs] for x in map(tower, maps)), strict=True))
+        found = (_through(tower, x) for x in maps)
+        return list(zip(*([_output(x, one) for one in outputs] for x in found), strict=True))
     layers = [*(one for one in tower.modules() if isinstance(one, nn.Conv2d)), *outputs]
     norms = [one for one in tower.modules() if isinstance(one, nn.GroupNorm)]
     x, pairs, kind = list(maps), [_pair_of(one) for one in layers], maps[0].device.type
@@ -52,8 +53,22 @@ def over_levels(maps: Sequence[Tensor], tower: nn.Module, *outputs: nn.Module | 
     return [found[first : first + len(x)] for first in range(0, len(found), len(x))]
 
 
+def _through(tower: nn.Module, x: Tensor) -> Tensor:
+    if torch.is_grad_enabled() or not is_unseen(x, tower):
+        return tower(x)
+    for layer in tower.modules():
+        if not [*layer.children()]:
+            x = run_convolution(layer, x)
+    return x
+
+
 def _output(x: Tensor, layer: nn.Module | Pair) -> Tensor:
-    return layer(x) if isinstance(layer, nn.Module) else F.conv2d(x, *layer, padding=layer[0].shape[-1] // 2)
+    if isinstance(layer, nn.Module):
+        return run_convolution(layer, x)
+    weight, bias = layer
+    if torch.is_grad_enabled() or not is_unseen(x):
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    return evaluated_convolution(x, weight, bias)
 
 
 def _pair_of(layer: Any) -> Pair:

@@ -54,12 +54,17 @@ def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_one_step(x: Tensor, *parts: nn.Module) -> bool:
-    """Whether autograd may take for one step what modules do with `x`: a gradient is asked for, and nobody looks on.
+    """Whether autograd may take for one step what modules do with `x`: a gradient is asked for, and nobody looks on."""
+    return torch.is_grad_enabled() and is_unseen(x, *parts)
+
+
+def is_unseen(x: Tensor, *parts: nn.Module) -> bool:
+    """Whether nobody looks on at what modules do with `x`.
 
     A graph is made of the modules, which its compiler joins as it likes; torch.fx makes it of what is no tensor. Of
     shapes alone (the meta device, which knows no autocast) the modules' operators are counted.
     """
-    if not isinstance(x, Tensor) or x.is_meta or not torch.is_grad_enabled() or is_followed():
+    if not isinstance(x, Tensor) or x.is_meta or is_followed():
         return False
     return not (_has_any_global_hook() or any(_is_seen(one) for part in parts for one in part.modules()))
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from public.detectors import towers
 from public.detectors.fcos.network import ClassificationHead
 from public.detectors.pyramid import FeaturePyramid
 from public.geometry.fixed_shapes import fixed_shapes
@@ -190,12 +191,6 @@ def test_many_gradients_at_once_are_torchs(stride: int) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def without_gradient(layer: nn.Sequential, x: Tensor) -> Tensor:
-    """As in evaluation."""
-    with torch.no_grad():
-        return run_convolution(layer, x)
-
-
 def seen(layer: nn.Sequential, x: Tensor) -> Tensor:
     """By a hook."""
     handle = layer[0].register_forward_hook(lambda *_: None)
@@ -223,7 +218,6 @@ def with_a_layer(*kernel: int, **options: Any) -> Callable[[nn.Sequential, Tenso
 
 
 ELSEWHERE: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
-    "evaluation": without_gradient,
     "a hook": seen,
     "autocast": in_autocast,
     "counts": counted,
@@ -249,6 +243,67 @@ def test_elsewhere_the_layer_runs(name: str, monkeypatch: pytest.MonkeyPatch) ->
         need_at_least(9, monkeypatch)
     layer, x = layer_and_map()
     assert not is_ours(ELSEWHERE[name](layer, x))
+
+
+@pytest.fixture
+def convolved(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """The shapes of what `convolve` takes from here on."""
+    shapes: list[torch.Size] = []
+    for module in (winograd, towers):
+        monkeypatch.setattr(module, "convolve", lambda x, *rest: shapes.append(x.shape) or convolve(x, *rest))
+    return shapes
+
+
+@torch.no_grad()
+def test_a_layer_that_evaluates_has_torchs_outputs(convolved: list[torch.Size]) -> None:
+    layer, x = layer_and_map()
+    torch.testing.assert_close(run_convolution(layer, x), layer(x))
+    assert convolved == [x.shape]
+
+
+@pytest.mark.parametrize("name", [*ELSEWHERE, "a stride of 2"])
+@torch.no_grad()
+def test_elsewhere_the_layer_evaluates(name: str, convolved: list[torch.Size], monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "few channels":
+        need_at_least(9, monkeypatch)
+    layer, x = layer_and_map(2 if name == "a stride of 2" else 1)
+    ELSEWHERE.get(name, run_convolution)(layer, x)
+    assert not convolved
+
+
+@torch.no_grad()
+def test_an_image_has_the_same_bits_alone(convolved: list[torch.Size], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether an image is large enough does not depend on others; nor do its sums, whatever the pieces of a batch."""
+    for name in ("_FEWEST", "_FEWEST_OF_AVX2"):
+        monkeypatch.setattr(winograd, name, Fewest(1, 1, 1500))
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)  # pyright: ignore
+    for side, is_large in ((40, True), (30, False)):
+        x = nhwc(torch.randn(5, 64, side, side))
+        monkeypatch.setattr(winograd, "_MULTIPLIED", 2 * x[0].numel())
+        together = run_convolution(layer, x)
+        assert bool(convolved) == is_large
+        assert torch.equal(torch.cat([run_convolution(layer, one[None]) for one in x]), together)
+        convolved.clear()
+
+
+@pytest.mark.parametrize("is_seen", [False, True])
+@torch.no_grad()
+def test_heads_evaluate_so(is_seen: bool, convolved: list[torch.Size]) -> None:
+    """Two layers of a tower and its output; a hook finds modules."""
+    torch.manual_seed(0)
+    head = ClassificationHead(8, 2, 3).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    maps = [nhwc(torch.randn(2, 8, 18, 20)), nhwc(torch.randn(2, 8, 9, 10))]
+    with fixed_shapes():
+        expected = head(maps)
+    seen: list[Any] = []
+    if is_seen:
+        next(one for one in head.modules() if isinstance(one, nn.Conv2d)).register_forward_hook(
+            lambda *_: seen.append(0)
+        )
+    convolved.clear()
+    torch.testing.assert_close(head(maps), expected)
+    assert len(seen) == (2 if is_seen else 0)
+    assert len(convolved) >= (2 if is_seen else 6)
 
 
 @pytest.mark.parametrize(("block", "channels"), [(BasicBlock, 8), (Bottleneck, 32)])
