@@ -54,8 +54,8 @@ def roi_align(x: Tensor, boxes: Tensor, size: int, scale: float, sampling_ratio:
     Returns:
         [n, C, size, size], which on a CPU lies in NHWC.
     """
-    known = x.dtype in (torch.float32, torch.float64) and boxes.dtype == x.dtype
-    if not known or shapes_are_fixed(x.device) or is_followed():
+    is_known = x.dtype in (torch.float32, torch.float64) and boxes.dtype == x.dtype
+    if not is_known or shapes_are_fixed(x.device) or is_followed():
         return ops.roi_align(x, boxes, size, scale, sampling_ratio, aligned)
     with torch.no_grad():
         height, width = (_direction(boxes[:, i::2], size, scale, sampling_ratio, aligned) for i in (2, 1))
