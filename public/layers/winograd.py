@@ -44,7 +44,8 @@ class Fewest(NamedTuple):
 
 _FEWEST, _FEWEST_OF_AVX2 = Fewest(80, 16), Fewest(64, 4)
 _FEWEST_OF_PRODUCTS, _LEAST_WORK = 48, 1 << 25
-"""Channels in and out; multiplications for one of the kernel's nine places. As above, of products for AVX2."""
+"""Channels in and out; multiplications for one of the kernel's nine places. As above, of products for AVX2; the latter
+also of an image that is evaluated."""
 _MULTIPLIED, _TRANSFORMED = 4 << 20, 2 << 20
 """Numbers of the maps that are worked on at a time: more would take memory, and leave the cache between additions."""
 _OF_KERNEL = (
@@ -133,7 +134,8 @@ def trained_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: 
 
 def evaluated_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`convolve` without a gradient: each image has the same bits alone and among others."""
-    if _is_faster(x[:1], weight):
+    one = x[:1]
+    if one.numel() * len(weight) >= _LEAST_WORK and _is_faster(one, weight):
         return convolve(x, weight, bias)
     return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
