@@ -115,14 +115,14 @@ def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
         stride = conv.stride[0]
         if torch.is_grad_enabled() and _trains_faster(x, conv.weight, stride):
             return trained_convolution(x, conv.weight, conv.bias, stride)
-        if not torch.is_grad_enabled() and stride == 1 and conv.kernel_size == (3, 3):
+        if not torch.is_grad_enabled() and stride == 1:
             return evaluated_convolution(x, conv.weight, conv.bias)
     return layer(x)
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
-    sides = conv.padding, conv.dilation, conv.groups, conv.padding_mode
-    return conv.stride in ((1, 1), (2, 2)) and sides == ((1, 1), (1, 1), 1, "zeros")
+    sides = conv.kernel_size, conv.padding, conv.dilation, conv.groups, conv.padding_mode
+    return conv.stride in ((1, 1), (2, 2)) and sides == ((3, 3), (1, 1), (1, 1), 1, "zeros")
 
 
 def trained_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
