@@ -50,7 +50,7 @@ class Row:
 
 CONVOLUTIONS = tuple(f"convolution | {words_of(*shape)}" for shape in SHAPES)
 ROWS = (
-    Row(script="precision", arguments=("--rounds", "3"), claims=("precision",)),
+    Row(script="precision", arguments=("--rounds", "2"), claims=("precision",)),
     Row(script="listing", arguments=("--rounds", "3"), claims=("listing",)),
     Row(script="cifar_pipeline", arguments=("--rounds", "3"), claims=("cifar_pipeline",)),
     Row(script="imagenet_pipeline", arguments=("--rounds", "3"), claims=("imagenet_pipeline | ours uint8",)),
@@ -81,22 +81,21 @@ ROWS = (
     ),
     Row(
         script="predict_photos",
-        arguments=("--rounds", "2"),
+        arguments=("--rounds", "2", "--photos", "500"),
         claims=("predict_photos_mobilenet_v2",),
     ),
     Row(
         script="faster_rcnn",
         arguments=("--rounds", "2"),
-        claims=("faster_rcnn_training", "faster_rcnn_inference"),
+        claims=("faster_rcnn_inference",),
     ),
     Row(
         script="retinanet",
         arguments=("--rounds", "2"),
-        claims=("retinanet_step | batch 8", "retinanet_inference | batch 1", "retinanet_inference | batch 8"),
-        limit=900,
+        claims=("retinanet_inference | batch 1", "retinanet_inference | batch 8"),
     ),
-    Row(script="cifar_training", arguments=("--rounds", "3", "--steps", "3"), claims=("cifar_training",)),
-    Row(script="coco_evaluation", arguments=("--rounds", "1", "--images", "1000"), claims=("coco_evaluation",)),
+    Row(script="cifar_training", arguments=("--rounds", "3", "--steps", "2"), claims=("cifar_training",)),
+    Row(script="coco_evaluation", arguments=("--rounds", "1", "--images", "500"), claims=("coco_evaluation",)),
     Row(script="coco_reading", arguments=("--rounds", "1"), claims=("coco_reading",)),
     Row(script="exact_resume", arguments=("--kills", "2"), claims=("exact_resume",)),
 )

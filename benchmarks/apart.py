@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing.connection import Connection
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 
@@ -20,17 +20,20 @@ from public.runtime.device import choose_device, synchronize
 SIDES = ("ours", "torchvision")
 Turn = Callable[[], float]
 Given = TypeVar("Given")
+Key = TypeVar("Key")
 
 
 class Apart(AbstractContextManager["Apart[Given]", None], Generic[Given]):
     """Each call is a turn, taken by the process; the others wait meanwhile, from the time on when it is ready.
+
+    Several start at once, and make their ways one after the other, as they are entered.
 
     Args:
         make: what makes the way there; of a module, so that it can be sent.
         arguments: its arguments.
 
     Raises:
-        EOFError: the process has ended, which says itself why; also from a call.
+        EOFError: upon entering and from a call: the process has ended, which says itself why.
     """
 
     def __init__(self, make: Callable[..., Callable[[], Given]], *arguments: Any) -> None:
@@ -39,7 +42,12 @@ class Apart(AbstractContextManager["Apart[Given]", None], Generic[Given]):
         self.process = context.Process(target=_take_turns, args=(other, make, arguments), daemon=True)
         self.process.start()
         other.close()
+
+    def __enter__(self) -> Self:
+        """Waits until it is ready."""
+        self.connection.send(None)
         self.connection.recv()
+        return self
 
     def __call__(self) -> Given:
         """What the turn gives."""
@@ -57,8 +65,15 @@ def sides(
     make: Callable[..., Turn], *arguments: Any, names: tuple[str, str] = SIDES
 ) -> Iterator[dict[str, Apart[float]]]:
     """Ours and a peer by their names, each apart; `make` is given the arguments and then the name."""
+    with entered({name: Apart(make, *arguments, name) for name in names}) as ways:
+        yield ways
+
+
+@contextmanager
+def entered(ways: dict[Key, Apart[Given]]) -> Iterator[dict[Key, Apart[Given]]]:
+    """All of them ready; in the end none is left."""
     with ExitStack() as stack:
-        yield {name: stack.enter_context(Apart(make, *arguments, name)) for name in names}
+        yield {key: stack.enter_context(way) for key, way in ways.items()}
 
 
 def device_here(*, ours: bool) -> torch.device:
@@ -82,11 +97,18 @@ def timed(work: Callable[[], object], num_images: int, device: torch.device, ste
 
 
 def _take_turns(connection: Connection, make: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> None:
+    if not _is_asked(connection):
+        return
     turn = make(*arguments)
     connection.send(None)
+    while _is_asked(connection):
+        connection.send(turn())
+
+
+def _is_asked(connection: Connection) -> bool:
+    """Waits until it is, or the other side is done."""
     try:
-        while True:
-            connection.recv()
-            connection.send(turn())
-    except EOFError:  # the other side is done
-        return
+        connection.recv()
+    except EOFError:
+        return False
+    return True

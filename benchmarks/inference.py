@@ -28,7 +28,7 @@ from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
-from benchmarks.apart import Apart, Turn, device_here, sides, timed
+from benchmarks.apart import Apart, Turn, device_here, entered, sides, timed
 from benchmarks.compare import Comparison, alternate, benchmark_device, find_data, real_data_folder, report
 from benchmarks.retinanet import Options as RetinaNetBenchmark
 from benchmarks.retinanet import photos, spread_scores
@@ -284,11 +284,9 @@ def compare(subject: Subject, batch_size: int, options: Options, folder: Path) -
     """Measures all rows in turn with torchvision, prints and appends to results.jsonl."""
     device = subject.device
     rows = [name for name in options.rows if device.type == "cpu" or ROWS[name].format is None]
-    with ExitStack() as stack:
-        ways = {
-            name: Way(stack.enter_context(Apart(turn_of, subject.name, batch_size, options, folder, name)), batch_size)
-            for name in [*rows, PEER]
-        }
+    made = {name: Apart(turn_of, subject.name, batch_size, options, folder, name) for name in [*rows, PEER]}
+    with entered(made) as turns:
+        ways = {name: Way(turn, batch_size) for name, turn in turns.items()}
         speeds = alternate(ways, options.rounds, "images/s").speeds
     data = f"{subject.data}, batch {batch_size}"
     for name in rows:

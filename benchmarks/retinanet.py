@@ -1,6 +1,7 @@
-"""RetinaNet on a ResNet-50, a training step and an inference, ours against torchvision's `retinanet_resnet50_fpn`.
+"""RetinaNet on a ResNet-50, an inference or a training step, ours against torchvision's `retinanet_resnet50_fpn`.
 
     python -m benchmarks.retinanet
+    python -m benchmarks.retinanet --train-batch-sizes 8        a step as well; `training_steps` claims those of batch 2
 
 Both: the same weights, photos and objects on square canvases (torchvision's resize is switched off, it pads to a
 multiple of 32), bf16 where the device is faster in it. A step: normalization, network, targets, losses, backward
@@ -38,7 +39,7 @@ from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
 LR = 1e-4
-WARM_UP = 1
+WARM_UP = {"inference": 0, "step": 1}
 """Turns after the first, in which the heap reaches its size."""
 
 
@@ -46,10 +47,10 @@ WARM_UP = 1
 class Options:
     """What the command line can set."""
 
-    train_batch_sizes: tuple[int, ...] = (8,)
-    """Images of a training step, one comparison each."""
     inference_batch_sizes: tuple[int, ...] = (1, 8)
     """Images of an inference, one comparison each."""
+    train_batch_sizes: tuple[int, ...] = ()
+    """Images of a training step, one comparison each."""
     rounds: int = 5
     """Counted rounds."""
     canvas: int = 667
@@ -166,7 +167,7 @@ def turn(kind: str, batch_size: int, options: Options, side: str) -> Turn:
     batch = DetectionBatch(*(x.to(device) for x in photos(options, batch_size)[0]))
     run = (pair.inferences(batch) if kind == "inference" else pair.steps(batch))[side]
     print(f"first result, {side}: {run():.5f}", flush=True)
-    for _ in range(WARM_UP):
+    for _ in range(WARM_UP[kind]):
         run()
     return timed(run, batch_size, device)
 

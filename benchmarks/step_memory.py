@@ -14,7 +14,6 @@ of each way are timed in turn, and the ratios of their times are printed.
 import multiprocessing
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,7 @@ import tyro
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from benchmarks.apart import Apart, Turn, device_here, timed
+from benchmarks.apart import Apart, Turn, device_here, entered, timed
 from benchmarks.compare import alternate, append_result, benchmark_device
 from benchmarks.gpu_speed import PEERS
 from benchmarks.gpu_steps import CLASSIFICATION
@@ -180,8 +179,7 @@ def turn(name: str, way: Way, options: Options) -> Turn:
 
 def times(name: str, options: Options) -> dict[str, list[float]]:
     """Seconds of a step by way, round by round, each in a process of its own with the heap of a run."""
-    with ExitStack() as stack:
-        ways = {way: stack.enter_context(Apart(turn, name, way, options)) for way in options.ways}
+    with entered({way: Apart(turn, name, way, options) for way in options.ways}) as ways:
         speeds = alternate(ways, options.rounds, "images/s", is_warm=True).speeds
     found = {way: [options.batch_size / speed for speed in own] for way, own in speeds.items()}
     for way, seconds in found.items():

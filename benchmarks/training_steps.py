@@ -9,14 +9,13 @@ Everything learns on both sides, from random objects: normalization, network, ta
 way has a process of its own.
 """
 
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import tyro
 
-from benchmarks.apart import Apart
+from benchmarks.apart import Apart, entered
 from benchmarks.compare import Comparison, alternate, benchmark_device, report
 from benchmarks.step_memory import Options as StepOptions
 from benchmarks.step_memory import Way, turn
@@ -50,8 +49,7 @@ def main(options: Options) -> None:
         made: dict[str, tuple[Way, StepOptions]] = {FP32: ("auto", ours), THEIRS: ("torchvision", plain)}
         if choose_precision("auto", device) == torch.bfloat16:
             made[DEFAULT] = ("auto", replace(ours, precision="bf16"))
-        with ExitStack() as stack:
-            ways = {key: stack.enter_context(Apart(turn, name, *way)) for key, way in made.items()}
+        with entered({key: Apart(turn, name, *way) for key, way in made.items()}) as ways:
             speeds = alternate(ways, options.rounds, "images/s", is_warm=True).speeds
         words = f"random objects at {options.canvas}, batch {options.batch_size}"
         for way, claimed in zip((DEFAULT, FP32), CLAIMED[name], strict=True):

@@ -1,4 +1,4 @@
-"""CIFAR ResNets on CIFAR-100: settings in config.py, the training loop in public/recipes/classification.py."""
+"""CIFAR ResNets on CIFAR-100: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

@@ -8,8 +8,8 @@ class list: red cells (RBC), white cells (WBC), Platelets. From the repository:
     cd detection_experiments/mobilenet_v2_fcos_bloodcells_train_example
     python train.py
 
-The check names two boxes without area, which training leaves out. A data set of your own takes two things here: the
-`folder`, and the lists in `train_splits` and `val_splits`; without `classes`, they are those of its objects.
+The check names two boxes without area, which training leaves out. A data set of your own takes here its `folder`, the
+lists in `train_splits` and `val_splits`, `num_classes`, and `classes`; without these, they are those of its objects.
 
 VOC mAP50 (area) on `val`, measured in bf16 on a CPU core, with records below `results/`; 87 images, so that a
 difference of 0.01 means nothing:

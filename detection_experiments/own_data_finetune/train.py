@@ -1,4 +1,4 @@
-"""Data of your own: settings in config.py, the training loop in public/recipes/detection.py."""
+"""Data of your own: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

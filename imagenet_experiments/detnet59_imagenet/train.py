@@ -1,4 +1,4 @@
-"""DetNet-59 on ImageNet: settings in config.py, the training loop in public/recipes/classification.py."""
+"""DetNet-59 on ImageNet: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

@@ -1,4 +1,4 @@
-"""EfficientNets on ImageNet: settings in config.py, the training loop in public/recipes/classification.py."""
+"""EfficientNets on ImageNet: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

@@ -1,4 +1,4 @@
-"""MobileNets on ImageNet: settings in config.py, the training loop in public/recipes/classification.py."""
+"""MobileNets on ImageNet: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

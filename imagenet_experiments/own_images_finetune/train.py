@@ -1,4 +1,4 @@
-"""Images of your own: settings in config.py, the training loop in public/recipes/classification.py."""
+"""Images of your own: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

@@ -1,4 +1,4 @@
-"""ResNet-50 with tricks on ImageNet: settings in config.py, the training loop in public/recipes/classification.py."""
+"""ResNet-50 with tricks on ImageNet: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

@@ -1,4 +1,4 @@
-"""Pre-activation ResNets on ImageNet: settings in config.py, the training loop in public/recipes/classification.py."""
+"""Pre-activation ResNets on ImageNet: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

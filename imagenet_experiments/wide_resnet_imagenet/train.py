@@ -1,4 +1,4 @@
-"""Wide ResNets on ImageNet: settings in config.py, the training loop in public/recipes/classification.py."""
+"""Wide ResNets on ImageNet: settings in config.py, the training loop in public/recipes/train_loop.py."""
 
 from config import CONFIGS
 

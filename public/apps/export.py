@@ -112,7 +112,7 @@ class ExportOptions(NetworkChoice):
     """The file; None: beside the weights, with the ending of the format."""
     canvas: tuple[int, int] | None = None
     """Height and width of what the network sees, pixels. None: what the transforms of evaluation make of any picture;
-    where each picture has its own canvas, the smallest that all of `images` fit on."""
+    where each picture has its own canvas, the smallest that the first eight of `images` fit on."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     """In which the file computes; bf16: openvino and torch; int8: onnx."""
     calibrate: str | None = None

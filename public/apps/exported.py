@@ -34,7 +34,7 @@ from public.runtime.accidents import naming_memory
 
 assert suppress_op  # a torch.export file is read where its operators are known
 
-INSTALL = 'pip install ".[export]"'
+INSTALL = 'pip install -e ".[export]"'
 """What brings the packages of all formats."""
 CLASSIFICATION, DETECTION = "classification", "detection"
 Run = Callable[..., list[np.ndarray]]

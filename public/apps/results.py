@@ -3,10 +3,11 @@
     python -m public.apps.results --add RUN ...    copies config.json, metrics.jsonl and environment.json of run folders
     python -m public.apps.results                  writes the tables from all records
 
-A record is results/<experiment>/<run>/. Runs whose configs differ in seed and name alone are one line of a table, with
-the mean and the standard deviation (of a sample, n - 1). A record with a file peer.txt is of a network or loop of
-another project, which that file names, trained on the data and with the settings of its config.json. One with
-metrics.json instead of metrics.jsonl is of an evaluation alone (`benchmarks/engine_accuracy.py`).
+A record is results/<experiment>/<run>/. Runs whose configs differ in the seed alone, and whose folders' names in
+`_seed<n>` alone, are one line of a table, with the mean and the standard deviation (of a sample, n - 1). A record with
+a file peer.txt is of a network or loop of another project, which that file names, trained on the data and with the
+settings of its config.json. One with metrics.json instead of metrics.jsonl is of an evaluation alone
+(`benchmarks/engine_accuracy.py`).
 """
 
 import json

@@ -4,7 +4,7 @@
     python -m public.apps.serve --weights a/checkpoints/best.pth b/checkpoints/best.pth --port 0
     python -m public.apps.serve --runs ~/experiments --data.folder ~/raccoons
 
-It needs `pip install ".[serve]"`, and nothing from other hosts. `POST /api/predict` answers as `public.apps.predict`
+It needs `pip install -e ".[serve]"`, and nothing from other hosts. `POST /api/predict` answers as `public.apps.predict`
 does, bit for bit; /api says how it is asked. Only this machine can open it unless --host says otherwise: there are no
 passwords.
 
@@ -51,7 +51,7 @@ except ModuleNotFoundError as error:
     package = str(error.name).partition(".")[0]
     if package not in ("python_multipart", "uvicorn", "starlette"):
         raise
-    missing = f'the page needs the package {package.replace("_", "-")}: pip install ".[serve]".'
+    missing = f'the page needs the package {package.replace("_", "-")}: pip install -e ".[serve]".'
     if __name__ == "__main__":
         fail(missing)
     raise ModuleNotFoundError(missing) from None

@@ -152,9 +152,9 @@ def api_page(endpoints: Sequence[Endpoint]) -> Callable[[Request], Awaitable[Res
 
 COMMON = (
     'Answers are JSON. A request that cannot be answered has a status of 400 or more and {"error": a sentence}: 400 '
-    "for what is wrong with it, 403 for one from another site's page, 404 for what is not there, 413 for too large a "
-    "picture, 500 for a fault of the server, 503 where the answer takes too long or memory ran out. Numbers that do "
-    "not exist are null or left out."
+    "for what is wrong with it, 403 for one from another site's page, 404 for what is not there, 405 for another "
+    "method, 413 for too large a picture, 500 for a fault of the server, 503 where the answer takes too long or memory "
+    "ran out. Numbers that do not exist are null or left out."
 )
 
 

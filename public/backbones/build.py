@@ -1,4 +1,4 @@
-"""A catalogd network with other activations, norms or dropout than its family gives it.
+"""A network of the catalog with other activations, norms or dropout than its family gives it.
 
 build_network("resnet50", 10, activation="swish", dropout=0.3)
 build_from_options("resnet50", 10, ResNetOptions(activation="swish", dropout=0.3))

@@ -151,7 +151,7 @@ def _kind(section: Mapping[str, Any], field: str, types: Mapping[str, str]) -> d
 
 
 def _family_options(network: str) -> str:
-    """The options of a network's family, as the catalogue has it."""
+    """The options of a network's family, as the catalog has it."""
     catalog = importlib.import_module("public.backbones.catalog")  # by name: a later folder
     options = catalog.options_of(network)
     return f"{options.__module__}.{options.__qualname__}"

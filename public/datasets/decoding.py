@@ -201,8 +201,8 @@ def pixels_of_pil(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> np.nda
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with a file is said by its name
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, the same for both decoders
-_ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 0x0112, 258, 262, 339  # TIFF's tags
-_SIGNED, _WHITE_IS_ZERO = 2, 0
+_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # TIFF's tags
+_WHITE_IS_ZERO = 0
 _NETPBM = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3)
 """Kind, width, height, and the number that stands for white."""
 _PNG_NOTES = frozenset(b"iCCP gAMA cHRM sRGB sBIT sPLT hIST pHYs oFFs pCAL sCAL tEXt zTXt iTXt tIME".split())

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 _MAGIC = 0xBEEFC0DE
-_BRANCH, _LEAF, _META = 1, 2, 8
+_BRANCH, _LEAF = 1, 2
 """Kinds of pages."""
 _PAGE = struct.Struct("<QxxHHH")
 """A page begins with its number, its kind, the end of the list of its nodes and the begin of the first node."""

@@ -85,7 +85,7 @@ class AnchorOptions(PyramidOptions):
     """What the detectors with anchors let one set."""
 
     batch_norm_eps: float | None = None
-    """What the backbone's batch norms add to a variance; None: 1e-5. torchvision trained its COCO_V1 weights with 0."""
+    """What the backbone's batch norms add to a variance; None: their own. torchvision's COCO_V1 weights had 0."""
     anchor_sizes: tuple[float, ...] | None = None
     """The square root of the area of each level's smallest anchors, pixels; None: the detector's own."""
     anchors: Layout = "centered"

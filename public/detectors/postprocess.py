@@ -48,7 +48,7 @@ def best_places(scores: Tensor, limit: int, order: Tensor | None = None) -> Tens
 
 @torch.library.custom_op("public::best_places", mutates_args=())
 def best_places_op(scores: Tensor, limit: int, order: Tensor | None = None) -> Tensor:
-    """`best_places` as one node of a graph, which `public.apps.export_onnx` writes as ONNX's TopK."""
+    """`best_places` as one node of a graph, which `public.apps.export_graph` writes as ONNX's TopK."""
     return _best_places(scores, limit, order)
 
 

@@ -41,7 +41,7 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
 
 @torch.library.custom_op("public::suppress", mutates_args=())
 def suppress_op(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, num_labels: int) -> Tensor:
-    """`suppress` as one node of a graph, which `public.apps.export_onnx` writes as ONNX's NonMaxSuppression."""
+    """`suppress` as one node of a graph, which `public.apps.export_graph` writes as ONNX's NonMaxSuppression."""
     return _stays(boxes, scores, labels, iou_threshold)
 
 

@@ -51,11 +51,6 @@ class TrainState:
         self.best: dict[str, Any] | None = None
         """The row of best.pth."""
 
-    @property
-    def evaluated_network(self) -> nn.Module:
-        """The averaged network where there is one, else the network itself."""
-        return self.network if self.ema is None else self.ema.network
-
     def add_losses(self, losses: dict[str, float]) -> None:
         """Counts one step and its losses."""
         self.step += 1

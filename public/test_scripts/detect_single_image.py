@@ -1,6 +1,6 @@
 """Draws what a trained detector finds: one image, a folder of images or a glob in, drawn images and a JSON file out.
 
-    ./detect_single_image.sh                                            the newest checkpoint, an image of its data set
+    ./detect_single_image.sh                                       the newest checkpoint, four images of its data set
     ./detect_single_image.sh --weights best.pth --images street.jpg --output detected
     python -m public.test_scripts.detect_single_image --weights best.pth --images 'photos/*.jpg'
 

@@ -131,7 +131,7 @@ def options_of(request: Request) -> TestOptions:
         "output": None if request.output is None else str(request.output),
         "batch_size": min(config.batch_size, 8),
         "num_workers": min(config.runtime.num_workers, 8),
-        "precision": config.precision,
+        "precision": request.precision,
         "detector": config.detector,
         "data": config.data,
     }

@@ -72,6 +72,11 @@ class Request(NamedTuple):
         """Whether the command line may say which network the weights fit: a checkpoint knows its own."""
         return self.trained is None
 
+    @property
+    def precision(self) -> str:
+        """What a checkpoint of ours was trained in; fp32, as published numbers are, of other weights."""
+        return "fp32" if self.weights and self.trained is None else self.config.precision
+
     def task(self, usual: type[Task]) -> type[Task]:
         """The recipe's task, or the experiment's own that trained the weights.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import compare, exact_resume, step_memory
-from benchmarks.apart import Apart
+from benchmarks.apart import Apart, entered
 from benchmarks.training_steps import CLAIMED
 from public.config.experiment import load_configs
 from public.datasets.batches import DataError
@@ -116,13 +117,15 @@ def test_recomputation_is_timed_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> 
     assert "MALLOC_MMAP_THRESHOLD_" not in os.environ
 
 
-def turn_that_is_ready(path: Path) -> Callable[[], str]:
-    """Says so in a file."""
-    path.touch()
-    return lambda: path.name
+def turn_of(folder: Path, name: str) -> Callable[[], list[str]]:
+    """A turn that gives who was ready before it."""
+    before = [path.name for path in folder.iterdir()]
+    time.sleep(0.2)
+    (folder / name).touch()
+    return lambda: before
 
 
-def test_a_process_is_ready_before_another_has_its_turn(tmp_path: Path) -> None:
-    with Apart(turn_that_is_ready, tmp_path / "ready") as way:
-        assert (tmp_path / "ready").exists()
-        assert way() == "ready"
+def test_each_process_is_ready_before_the_next_prepares_and_before_any_turn(tmp_path: Path) -> None:
+    with entered({name: Apart(turn_of, tmp_path, name) for name in ("first", "second")}) as ways:
+        assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
+        assert (ways["first"](), ways["second"]()) == ([], ["first"])
