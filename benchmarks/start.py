@@ -10,16 +10,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 import tyro
 
-from benchmarks.compare import alternate, report
+from benchmarks.compare import Comparison, alternate, report
 from public.datasets.locations import REPOSITORY
 
 CLAIMED = 1 / 1.15
 """Starts in a minute of processor time, as a share of those of torch and torchvision alone."""
+ALONE = "torch alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +33,22 @@ class Options:
     """Counted rounds."""
 
 
-def starts_per_minute(arguments: Sequence[str], folder: Path) -> float:
-    """Starts of a program in a minute of processor time."""
+def starts_per_minute(arguments: Sequence[str], folder: str) -> float:
+    """Starts of a program in a minute of processor time, in a folder of the repository."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *arguments], cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([sys.executable, *arguments], cwd=REPOSITORY / folder, stdout=subprocess.DEVNULL, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return 60 / (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def main(options: Options) -> None:
     """Measures, prints and appends to results.jsonl."""
+    ways = {one: partial(starts_per_minute, ("train.py", "--help"), one) for one in options.experiments}
+    ways[ALONE] = partial(starts_per_minute, ("-c", "import torch, torchvision"), ".")
+    speeds = alternate(ways, options.rounds, "starts/min").speeds
     for experiment in options.experiments:
-        folder = REPOSITORY / experiment
-        ways = {
-            "train.py --help": lambda folder=folder: starts_per_minute(("train.py", "--help"), folder),
-            "torch alone": lambda folder=folder: starts_per_minute(("-c", "import torch, torchvision"), folder),
-        }
-        comparison = alternate(ways, options.rounds, "starts/min")
+        pair = {"train.py --help": speeds[experiment], ALONE: speeds[ALONE]}
+        comparison = Comparison(unit="starts/min", speeds=pair)
         report("start", comparison, CLAIMED, torch.device("cpu"), experiment)
         print(f"it takes {1 / comparison.ratio:.2f} times as long\n")
 

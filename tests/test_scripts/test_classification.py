@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from public.test_scripts.classification import WeightsOptions, build_classifier,
 from public.test_scripts.request import Request, read_request
 from public.test_scripts.test_on_cifar100 import CIFAR100
 from public.test_scripts.test_on_imagenet import IMAGENET
+from tests.commands import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -52,6 +54,14 @@ def test_mobilenet_v2_counts_as_torchvision_does(real_data: Path, context: Distr
     classifier = build_classifier(options, request, config, images.class_names, context.device)
     metrics = evaluate(classifier, images.loader, context).metrics
     assert (round(metrics["top1"] * 1000), round(metrics["top5"] * 1000), metrics["num_images"]) == (821, 956, 1000)
+
+
+def test_weights_of_others_compute_in_fp32_and_a_checkpoint_as_its_run_did() -> None:
+    request = request_of(str(ROOT / "imagenet_experiments/resnet_imagenet"), "--weights", "torchvision:resnet50")
+    assert request.config.precision == "auto"
+    assert options_of(request).precision == "fp32"
+    ours: Any = object()
+    assert options_of(request._replace(trained=ours)).precision == "auto"
 
 
 @pytest.fixture

@@ -153,6 +153,13 @@ def test_a_checkpoint_knows_what_it_fits(
     assert expected in capsys.readouterr().out
 
 
+def test_weights_of_others_compute_in_fp32() -> None:
+    weights = ("--weights", "torchvision:retinanet_resnet50_fpn")
+    request = request_of(str(ROOT / "detection_experiments/resnet50_retinanet_voc2012_finetune"), *weights)
+    assert request.config.precision == "auto"
+    assert options_of(request).precision == "fp32"
+
+
 @pytest.mark.slow
 def test_results_lie_beside_the_weights(trained_run: TrainedRun, tmp_path: Path) -> None:
     """In the run folder of a checkpoint, wherever that is; those of any other file are not written."""
