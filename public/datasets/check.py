@@ -58,6 +58,7 @@ from public.datasets.splits import PURPOSES, is_divided, scan_split, scan_undivi
 from public.datasets.statistics import problems_of_all
 from public.datasets.statistics_page import statistics_page
 from public.runtime.accidents import Remedies, end_by
+from public.runtime.device import num_cores
 from public.runtime.output import make_folder
 from public.runtime.run_folder import log_to_console, replace_text
 
@@ -120,11 +121,6 @@ def parsed_config(experiment: Path | None, args: Sequence[str]) -> Config:
     if given("runtime.num-workers", args) is not None:
         return config
     return replace(config, runtime=replace(config.runtime, num_workers=num_cores()))
-
-
-def num_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check(config: Config) -> Iterator[SplitReport]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +22,7 @@ from public.datasets.decoding import DECODING_ERRORS, UnusablePixels, decode_ope
 from public.datasets.image_folder import Images, nothing_to_tell_apart, passed_over, unseen_classes
 from public.datasets.loaders import received
 from public.datasets.scan import Kind, Problem, unseen_problems
+from public.runtime.device import num_cores
 from public.runtime.interruption import ignore_signals_in_worker
 
 
@@ -158,7 +158,7 @@ def read_images(title: str, images: ReadImages, num_workers: int) -> list[FoundI
         _AsDataset(images),
         batch_size=64,
         collate_fn=collate,
-        num_workers=min(num_workers, os.cpu_count() or 1),
+        num_workers=min(num_workers, num_cores()),
         worker_init_fn=_start_worker,
         generator=torch.Generator(),
     )

@@ -141,19 +141,27 @@ def build_eval_data(
     return DetectionEvalData(_eval_loader(annotations, transforms, batch_size, num_workers, context), annotations)
 
 
-def canvas_size(data: DetectionData, *, training: bool = False) -> tuple[int, int]:
-    """Height and width, in pixels, of the canvas of a picture of 640 x 480 (width x height), before a batch pads it.
+def canvas_size(data: DetectionData) -> tuple[int, int]:
+    """Height and width, in pixels, of the canvas that a picture of 640 x 480 (width x height) has in evaluation.
 
-    Args:
-        data: its transforms say it.
-        training: the smallest that a training image gets; else that of evaluation, for which a detector's
-            multiply-adds are stated.
+    Before a batch pads it: a detector's multiply-adds are stated for it.
 
     Raises:
         DataError: the transforms make no batches.
     """
-    resize: Any = _transforms(data, training=training)[-1]
+    resize: Any = _transforms(data, training=False)[-1]
     return resize.canvas_size(480, 640)
+
+
+def smallest_canvas(data: DetectionData, annotations: DetectionAnnotations) -> tuple[int, int]:
+    """Height and width, in pixels, of the smallest canvas that an image has by itself in training, if none is cropped.
+
+    Raises:
+        DataError: the transforms make no batches.
+    """
+    canvases = DetectionDataset(annotations, _transforms(data, training=True), seed=0).canvases()
+    height, width = canvases[canvases.prod(1).argmin()].tolist()
+    return height, width
 
 
 def _transforms(data: DetectionData, *, training: bool) -> list[DetectionTransform]:

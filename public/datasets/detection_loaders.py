@@ -112,7 +112,10 @@ class DetectionDataset(Dataset[Any]):
         return getattr(self.transforms[-1], "canvas_multiple")  # noqa: B009 - only resizes have it
 
     def canvases(self) -> np.ndarray:
-        """Height and width of each image's canvas in evaluation, int64 [N, 2]: no transform but a resize, no draws."""
+        """Height and width of each image's canvas, int64 [N, 2], of the smallest where the resize draws one.
+
+        As it is in evaluation, where no transform but a resize changes it.
+        """
         resize, multiple = cast(Any, self.transforms[-1]), self.canvas_multiple
         sizes = np.array([resize.canvas_size(*size) for size in self.annotations.sizes.tolist()], dtype=np.int64)
         return -(-sizes.reshape(-1, 2) // multiple) * multiple

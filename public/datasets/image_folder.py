@@ -4,8 +4,9 @@ Classes are numbered by their sorted folder names, as torchvision's ImageFolder 
 images from one file a split.
 """
 
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from public.config.data import MAX_PIXELS
-from public.config.names import first_line, unusable_names
+from public.config.names import first_few, first_line, unusable_names
 from public.datasets.batches import DataError, labels_by_name
 from public.datasets.decoding import (
     DECODING_ERRORS,
@@ -170,6 +171,13 @@ def passed_over(images: Images) -> list[Problem]:
     ]
     text = f"it is an image of a kind that is not read; what is: {', '.join(EXTENSIONS)}"
     return hidden + [Problem(Kind.UNREAD, f"{images.folder}/{path}", text) for path in images.unread]
+
+
+def passed_over_in_words(images: Images) -> Iterator[str]:
+    """A line for each kind of those."""
+    for kind, problems in itertools.groupby(passed_over(images), lambda problem: problem.kind):
+        paths = [problem.path for problem in problems]
+        yield f"passed over: {len(paths)} {kind} ({first_few(paths, 3)})"
 
 
 def unseen_classes(images: Images) -> list[str]:

@@ -3,7 +3,6 @@
 A split may also lie in one packed file: `packed.find_images` tells. Whatever the storage, samples are the same.
 """
 
-import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from public.datasets.image_folder import (
     ImageList,
     Images,
     list_images,
-    passed_over,
+    passed_over_in_words,
     unseen_classes,
 )
 from public.datasets.loaders import ImageFolderEvalLoader, ImageFolderTrainLoader
@@ -172,9 +171,8 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
 
 def _tell_what_lacks(images: Images) -> None:
     """Warns of what was passed over in a split, and of classes that it holds no image of."""
-    for kind, problems in itertools.groupby(passed_over(images), lambda problem: problem.kind):
-        paths = [problem.path for problem in problems]
-        logger.warning(f"passed over: {len(paths)} {kind} ({first_few(paths, 3)})")
+    for line in passed_over_in_words(images):
+        logger.warning(line)
     unseen = unseen_classes(images)
     if unseen:
         logger.warning(

@@ -17,6 +17,7 @@ from public.datasets.balance import EpochOrder
 from public.datasets.batches import ClassificationBatch, DataError, common_batches, steps_per_epoch
 from public.datasets.decoding import UnreadableImage, decode_encoded
 from public.datasets.image_folder import ImageFolderDataset
+from public.runtime.device import num_cores
 from public.runtime.interruption import ignore_signals_in_worker
 from public.runtime.seeding import batch_of_step
 
@@ -154,7 +155,7 @@ def build_dataloader(
 ) -> DataLoader[Any]:
     """The batches that `collate` makes of the samples whose keys `sampler` gives, loaded by worker processes."""
     # More workers than cores only wait for each other (torch warns); their number changes no batch.
-    num_workers = min(num_workers, os.cpu_count() or 1)
+    num_workers = min(num_workers, num_cores())
     if num_workers:
         # Here, before a fork: OpenCV's threads do not live through it, and a worker that asked for fewer of them would
         # wait for ever for those that are gone.

@@ -15,7 +15,6 @@ Exit codes: 0, 1 where images could not be packed or records are damaged (each i
 where nothing could be done, as with a full disk, 130 after Ctrl-C.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -27,10 +26,11 @@ from public.config.command_line import fail
 from public.config.names import first_line, printable
 from public.datasets.batches import DataError
 from public.datasets.decoding import UnreadableImage
-from public.datasets.image_folder import ImageList, list_images
+from public.datasets.image_folder import ImageList, list_images, passed_over_in_words
 from public.datasets.packed import SUFFIX, PackedImages, Shrinking
 from public.datasets.packing import pack_split
 from public.runtime.accidents import Remedies, end_by
+from public.runtime.device import num_cores
 
 DEFAULT_QUALITY = 90
 _USAGE = "python -m public.datasets.pack"
@@ -108,7 +108,7 @@ def _cli(
     destination: Annotated[Path | None, tyro.conf.Positional] = None,
     shorter_side: int | None = None,
     quality: int | None = None,
-    workers: int = os.cpu_count() or 1,
+    workers: int = num_cores(),
     check: bool = False,
 ) -> int:
     """Packs the images of a data set into one file a split.
@@ -131,6 +131,8 @@ def _cli(
     shrinking = _shrinking(shorter_side, quality)
     unreadable: list[UnreadableImage] = []
     for images, target in _conversions(source, destination.expanduser().resolve()):
+        for line in passed_over_in_words(images):
+            print(printable(line))
         unreadable += pack_split(images, target, shrinking, workers)
     if unreadable:
         names = "\n".join(f"  {image.path} {image.problem}: {image.reason}" for image in unreadable)

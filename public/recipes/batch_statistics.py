@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -50,12 +51,33 @@ def check_batch_statistics(
         with contextlib.suppress(RuntimeError, NotImplementedError), torch.no_grad():
             probe(torch.empty(num_images * shared_by, 3, *size, device="meta"))
     except _OneValueError as error:
-        parts = f"{context.size} processes x {config.accumulation_steps} accumulation steps"
         raise ValueError(
-            f"batch_size={config.batch_size} over {parts} gives {num_images} image(s) of {size[1]}x{size[0]} pixels in "
-            f"a forward pass, and {error}. Give a larger --batch-size, or fewer processes or --accumulation-steps, so "
-            "that there are at least 2 images in a pass, or larger images (--data.input-size) if its map grows."
+            _sentence(config, context, f"{num_images} image(s) of {size[1]}x{size[0]} pixels", error)
         ) from error
+
+
+@contextlib.contextmanager
+def telling_of_batch_statistics(config: RunConfig, context: DistributedContext) -> Iterator[None]:
+    """Around a step: the same sentence, where images came out smaller than `check_batch_statistics` was told.
+
+    Raises:
+        ValueError: in the place of torch's own.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Expected more than 1 "):
+            raise
+        raise ValueError(_sentence(config, context, "too small an image", f"by torch: {error}")) from error
+
+
+def _sentence(config: RunConfig, context: DistributedContext, images: str, why: object) -> str:
+    parts = f"{context.size} processes x {config.accumulation_steps} accumulation steps"
+    return (
+        f"batch_size={config.batch_size} over {parts} gives {images} in a forward pass, and {why}. Give a larger "
+        "--batch-size, or fewer processes or --accumulation-steps, so that there are at least 2 images in a pass, or "
+        "larger images (--data.input-size, where the transforms go by it) if its map grows."
+    )
 
 
 def _check(name: str, layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:

@@ -88,7 +88,7 @@ class ClassificationTask(Task):
         )
 
     @classmethod
-    def smallest_size(cls, config: ClassificationConfig) -> tuple[int, int]:
+    def smallest_size(cls, config: ClassificationConfig, data: TrainData) -> tuple[int, int]:
         """That of the first epoch."""
         return config.train_size(0), config.train_size(0)
 

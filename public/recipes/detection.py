@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from public.backbones.catalog import check_backbone_name
 from public.config.detection import DetectionConfig
 from public.datasets.batches import DetectionBatch, check_batch
-from public.datasets.detection import DetectionTrainData, build_train_data, canvas_size
+from public.datasets.detection import DetectionTrainData, build_train_data, canvas_size, smallest_canvas
 from public.datasets.detection_loaders import on_larger_canvas
 from public.datasets.formats import DATA_KIND, resolved
 from public.detectors.catalog import DETECTOR_KIND, build_from_options
@@ -100,9 +100,9 @@ class DetectionTask(Task):
         )
 
     @classmethod
-    def smallest_size(cls, config: DetectionConfig) -> tuple[int, int]:
-        """The canvas of a picture of 4 to 3."""
-        return canvas_size(config.data, training=True)
+    def smallest_size(cls, config: DetectionConfig, data: DetectionTrainData) -> tuple[int, int]:
+        """That of the smallest canvas."""
+        return smallest_canvas(config.data, data.annotations)
 
     @property
     def detector(self) -> Detector:

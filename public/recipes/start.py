@@ -147,7 +147,7 @@ def build_learner(
     if config.runtime.deterministic:
         use_deterministic_kernels()
     network = task_type.build_network(config, len(data.class_names))
-    check_batch_statistics(network, config, context, task_type.smallest_size(config))
+    check_batch_statistics(network, config, context, task_type.smallest_size(config, data))
     # A checkpoint holds all that the weights to start from gave; they may be gone by then.
     reports = [] if from_checkpoint else task_type.load_initial_weights(network, config, data.class_names)
     dtype = choose_precision(config.precision, context.device)

@@ -134,8 +134,8 @@ class Task(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def smallest_size(cls, config: Any) -> tuple[int, int]:
-        """Height and width of the smallest training images, pixels."""
+    def smallest_size(cls, config: Any, data: Any) -> tuple[int, int]:
+        """Height and width of the smallest training images, pixels, as far as they are known before they are read."""
         raise NotImplementedError
 
     def begin(self, network: Any, data: Any, context: DistributedContext) -> None:

@@ -14,6 +14,7 @@ from public.datasets.batches import DataError
 from public.evaluation.evaluator import existing
 from public.evaluation.plots import draw_curves
 from public.optim.step import NonFiniteLossError, added, check_finite, exchanging_gradients, means, start_reading
+from public.recipes.batch_statistics import telling_of_batch_statistics
 from public.recipes.run import Run
 from public.runtime.interruption import Stopped
 from public.runtime.progress import Progress, clock
@@ -99,7 +100,8 @@ def train_step(run: Run, batch: Any, lr: float) -> dict[str, float]:
     for number, part in enumerate(parts, start=1):
         is_last = number == len(parts)
         with exchanging_gradients(run.wrapped, is_last):
-            losses = means(run.wrapped(*part), len(parts))
+            with telling_of_batch_statistics(run.config, run.context):
+                losses = means(run.wrapped(*part), len(parts))
             sums = added(sums, losses)
             if is_last:
                 read = start_reading(sums, run.context)

@@ -87,6 +87,11 @@ def cpu_is_faster_in_bf16() -> bool:
     return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and not has.get("avx512_fp16")))
 
 
+def num_cores() -> int:
+    """Those that this process may use: a cluster or a container gives it some of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def has_x86_kernels() -> bool:
     """Whether a CPU's convolutions are oneDNN's for x86 processors, with which our ways around it were tried."""
     return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")

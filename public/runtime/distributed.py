@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from public.runtime.device import choose_device
+from public.runtime.device import choose_device, num_cores
 
 LONGEST_WAIT = timedelta(hours=12)
 """How long a process waits for the others at a barrier. The main one may be downloading and unpacking a data set:
@@ -108,7 +108,7 @@ def start_processes(num_processes: int, script: str, args: Sequence[str]) -> int
 
     options = ["--standalone", f"--nproc-per-node={num_processes}", script, *args]
     # Each process would otherwise use every core for itself; torchrun's own default is one thread each.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // num_processes)))
     try:
         elastic.run(elastic.parse_args(options))
     except ChildFailedError as error:

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from public.backbones.catalog import build_backbone
+from public.config.calls import SIZE, Call, Scaled
 from public.layers.evo_norm import EvoNormB0
-from public.recipes.batch_statistics import check_batch_statistics
+from public.recipes.batch_statistics import check_batch_statistics, telling_of_batch_statistics
 from public.recipes.detection import DetectionTask
 from public.runtime.distributed import DistributedContext
+from public.transforms.detection import ShortSideResize
 from tests.recipes.tiny_detection import TINY as TINY_DETECTION
 from tests.recipes.tiny_experiment import TINY
 
@@ -109,7 +113,8 @@ def test_detectors_on_small_canvases(frozen: bool, side: int, is_refused: bool) 
     data: Any = replace(TINY_DETECTION.data, input_size=side)
     detector = replace(TINY_DETECTION.detector, frozen_batch_norm=frozen)
     config = replace(TINY_DETECTION, batch_size=1, data=data, detector=detector)
-    size = DetectionTask.smallest_size(config)
+    images: Any = SimpleNamespace(annotations=SimpleNamespace(sizes=np.array([[30, 40]])))
+    size = DetectionTask.smallest_size(config, images)
     assert size == (side, side)  # of 32 and 48, or 64 and 96
     network = DetectionTask.build_network(config, 3)
     if is_refused:
@@ -117,3 +122,31 @@ def test_detectors_on_small_canvases(frozen: bool, side: int, is_refused: bool) 
             check_batch_statistics(network, config, processes(1), size)
     else:
         check_batch_statistics(network, config, processes(1), size)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "short", "expected"),
+    [
+        ([[64, 96]], 32, (32, 64)),  # 32 x 48, padded
+        ([[64, 96]], 24, (32, 64)),  # 24 x 36
+        ([[64, 96], [64, 64]], 32, (32, 32)),
+        ([[64, 64], [300, 20]], 32, (32, 32)),  # 96 x 6
+    ],
+)
+def test_the_smallest_canvas_is_of_the_images_that_there_are(
+    sizes: list[list[int]], short: int, expected: tuple[int, int]
+) -> None:
+    resize = Call(ShortSideResize, short=SIZE, long_cap=Scaled(96, of=32))
+    data: Any = replace(TINY_DETECTION.data, input_size=short, train_transforms=(resize,))
+    images: Any = SimpleNamespace(annotations=SimpleNamespace(sizes=np.array(sizes)))
+    assert DetectionTask.smallest_size(replace(TINY_DETECTION, data=data), images) == expected
+
+
+def test_a_step_on_smaller_images_says_the_same() -> None:
+    """Crops, or transforms that do not go by the size of the data."""
+    config, values = replace(TINY, batch_size=1), torch.randn(1, 3, 1, 1)
+    words = r"^batch_size=1 over .* too small an image in a forward pass, .*\[1, 3, 1, 1\].*--batch-size"
+    with pytest.raises(ValueError, match=words), telling_of_batch_statistics(config, processes(1)):
+        nn.BatchNorm2d(3)(values)
+    with pytest.raises(ValueError, match="another"), telling_of_batch_statistics(config, processes(1)):
+        raise ValueError("another")
