@@ -54,7 +54,11 @@ ROWS = (
     Row(script="listing", arguments=("--rounds", "3"), claims=("listing",)),
     Row(script="cifar_pipeline", arguments=("--rounds", "2"), claims=("cifar_pipeline",)),
     Row(script="imagenet_pipeline", arguments=("--rounds", "3"), claims=("imagenet_pipeline | ours uint8",)),
-    Row(script="packed_data", claims=("packed_data, packed and shrunk", "packed_data, packed", "packed_data, folder")),
+    Row(
+        script="packed_data",
+        arguments=("--rounds", "3"),
+        claims=("packed_data, packed and shrunk", "packed_data, packed", "packed_data, folder"),
+    ),
     Row(script="check_images", arguments=("--rounds", "3"), claims=("check_images",)),
     Row(script="deform_conv", arguments=("--rounds", "3"), claims=("deform_conv",)),
     Row(script="roi_align", arguments=("--rounds", "3"), claims=("roi_align | 2 x 2 points",)),

@@ -44,8 +44,8 @@ CLAIMED = {"retinanet": 0.6, "fcos": 0.65, "faster_rcnn": 0.7}
 """Of torchvision's memory, with `norms`."""
 CLAIMED_TIME = 1.05
 """Of a step's time where everything is kept, with `norms`."""
-WARM_UP = 2
-"""Steps, in which the heap reaches its size."""
+WARM_UP = 1
+"""Steps before those that are timed, in which the heap reaches its size."""
 
 
 @dataclass(frozen=True, kw_only=True)

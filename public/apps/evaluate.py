@@ -23,15 +23,15 @@ import numpy as np
 import tyro
 
 from public.apps import evaluate_compare, evaluate_exported
+from public.apps.evaluate_compare import is_recognized
 from public.apps.exported import is_exported
 from public.config.classification import ClassificationConfig
-from public.config.command_line import choose_row, fail, given, in_present, in_present_folder, with_kinds
+from public.config.command_line import choose_row, fail, given, in_present_folder, with_kinds
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.experiment import Experiment, load_configs
 from public.config.record import class_summary
 from public.datasets.format import DetectionFormat
-from public.datasets.formats import DATA_KIND, FORMATS, NoFormatError, recognize, resolved
-from public.datasets.locations import dataset_folder
+from public.datasets.formats import DATA_KIND, FORMATS, resolved
 from public.datasets.splits import read_truth
 from public.detectors.catalog import DETECTOR_KIND
 from public.evaluation.detection import evaluator_of, format_table
@@ -139,26 +139,11 @@ def read_options(args: list[str]) -> EvaluateOptions:
         own = COCO if results is None else format_of_files([Path(results)]).options
         kind = given("data.dataset", args) or own.kind
         config = of_network(None, next((one for one in (COCO, VOC) if one.kind == kind), COCO))
-        if given("data.dataset", args) is None and _is_recognized(given("data.folder", args)):
+        if given("data.dataset", args) is None and is_recognized(given("data.folder", args)):
             data = replace(config.data, metrics=own.default_metrics)
             config, args = replace(config, data=data), [*args, "--data.dataset", "auto"]
     config = with_kinds(config, (DATA_KIND,), args)
     return parse_options(args, EvaluateOptions(results=tyro.MISSING, data=config.data), DATA_KIND)
-
-
-def _is_recognized(folder: str | None) -> bool:
-    """Whether a folder that was typed holds data of a format, as training finds it out; what it lacks is said later.
-
-    Raises:
-        DataError: there is no such folder, or more than one of the formats fits it.
-    """
-    if folder is None:
-        return False
-    try:
-        recognize(dataset_folder(in_present(folder)))
-    except NoFormatError:
-        return False
-    return True
 
 
 def run(options: EvaluateOptions) -> DetectionResult:

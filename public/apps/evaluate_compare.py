@@ -22,15 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
-from public.config.command_line import fail, in_present_folder, with_kinds
+from public.config.command_line import fail, given, in_present, in_present_folder, with_kinds
 from public.config.detection import DetectionConfig, DetectionData
 from public.config.experiment import Experiment
 from public.config.names import first_line
 from public.config.record import class_summary, read_config, to_record, without_seed
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
-from public.datasets.formats import DATA_KIND, resolved
-from public.datasets.results import read_coco_results
+from public.datasets.formats import DATA_KIND, NoFormatError, recognize, resolved
+from public.datasets.locations import dataset_folder
+from public.datasets.results import named_beside, read_coco_results
 from public.datasets.splits import read_truth
 from public.evaluation.classification_report import OUTCOME_COLUMNS
 from public.evaluation.detection import evaluator_of
@@ -162,7 +163,11 @@ def read_options(args: Sequence[str], runs: list[Run]) -> CompareOptions:
     if runs and runs[0].path.suffix == ".csv":
         options = tyro.cli(CompareOptions, args=args)
     else:
-        config = next((run.config for run in runs if isinstance(run.config, DetectionConfig)), of_network(None, COCO))
+        config = next((run.config for run in runs if isinstance(run.config, DetectionConfig)), None)
+        if config is None:
+            config = of_network(None, COCO)
+            if given("data.dataset", args) is None and is_recognized(given("data.folder", args)):
+                args = [*args, "--data.dataset", "auto"]
         config = with_kinds(config, (DATA_KIND,), args)
         default = CompareDetectionsOptions(compare=tyro.MISSING, data=config.data)
         options = parse_options(args, default, DATA_KIND)
@@ -171,6 +176,21 @@ def read_options(args: Sequence[str], runs: list[Run]) -> CompareOptions:
     if options.resamples < 1:
         raise ValueError(f"resamples={options.resamples} must be 1 or more.")
     return options
+
+
+def is_recognized(folder: str | None) -> bool:
+    """Whether a folder that was typed holds data of a format, as training finds it out; what it lacks is said later.
+
+    Raises:
+        DataError: there is no such folder, or more than one of the formats fits it.
+    """
+    if folder is None:
+        return False
+    try:
+        recognize(dataset_folder(in_present(folder)))
+    except NoFormatError:
+        return False
+    return True
 
 
 def compare(runs: list[Run], options: CompareOptions, args: Sequence[str]) -> None:
@@ -314,6 +334,12 @@ def evaluate_detections(runs: Sequence[Run], data: DetectionData, args: Sequence
     evaluator = evaluator_of(data.rules)(annotations)
     evaluations = []
     for run in runs:
+        named = named_beside(run.path)
+        if named is not None and len(named.images) != annotations.num_images:
+            raise DataError(
+                f"{run.path} is of {len(named.images)} images, and {annotations.source} has {annotations.num_images} "
+                "in this split: compare detections of the same images."
+            )
         written = read_coco_results([run.path], annotations)
         metrics = existing(evaluator.evaluate_written(written).metrics)
         evaluations.append(Evaluation(metrics, evaluator.resampled(written) if evaluator.resampled_metrics else None))

@@ -206,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not raised_by_us(error):
             raise
         fail(str(error))
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, KeyboardInterrupt) as error:
         end_by(error, REMEDIES)
 
 

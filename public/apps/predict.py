@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not raised_by_us(error):
             raise
         fail(str(error))
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, KeyboardInterrupt) as error:
         end_by(error, REMEDIES)
     if tally.skipped:
         raise SystemExit(1)

@@ -20,7 +20,7 @@ from public.config.checks import require
 from public.datasets.coco import coco_rows
 from public.datasets.drawing import draw_boxes, draw_classes
 from public.datasets.predictions import Predictions
-from public.datasets.results import IMAGES_FILE
+from public.datasets.results import IMAGES_FILE, names_text
 from public.evaluation.pictures import write_image
 from public.runtime.run_folder import replace_text
 
@@ -209,7 +209,7 @@ class Coco(Collected):
     """coco_results.json, as COCO's tools take it, and coco_images.json: the numbers of images and categories in it.
 
     An image has the number that its name is, as COCO's own have, where all names are different numbers; else they are
-    counted from 1. `evaluate --results` goes by the names. Categories have the numbers of the data set that the
+    counted from 1. `evaluate --results` goes by the names of both. Categories have the numbers of the data set that the
     detector was trained on.
     """
 
@@ -227,13 +227,11 @@ class Coco(Collected):
         category_ids = self.predictor.network.category_ids
         replace_text(self.target("coco_results.json"), json.dumps(coco_rows(predictions, category_ids)) + "\n")
         images = [
-            {"id": number, "file_name": result.source, "height": result.height, "width": result.width}
+            (number, result.source, result.height, result.width)
             for number, result in zip(ids, self.results, strict=True)
         ]
-        named = zip(category_ids, self.predictor.class_names, strict=True)
-        categories = [{"id": number, "name": name} for number, name in named]
-        content = {"images": images, "categories": categories}
-        replace_text(self.target(IMAGES_FILE), json.dumps(content, indent=1) + "\n")
+        classes = zip(category_ids, self.predictor.class_names, strict=True)
+        replace_text(self.target(IMAGES_FILE), names_text(images, classes))
 
 
 class Yolo(Output):

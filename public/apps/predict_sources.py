@@ -198,7 +198,10 @@ def _names(source: str) -> list[str]:
 
 def _listed(path: Path) -> list[str]:
     """The pictures that a list names; one that is not there is found out when it is read."""
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    if "\0" in text:
+        raise ValueError(f"the list {path} is no text in UTF-8 (it holds bytes of 0, as UTF-16 does).")
+    lines = text.splitlines()
     names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not names:
         raise FileNotFoundError(f"the list {path} names no picture; expected is a file or an address a line.")

@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, KeyboardInterrupt) as error:
         end_by(error, _REMEDIES)
     _write_page(own.page or page, f"{dataset_folder(config.data.folder)}", reports)
     counts: Counter[Kind] = Counter()

@@ -5,12 +5,14 @@
     annotations/<split>.json, <split>.json    any other name, such as annotations.json or result.json of other tools
 
 Format: https://cocodataset.org/#format-data. Category ids may have gaps: labels are their ranks. A box is left, top,
-width and height in pixels, already continuous. Segmentations are not read.
+width and height in pixels, already continuous. Of a segmentation
+the box of its polygons is read, where an object states no other.
 """
 
 import json
 import mmap
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from public.datasets.decoding import images_in
 from public.datasets.format import DetectionFormat, Layout, Published, Results, choose_splits
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, with_sides
-from public.datasets.results import read_coco_results
+from public.datasets.results import IMAGES_FILE, names_text, read_coco_results
 from public.datasets.scan import (
     Kind,
     Problem,
@@ -38,7 +40,7 @@ from public.datasets.scan import (
     in_all_columns,
     with_sizes,
 )
-from public.runtime.run_folder import write_or_warn
+from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
 
 URL = "http://images.cocodataset.org"
 
@@ -89,6 +91,7 @@ def scan_coco(folder: Path, split: str) -> RawAnnotations:
     lies_in = images_folder(folder, split, source, entries.files)
     if not lies_in.is_dir():  # one problem for all of its images: an evaluation of results goes on without them
         text = f"it is missing, and must hold the images of {source} (so may {folder / split} and {folder / 'images'})"
+        text += f", of which the first is {entries.files[0]}"
         problems.append(Problem(Kind.MISSING_IMAGE, str(lies_in), f"{text}. {where_to_get(lies_in).rstrip('.')}"))
     return judge_entries(entries, source, lies_in, problems)
 
@@ -119,6 +122,10 @@ def judge_entries(entries: CocoEntries, source: Path, folder: Path, problems: li
     """
     entries = _without_placeholder(entries, source, problems)
     problems += class_name_problems(source, entries.class_names)
+    for file, times in Counter(entries.files).items() if len(set(entries.files)) < len(entries.files) else ():
+        if times > 1:
+            text = f"the image {file} has {times} ids, expected one with all of its objects"
+            problems.append(Problem(Kind.REPEATED, str(source), text))
     missing = find_missing(folder, entries.files)
     for row in np.flatnonzero(missing & folder.is_dir()).tolist():
         text = f"the file is missing, and {source} lists it"
@@ -220,8 +227,17 @@ def coco_rows(predictions: Predictions, category_ids: list[int]) -> list[dict[st
 
 
 def write_coco_json(path: Path, predictions: Predictions, annotations: DetectionAnnotations) -> None:
-    """Writes the results file that COCO's tools and server read. A full disk is a warning, and no file."""
-    write_or_warn(path, json.dumps(coco_rows(predictions, annotations.category_ids)) + "\n")
+    """Writes the results file that COCO's tools and server read, and beside it what its numbers are.
+
+    A full disk is a warning, and no file.
+    """
+    columns = annotations.image_ids.tolist(), map(os.fsdecode, annotations.files.tolist()), annotations.sizes.tolist()
+    images = [(number, name, *size) for number, name, size in zip(*columns, strict=True)]
+    classes = zip(annotations.category_ids, annotations.class_names, strict=True)
+    with going_on_when_disk_is_full(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, json.dumps(coco_rows(predictions, annotations.category_ids)) + "\n")
+        replace_text(path.with_name(IMAGES_FILE), names_text(images, classes))
 
 
 # ---- the published data set ------------------------------------------------------------------------------------------

@@ -101,8 +101,10 @@ def read_entries(source: Path, problems: list[Problem]) -> CocoEntries:
     Raises:
         DataError: it is missing, is not of the format, or has no sound image or category.
     """
-    entries = _strict_entries(source)
-    return _sound_entries(source, problems) if entries is None else entries
+    entries = _strict_entries(source) or _sound_entries(source, problems)
+    if "\\" not in "".join(entries.files):
+        return entries
+    return entries._replace(files=[file.replace("\\", "/") for file in entries.files])  # tools on Windows write so
 
 
 def _read(source: Path) -> bytes:
@@ -303,7 +305,7 @@ def _sound_entries(source: Path, problems: list[Problem]) -> CocoEntries:
     )
     images = _first_of_each_id(source, "images", images, problems)
     categories = sorted(_first_of_each_id(source, "categories", categories, problems), key=lambda entry: entry["id"])
-    boxes = [entry.get("bbox") or [np.nan] * 4 for entry in annotations]
+    boxes = [entry.get("bbox") or _around(entry.get("segmentation")) for entry in annotations]
     boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)  # [T, 4]
     areas = [entry.get("area") for entry in annotations]
     is_stated = np.array([area is not None for area in areas], dtype=bool)
@@ -321,6 +323,15 @@ def _sound_entries(source: Path, problems: list[Problem]) -> CocoEntries:
         areas=np.where(is_stated, stated, areas_of(boxes)),
         crowds=np.array([entry.get("iscrowd") or 0 for entry in annotations], dtype=bool),
     )
+
+
+def _around(outline: Any) -> list[float]:
+    """The box of polygons, each a list of x, y, x, y, ...; of what is none the box that is none."""
+    parts = outline if isinstance(outline, list) else []
+    if not parts or not all(isinstance(part, list) and len(part) >= 6 and all(map(_is_number, part)) for part in parts):
+        return [np.nan] * 4
+    xs, ys = ([number for part in parts for number in part[start::2]] for start in range(2))
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def _load(source: Path) -> dict[str, Any]:

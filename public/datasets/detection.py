@@ -221,9 +221,11 @@ def _check_num_classes(num_classes: int | None, train: DetectionAnnotations) -> 
 def _check_objects(annotations: DetectionAnnotations, purpose: str) -> None:
     """Raises DataError for a split without objects: nothing can be learnt, or no epoch is the best."""
     if annotations.ignored.all():
+        treated = describe_treated(annotations)
+        treated = f"{treated}; each is named by python -m public.datasets.check" if treated else "; skipped: nothing"
         raise DataError(
             f"{annotations.source} holds no object to {purpose}: {annotations.num_images} images, "
-            f"{annotations.num_boxes} boxes that are ignored{describe_treated(annotations) or '; skipped: nothing'}."
+            f"{annotations.num_boxes} boxes that are ignored{treated}."
         )
 
 

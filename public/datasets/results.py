@@ -9,7 +9,7 @@ import math
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from public.datasets.batches import DataError
 from public.datasets.predictions import Predictions, WrittenPredictions, with_sides
 
 IMAGES_FILE = "coco_images.json"
-"""Beside results that predict wrote: which picture each number of an image is, as in a data set's own file."""
+"""Beside results that we wrote: which picture and which class each number is, as in a data set's own file."""
 
 
 class Detection(msgspec.Struct, gc=False):
@@ -45,8 +45,8 @@ def read_coco_results(paths: Sequence[Path], annotations: DetectionAnnotations) 
     Args:
         paths: of the file.
         annotations: of the split, which give ids their meaning: those of the data set, or those that our own files have
-            where it has none (images from 0, classes from 1). Where `IMAGES_FILE` lies beside the results, images go by
-            their names.
+            where it has none (images from 0, classes from 1). Where `IMAGES_FILE` lies beside the results, images and
+            classes go by their names.
 
     Raises:
         DataError: there is more than one file; it cannot be read; an entry is malformed, or of an image or a category
@@ -55,7 +55,7 @@ def read_coco_results(paths: Sequence[Path], annotations: DetectionAnnotations) 
     if len(paths) != 1:
         raise DataError(f"{len(paths)} files of COCO's format are given, expected one with all detections.")
     (path,) = paths
-    found = _by_file_name(path, _decode(path), annotations)
+    found = _by_name(path, _decode(path), annotations)
     labels = {number: label for label, number in enumerate(annotations.category_ids)}
     image_ids = [one.image_id for one in found]
     _check_known(path, "image_id", image_ids, set(annotations.image_ids.tolist()), annotations)
@@ -77,45 +77,100 @@ class _Image(msgspec.Struct):
     file_name: str
 
 
-class _Images(msgspec.Struct):
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class Named(msgspec.Struct):
+    """What the numbers in a file of results mean."""
+
     images: list[_Image]
+    categories: list[_Category]
 
 
-def _by_file_name(path: Path, found: list[Detection], annotations: DetectionAnnotations) -> list[Detection]:
-    """With the split's numbers of the pictures that `IMAGES_FILE` names; without such a file as they are.
+def names_text(images: Iterable[tuple[int, str, int, int]], categories: Iterable[tuple[int, str]]) -> str:
+    """What `IMAGES_FILE` holds: of images the number, name, height and width, of categories the number and the name."""
+    keys = "id", "file_name", "height", "width"
+    content = {
+        "images": [dict(zip(keys, image, strict=True)) for image in images],
+        "categories": [{"id": number, "name": name} for number, name in categories],
+    }
+    return json.dumps(content, indent=1) + "\n"
 
-    Predict counts pictures whose names are no numbers, and knows nothing of those of a data set.
+
+def named_beside(path: Path) -> Named | None:
+    """What `IMAGES_FILE` beside a file of results says; None where there is none.
+
+    Raises:
+        DataError: it is no such file.
     """
     beside = path.with_name(IMAGES_FILE)
     if not beside.is_file():
-        return found
+        return None
     try:
-        images = msgspec.json.decode(_read(beside), type=_Images).images
+        return msgspec.json.decode(_read(beside), type=Named)
     except msgspec.MsgspecError as error:
+        text = f"{beside}, which names the images of {path.name}, is not as it was written: {error}."
+        raise DataError(text) from error
+
+
+def _by_name(path: Path, found: list[Detection], annotations: DetectionAnnotations) -> list[Detection]:
+    """With the split's numbers of the images and classes that `IMAGES_FILE` names; without such a file as they are.
+
+    Predict counts pictures whose names are no numbers, and knows nothing of those of a data set.
+    """
+    named = named_beside(path)
+    if named is None:
+        return found
+    images = _numbers_of_images(path, named.images, {one.image_id for one in found}, annotations)
+    classes = _numbers_of_classes(path, named.categories, {one.category_id for one in found}, annotations)
+    return [
+        msgspec.structs.replace(
+            one,
+            image_id=images.get(one.image_id, one.image_id),
+            category_id=classes.get(one.category_id, one.category_id),
+        )
+        for one in found
+    ]
+
+
+def _numbers_of_classes(
+    path: Path, categories: list[_Category], used: set[int], annotations: DetectionAnnotations
+) -> dict[int, int]:
+    """The split's number of each class that has detections."""
+    own = dict(zip(annotations.class_names, annotations.category_ids, strict=True))
+    unknown = [one.name for one in categories if one.id in used and one.name not in own]
+    if unknown:
         raise DataError(
-            f"{beside}, which names the images of {path.name}, is not as predict writes it: {error}."
-        ) from error
+            f"{path} has detections of {first_few(unknown, 3)}, as {IMAGES_FILE} beside it says, and "
+            f"{annotations.source} has {class_summary(annotations.class_names)}."
+        )
+    return {one.id: own[one.name] for one in categories if one.id in used}
+
+
+def _numbers_of_images(
+    path: Path, images: list[_Image], used: set[int], annotations: DetectionAnnotations
+) -> dict[int, int | None]:
+    """The split's number of each image, of which those with detections have one."""
     split: dict[str, list[tuple[Path, int]]] = {}
     for file, number in zip(annotations.files.tolist(), annotations.image_ids.tolist(), strict=True):
         name = Path(os.fsdecode(file))
         split.setdefault(name.stem, []).append((name, number))
     numbers = {one.id: _number_of(one, split) for one in images}
-    used = {one.image_id for one in found}
     unknown = [one.file_name for one in images if numbers[one.id] is None and one.id in used]
     if unknown:
         raise DataError(
             f"{path} has detections in {first_few(unknown, 3)}, as {IMAGES_FILE} beside it says; expected are images "
             f"of {annotations.source}, each of a name that no other has."
         )
-    return [msgspec.structs.replace(one, image_id=numbers.get(one.image_id, one.image_id)) for one in found]
+    return numbers
 
 
 def _number_of(image: _Image, split: dict[str, list[tuple[Path, int]]]) -> int | None:
     """Of the image of that name; of several the one of the same type, and of those the one in the same folders."""
     source = Path(image.file_name)
     named = split.get(source.stem, [])
-    if not named and source.stem == f"{image.id:0{len(source.stem)}d}":
-        return image.id  # as COCO's names are, whatever the data set's own file calls the picture
     if len(named) > 1:
         named = [(name, number) for name, number in named if name.name == source.name]
     if len(named) > 1:

@@ -6,10 +6,12 @@
                               there is none, and where no such file is, beside the image
 
 A line is a class's number, then center x, center y, width and height as shares of the upright image's sides; a sixth
-number is a confidence and passed over; more are the corners of a polygon, whose bounding box is taken. Images without
-lines, or without a file, are images without objects. Format: https://docs.ultralytics.com/datasets/detect/.
+number is a confidence and passed over; more are the corners of a polygon, whose bounding box is taken, or, where
+data.yaml has a kpt_shape, keypoints behind the box, which are passed over. Images without lines, or without a file, are
+images without objects. Format: https://docs.ultralytics.com/datasets/detect/.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,6 +63,8 @@ class _DataFile(NamedTuple):
     """What relative paths may lie below."""
     names: dict[int, str]
     """Of the classes, by the numbers that lines of labels have, rising."""
+    keypoints: int
+    """Numbers of keypoints behind each box."""
 
 
 # ---- data.yaml -------------------------------------------------------------------------------------------------------
@@ -81,7 +85,7 @@ def read_data_file(path: Path) -> _DataFile:
     if not isinstance(base, str):
         raise DataError(f"{path}: path must be a folder, got {base!r}.")
     roots = [path.parent / Path(base).expanduser(), path.parent]
-    return _DataFile(path, splits, roots, _class_names(path, content))
+    return _DataFile(path, splits, roots, _class_names(path, content), _keypoints(path, content))
 
 
 def load_yaml(path: Path) -> Any:
@@ -100,7 +104,15 @@ def load_yaml(path: Path) -> Any:
 
 
 def _is_split(key: Any) -> bool:
-    return isinstance(key, str) and key not in ("path", "names", "nc", "download")
+    return isinstance(key, str) and key not in ("path", "names", "nc", "download", "kpt_shape", "flip_idx")
+
+
+def _keypoints(path: Path, content: dict[Any, Any]) -> int:
+    """Of a kpt_shape: the number of keypoints, and how many numbers each has."""
+    shape = content.get("kpt_shape", ["0", "2"])
+    if not isinstance(shape, list) or not all(isinstance(one, str) and one.isdecimal() for one in shape):
+        raise DataError(f"{path}: kpt_shape must be two whole numbers, such as [17, 3], got {shape!r}.")
+    return math.prod(map(int, shape))
 
 
 def _texts(value: Any) -> list[str]:
@@ -156,9 +168,10 @@ def images_of(data_file: _DataFile, split: str, problems: list[Problem]) -> list
 def _place(data_file: _DataFile, entry: str) -> Path | None:
     """Where an entry of data.yaml is. Roboflow writes ../train/images for train/images beside the file."""
     inner = entry
-    while inner.startswith("../"):
-        inner = inner.removeprefix("../")
-    candidates = [root / name for name in (entry, inner) for root in data_file.roots]
+    while inner.startswith(("../", "..\\")):
+        inner = inner[3:]
+    names = (entry, inner, inner.replace("\\", "/"))
+    candidates = [root / name for name in names for root in data_file.roots]
     return next((path for path in candidates if os.path.exists(path)), None)
 
 
@@ -182,7 +195,7 @@ def _images_at(data_file: _DataFile, place: Path, problems: list[Problem]) -> It
             raise DataError(f"{place} cannot be read as a list of images: {error}.") from error
         for line in filter(None, map(str.strip, lines)):
             roots = [place.parent, *data_file.roots]
-            options = [os.path.normpath(root / line) for root in roots]
+            options = [os.path.normpath(root / name) for name in (line, line.replace("\\", "/")) for root in roots]
             yield next((path for path in options if os.path.isfile(path)), options[0])
 
 
@@ -208,13 +221,13 @@ class _Object(NamedTuple):
     """Center x, center y, width, height as shares."""
 
 
-def read_labels(path: str, row: int, known: dict[int, str], problems: list[Problem]) -> list[_Object]:
+def read_labels(path: str, row: int, data_file: _DataFile, problems: list[Problem]) -> list[_Object]:
     """The objects of one image; what is wrong with its lines becomes problems.
 
     Args:
         path: of the labels.
         row: of the image.
-        known: the classes by their numbers.
+        data_file: names the classes.
         problems: those met are appended.
     """
     try:
@@ -230,7 +243,7 @@ def read_labels(path: str, row: int, known: dict[int, str], problems: list[Probl
     for place, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        one = _read_line(line.split(), row, known)
+        one = _read_line(line.split(), row, data_file)
         if isinstance(one, _Object):
             objects.append(one)
         else:
@@ -238,15 +251,17 @@ def read_labels(path: str, row: int, known: dict[int, str], problems: list[Probl
     return objects
 
 
-def _read_line(words: list[str], row: int, known: dict[int, str]) -> _Object | tuple[Kind, str]:
+def _read_line(words: list[str], row: int, data_file: _DataFile) -> _Object | tuple[Kind, str]:
     """One line's object, or what is wrong with it."""
     try:
         number, *numbers = map(float, words)
     except ValueError:
         return Kind.UNREADABLE_ANNOTATION, f"holds {' '.join(words)[:60]!r}, expected numbers"
-    is_polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
-    if len(numbers) not in (4, 5) and not is_polygon:
-        expected = "a class, then 4 numbers of a box (or 5, with a confidence) or the corners of a polygon"
+    known, keypoints = data_file.names, data_file.keypoints
+    is_polygon = not keypoints and len(numbers) >= 6 and len(numbers) % 2 == 0
+    if len(numbers) not in (4, 5, 4 + keypoints) and not is_polygon:
+        more = f"{keypoints} of keypoints (kpt_shape)" if keypoints else "the corners of a polygon"
+        expected = f"a class, then 4 numbers of a box (or 5, with a confidence) {'and' if keypoints else 'or'} {more}"
         return Kind.UNREADABLE_ANNOTATION, f"holds {len(words)} numbers, expected {expected}"
     if not number.is_integer() or int(number) not in known:
         first, last = min(known), max(known)
@@ -286,7 +301,7 @@ def scan_yolo(folder: Path, splits: Sequence[str], file: str) -> RawAnnotations:
             problems.append(Problem(Kind.MISSING_IMAGE, image, text, image=row))
         else:
             sizes[row] = size_or_problem(folder / files[row], row, problems)
-        objects += read_labels(label_files[row], row, data_file.names, problems)
+        objects += read_labels(label_files[row], row, data_file, problems)
     written = np.array([one.box for one in objects], dtype=np.float64).reshape(-1, 4)  # [T, 4]
     rows = np.array([one.image for one in objects], dtype=np.int64)
     problems += _unit_problems(written, data_file.path)

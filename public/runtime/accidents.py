@@ -51,10 +51,13 @@ def explained(error: BaseException, remedies: Remedies) -> str | None:
 
 
 def end_by(error: BaseException, remedies: Remedies) -> NoReturn:
-    """Ends the program with code 1 and one sentence; raises the error again where it is none of these accidents.
+    """Ends the program with one sentence: with code 1, or 130 after Ctrl-C; raises the error again where it is neither.
 
     For commands of one process; `launch.py` does it for training.
     """
+    if isinstance(error, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from error
     accident = explained(error, remedies)
     if accident is None:
         raise error

@@ -279,5 +279,5 @@ def evaluate_distributed(device: str, evaluate: Callable[[DistributedContext], A
         if not raised_by_us(error):
             raise
         fail(str(error))
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, KeyboardInterrupt) as error:
         end_by(error, REMEDIES)

@@ -72,7 +72,7 @@ def test_classifiers(config: ClassificationConfig, tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.slow
-def test_detectors(tmp_path: Path) -> None:
+def test_detectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One finds both objects, the other one of them; the split is the one that the first run names."""
     write_coco(tmp_path, coco_content([(7, 3, 4, 5, 20, 20), (2, 3, 1, 1, 9, 9)]))
     data = CocoData(**{**vars(TINY.data), "folder": str(tmp_path), "val_splits": ("train2017",)})
@@ -93,6 +93,17 @@ def test_detectors(tmp_path: Path) -> None:
     assert low == pytest.approx(0), "only the image that both found was drawn"
     assert high == pytest.approx(1), "only the other one was"
     assert rows[1]["interval"].keys() == {"AP", "AP50"}
+
+    files = [tmp_path / name / "report/predictions.json" for name in ("half", "all")]
+    split = ("--data.folder", tmp_path, "--data.val-splits", "train2017")
+    assert compare(tmp_path, *files, *split, "--resamples", "50")["groups"][0]["metrics"] == rows[0]["metrics"]
+    names = files[0].with_name("coco_images.json")
+    content = json.loads(names.read_text())
+    names.write_text(json.dumps(content | {"images": content["images"][:1]}))
+    with pytest.raises(SystemExit, match="2"):
+        compare(tmp_path, tmp_path / "half", tmp_path / "all")
+    error = capsys.readouterr().err
+    assert f"{files[0]} is of 1 images, and {annotations.source} has 2 in this split: compare" in error
 
 
 def test_what_cannot_be_compared(

@@ -521,7 +521,7 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(SystemExit, match="2"):
         main(["--weights", "best.pth"])
-    assert 'needs onnxscript, which this Python has not: pip install ".[export]"' in capsys.readouterr().err
+    assert 'needs onnxscript, which this Python has not: pip install -e ".[export]"' in capsys.readouterr().err
 
 
 class Fail(Exception):
@@ -557,7 +557,7 @@ def test_memory_that_does_not_suffice(
 @pytest.mark.slow
 def test_files_that_openvino_cannot_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What is wrong is said, without the places in OpenVINO's source before it, and nothing else is printed."""
-    pytest.importorskip("openvino", reason='OpenVINO is not installed: pip install ".[export]"')
+    pytest.importorskip("openvino", reason='OpenVINO is not installed: pip install -e ".[export]"')
     path = tmp_path / "a.xml"
     for text, reason in {
         "<a/>": "it is no network of OpenVINO's.",

@@ -67,6 +67,12 @@ def test_a_list(tmp_path: Path) -> None:
     found = frames_of(tmp_path / "list.txt")
     assert [Path(frame.source) for frame in found] == [*paths[:2], tmp_path / "pictures" / "missing.png"]
     assert "there is no image" in problem(found[2])
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfpictures/0.png\r\n")  # Windows' Notepad
+    assert len(frames_of(tmp_path / "list.txt")) == 1
+    assert frames_of(tmp_path / "list.txt")[0].source == str(tmp_path / "pictures/0.png")
+    (tmp_path / "list.txt").write_text("pictures/0.png\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"the list .*list\.txt is no text in UTF-8"):
+        frames_of(tmp_path / "list.txt")
     (tmp_path / "empty.txt").write_text("# nothing\n")
     with pytest.raises(FileNotFoundError, match=r"the list .*empty\.txt names no picture"):
         frames_of(tmp_path / "empty.txt")

@@ -18,8 +18,8 @@ from PIL import Image
 
 from tests.apps.networks import save_classifier, save_detector, write_pictures
 
-pytest.importorskip("starlette", reason='the page is not installed: pip install ".[serve]"')
-pytest.importorskip("uvicorn", reason='the page is not installed: pip install ".[serve]"')
+pytest.importorskip("starlette", reason='the page is not installed: pip install -e ".[serve]"')
+pytest.importorskip("uvicorn", reason='the page is not installed: pip install -e ".[serve]"')
 pytest.importorskip("httpx2", reason="needs httpx2, which Starlette's tests are made with: pip install httpx2")
 import httpx2
 import uvicorn

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette", reason='the page is not installed: pip install ".[serve]"')
+pytest.importorskip("starlette", reason='the page is not installed: pip install -e ".[serve]"')
 pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
 from playwright.sync_api import sync_playwright
 

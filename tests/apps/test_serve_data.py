@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("starlette", reason='the page is not installed: pip install ".[serve]"')
+pytest.importorskip("starlette", reason='the page is not installed: pip install -e ".[serve]"')
 from starlette.testclient import TestClient
 
 from public.apps.serve import application, divided

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette", reason='the page is not installed: pip install ".[serve]"')
+pytest.importorskip("starlette", reason='the page is not installed: pip install -e ".[serve]"')
 from starlette.testclient import TestClient
 
 from public.apps.serve import application

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -276,13 +277,15 @@ def test_sizes_as_floats_or_from_the_pictures(tmp_path: Path) -> None:
     content["images"] = [
         {"id": 7, "file_name": "a.jpg", "width": 40.0, "height": 30.0},
         *(
-            {"id": n, "file_name": "b.jpg", "width": w, "height": 10}
+            {"id": n, "file_name": f"b{n}.jpg", "width": w, "height": 10}
             for n, w in enumerate((None, 0, 10**400, 2.5, "20"))
         ),
         {"id": 5, "file_name": "b.jpg"},
         {"id": 6, "file_name": "turned.jpg"},
     ]
     write_coco(tmp_path, content)
+    for number in range(5):
+        write_image(tmp_path / f"images/train2017/b{number}.jpg", 20, 10)
     exif = Image.Exif()
     exif[274] = 6
     Image.new("RGB", (8, 5)).save(tmp_path / "images/train2017/turned.jpg", exif=exif)
@@ -399,33 +402,76 @@ def test_a_text_that_is_no_utf_8(tmp_path: Path) -> None:
         read_coco(tmp_path, "train2017")
 
 
-def written_by_predict(folder: Path, *sources: str) -> Path:
+def test_a_picture_with_two_ids(tmp_path: Path) -> None:
+    """As when files of several people are joined: what only one of them drew would be background for the other."""
+    images = [{"id": number, "file_name": "a.jpg", "width": 40, "height": 30} for number in (7, 8)]
+    with pytest.raises(DataError, match=r"the image a\.jpg has 2 ids, expected one with all of its objects\.$"):
+        read(tmp_path, coco_content([(7, 3, 1, 1, 2, 2)], images=images))
+
+
+@pytest.mark.parametrize(
+    ("outline", "expected"),
+    [
+        ([[2, 3, 12, 3, 7, 8.5]], [[2, 3, 12, 8.5]]),
+        ([[2, 3, 12, 3, 7, 8.5], [1, 20, 5, 20, 5, 25]], [[1, 3, 12, 25]]),
+        ([], []),
+        ([[2, 3]], []),
+        ([["a"] * 6], []),
+        ({"counts": [5, 5], "size": [30, 40]}, []),
+    ],
+)
+def test_an_object_that_has_an_outline_alone(outline: Any, expected: list[list[float]], tmp_path: Path) -> None:
+    """The box of its polygons is taken; without any it has none."""
+    content = coco_content()
+    content["annotations"] = [{"image_id": 7, "category_id": 3, "segmentation": outline}]
+    found = read(tmp_path, content)
+    assert found.boxes.tolist() == expected
+    assert found.skipped == ({} if expected else {"objects without a box": 1})
+
+
+def test_folders_as_windows_writes_them(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "train2017\\a.jpg", "width": 40, "height": 30}]
+    found = read(tmp_path, coco_content([(7, 3, 1, 1, 2, 2)], images=images))
+    assert found.files.tolist() == [b"train2017/a.jpg"]
+    assert (found.folder / "train2017/a.jpg").is_file()
+
+
+def written_by_predict(folder: Path, *sources: str, categories: Sequence[dict[str, Any]] = ()) -> Path:
     """Results with a box in each picture, counted from 1, and which picture each number is."""
     rows = [{"image_id": n, "category_id": 3, "bbox": [n, 0, 5, 5], "score": 0.5} for n in range(1, len(sources) + 1)]
     images = [{"id": n, "file_name": source, "height": 9, "width": 9} for n, source in enumerate(sources, 1)]
-    (folder / "coco_images.json").write_text(json.dumps({"images": images, "categories": []}))
+    (folder / "coco_images.json").write_text(json.dumps({"images": images, "categories": categories}))
     (folder / "coco_results.json").write_text(json.dumps(rows))
     return folder / "coco_results.json"
 
 
 def test_results_of_predict_go_by_the_pictures_names(tmp_path: Path) -> None:
-    """Whose numbers are its own: a.jpg is image 7 of the split, and b.jpg is 2. What is called 002 is 2, too."""
+    """Whose numbers are its own: a.jpg is image 7 of the split, and b.jpg is 2. A number in a name is none of these."""
     split = read(tmp_path, coco_content([]))
     found = read_coco_results([written_by_predict(tmp_path, "/photos/b.jpg", "/photos/a.png")], split).predictions
     assert (found.image_ids.tolist(), found.boxes[:, 0].tolist()) == ([2, 7], [1, 2])
-    found = read_coco_results([written_by_predict(tmp_path, "a.jpg", "002.jpg")], split).predictions
-    assert found.image_ids.tolist() == [7, 2]
-    with pytest.raises(DataError, match=r"has detections in 003\.jpg, as"):
-        read_coco_results([written_by_predict(tmp_path, "a.jpg", "003.jpg")], split)
+    with pytest.raises(DataError, match=r"has detections in 002\.jpg, as"):
+        read_coco_results([written_by_predict(tmp_path, "a.jpg", "002.jpg")], split)
     with pytest.raises(
         DataError, match=r"coco_results\.json has detections in /photos/c\.jpg, as coco_images\.json besid"
     ):
         read_coco_results([written_by_predict(tmp_path, "/photos/b.jpg", "/photos/c.jpg")], split)
     (tmp_path / "coco_images.json").write_text("[]")
     with pytest.raises(
-        DataError, match=r"coco_images\.json, which names the images of coco_results\.json, is not as pred"
+        DataError, match=r"coco_images\.json, which names the images of coco_results\.json, is not as it"
     ):
         read_coco_results([tmp_path / "coco_results.json"], split)
+
+
+def test_results_of_predict_go_by_the_names_of_classes(tmp_path: Path) -> None:
+    """Whatever numbers these have where the detector was trained."""
+    split = read(tmp_path, coco_content([]))
+    for name, label in zip(split.class_names, range(2), strict=True):
+        path = written_by_predict(tmp_path, "b.jpg", categories=[{"id": 3, "name": name}, {"id": 9, "name": "other"}])
+        assert read_coco_results([path], split).predictions.labels.tolist() == [label]
+    path = written_by_predict(tmp_path, "b.jpg", categories=[{"id": 3, "name": "horse"}])
+    with pytest.raises(DataError, match=r"has detections of horse, as coco_images\.json beside it says, and .* has 2"):
+        read_coco_results([path], split)
 
 
 def test_results_of_predict_in_folders_of_equal_names(tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ def test_a_third_format_is_evaluated(
     assert (tmp_path / "out" / "detections.txt").read_text() == "c.png,dog,0.750\n"
     names = {path.name for path in (tmp_path / "out").iterdir()} - {*evaluator.report_names}
     assert names == {
-        *("detections.txt", "predictions.json", "table.txt", "report.html", "metrics.json", "per_class.csv"),
+        *("detections.txt", "predictions.json", "coco_images.json", "table.txt", "report.html", "metrics.json"),
+        "per_class.csv",
         *("precision_recall.png", "pictures.jpg", "worst.jpg"),
     }
 

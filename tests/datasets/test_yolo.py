@@ -58,6 +58,7 @@ PLACES = {
     "below path": "path: images\ntrain: train",
     "a path that is not there": "path: /content/datasets\ntrain: images/train",
     "Roboflow's": "train: ../images/train",
+    "as Windows writes it": "train: ..\\images\\train",
     "a list of images": "train: lists/train.txt",
     "lists in a list": "train:\n- lists/a.txt\n- lists/b.txt",
 }
@@ -81,6 +82,17 @@ def test_where_images_are(tmp_path: Path, place: str) -> None:
     options = {"train_splits": ("train",), "val_splits": ("train",), "train_transforms": ()}
     data = YoloData(folder=str(tmp_path), input_size=40, **options)  # pyright: ignore[reportArgumentType]
     assert YOLO.images(tmp_path, data) == [tmp_path / "images/train/a.jpg", tmp_path / "images/train/b/c.jpg"]
+
+
+@pytest.mark.parametrize(("shape", "keypoints"), [("[1, 2]", ".9 .9"), ("[2, 3]", ".9 .9 2 0 0 0")])
+def test_keypoints_behind_a_box_are_no_polygon(tmp_path: Path, shape: str, keypoints: str) -> None:
+    """The box alone is read, also of a line without them; other numbers of them are refused."""
+    path = write_yolo(tmp_path, {"a": f"1 0.5 0.5 0.25 0.4 {keypoints}\n0 0.25 0.5 0.5 1\n"}) / "a.txt"
+    found = read(tmp_path, f"kpt_shape: {shape}\nflip_idx: [0]\n{USUAL}")
+    np.testing.assert_allclose(found.boxes, [[15, 9, 25, 21], [0, 0, 20, 30]], rtol=0, atol=1e-5)
+    path.write_text(f"1 0.5 0.5 0.25 0.4 {keypoints} .1 .2\n")
+    with pytest.raises(DataError, match=r"line 1 holds \d+ numbers, expected a class, .* of keypoints \(kpt"):
+        read(tmp_path, f"kpt_shape: {shape}\n{USUAL}")
 
 
 def test_labels_beside_the_images(tmp_path: Path) -> None:
@@ -162,6 +174,7 @@ BAD_FILES = {
         r"a\.jpg is named a second time, expected each once",
     ),
     "gone": (f"train: list.txt\n{NAMES}", r"gone\.jpg: the file is missing, and .*data\.yaml leads to it"),
+    "no kpt_shape": (f"kpt_shape: 17\ntrain: images/train\n{NAMES}", r"kpt_shape must be two whole numbers, .* '17'"),
     "a path of lists": (f"path: [a]\ntrain: images/train\n{NAMES}", r"path must be a folder, got \['a'\]"),
 }
 

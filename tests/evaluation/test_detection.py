@@ -269,7 +269,7 @@ def test_coco_file(annotations: DetectionAnnotations, tmp_path: Path) -> None:
     again = np.array([row["bbox"] for row in rows])
     again[:, 2:] += again[:, :2]
     assert np.array_equal(again.astype(np.float32), predictions.boxes)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["results.json"]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"results.json", "coco_images.json"}
 
 
 def test_voc_files(annotations: DetectionAnnotations, tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def evaluated(dataset: str, root: Path) -> tuple[Evaluator, tuple[DetectionResul
 @pytest.mark.parametrize(
     ("dataset", "predictions"),
     [
-        ("coco", {"predictions.json", "record_mAP.txt"}),
-        ("voc", {"predictions.json", "comp4_det_test_dog.txt", "comp4_det_test_cat.txt"}),
+        ("coco", {"predictions.json", "coco_images.json", "record_mAP.txt"}),
+        ("voc", {"predictions.json", "coco_images.json", "comp4_det_test_dog.txt", "comp4_det_test_cat.txt"}),
     ],
 )
 def test_the_files(dataset: str, predictions: set[str], tmp_path: Path) -> None:

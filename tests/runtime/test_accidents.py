@@ -111,6 +111,9 @@ def test_other_commands_end_with_code_1(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.strip() == said
     with pytest.raises(RuntimeError, match="size of tensor"):
         end_by(RuntimeError("The size of tensor a must match"), remedies)
+    with pytest.raises(SystemExit, match="130"):
+        end_by(KeyboardInterrupt(), remedies)
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_memory_by_any_name() -> None:

@@ -80,8 +80,8 @@ def test_a_best_checkpoint_gives_the_number_that_training_gave(
     assert table in "\n".join(printed) + "\n"
     names = {path.name for path in (tmp_path / "test").iterdir()}
     assert names == {
-        *("pictures.jpg", "worst.jpg", "precision_recall.png", "table.txt", "record_mAP.txt", "predictions.json"),
-        *("report.html", "metrics.json", "per_class.csv"),
+        *("pictures.jpg", "worst.jpg", "precision_recall.png", "table.txt", "record_mAP.txt"),
+        *("predictions.json", "coco_images.json", "report.html", "metrics.json", "per_class.csv"),
     }
 
 
