@@ -398,7 +398,7 @@ def test_a_missing_package(package: str, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit, match=r"^2$"):
         runpy.run_module("public.apps.serve", run_name="__main__")
-    said = r'error: the page needs the package [\w-]+: pip install "\.\[serve\]"\.\n'
+    said = r'error: the page needs the package [\w-]+: pip install -e "\.\[serve\]"\.\n'
     assert re.fullmatch(said, capsys.readouterr().err)
     with pytest.raises(ModuleNotFoundError, match="the page needs the package"):
         runpy.run_module("public.apps.serve")
