@@ -5,8 +5,7 @@
     annotations/<split>.json, <split>.json    any other name, such as annotations.json or result.json of other tools
 
 Format: https://cocodataset.org/#format-data. Category ids may have gaps: labels are their ranks. A box is left, top,
-width and height in pixels, already continuous. Of a segmentation
-the box of its polygons is read, where an object states no other.
+width and height in pixels, already continuous. Where an object states none, it is that of its segmentation's polygons.
 """
 
 import json
@@ -122,7 +121,7 @@ def judge_entries(entries: CocoEntries, source: Path, folder: Path, problems: li
     """
     entries = _without_placeholder(entries, source, problems)
     problems += class_name_problems(source, entries.class_names)
-    for file, times in Counter(entries.files).items() if len(set(entries.files)) < len(entries.files) else ():
+    for file, times in Counter(entries.files).items():
         if times > 1:
             text = f"the image {file} has {times} ids, expected one with all of its objects"
             problems.append(Problem(Kind.REPEATED, str(source), text))

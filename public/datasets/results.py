@@ -91,12 +91,19 @@ class Named(msgspec.Struct):
 
 def names_text(images: Iterable[tuple[int, str, int, int]], categories: Iterable[tuple[int, str]]) -> str:
     """What `IMAGES_FILE` holds: of images the number, name, height and width, of categories the number and the name."""
-    keys = "id", "file_name", "height", "width"
     content = {
-        "images": [dict(zip(keys, image, strict=True)) for image in images],
+        "images": [
+            {"id": number, "file_name": _as_text(name), "height": height, "width": width}
+            for number, name, height, width in images
+        ],
         "categories": [{"id": number, "name": name} for number, name in categories],
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _as_text(name: str) -> str:
+    """A file's name in UTF-8, which not all are, and of which readers of JSON take nothing else."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def named_beside(path: Path) -> Named | None:
@@ -155,7 +162,7 @@ def _numbers_of_images(
     """The split's number of each image, of which those with detections have one."""
     split: dict[str, list[tuple[Path, int]]] = {}
     for file, number in zip(annotations.files.tolist(), annotations.image_ids.tolist(), strict=True):
-        name = Path(os.fsdecode(file))
+        name = Path(_as_text(os.fsdecode(file)))
         split.setdefault(name.stem, []).append((name, number))
     numbers = {one.id: _number_of(one, split) for one in images}
     unknown = [one.file_name for one in images if numbers[one.id] is None and one.id in used]

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.coco import COCO as COCO_FORMAT
-from public.datasets.coco import CocoData, read_coco, scan_coco
+from public.datasets.coco import CocoData, read_coco, scan_coco, write_coco_json
 from public.datasets.predictions import Predictions
 from public.datasets.results import read_coco_results
 from public.datasets.sample_layouts import COCO_CATEGORY_IDS
@@ -472,6 +472,14 @@ def test_results_of_predict_go_by_the_names_of_classes(tmp_path: Path) -> None:
     path = written_by_predict(tmp_path, "b.jpg", categories=[{"id": 3, "name": "horse"}])
     with pytest.raises(DataError, match=r"has detections of horse, as coco_images\.json beside it says, and .* has 2"):
         read_coco_results([path], split)
+
+
+def test_results_of_a_report_go_by_names_in_any_encoding(tmp_path: Path) -> None:
+    split = read(tmp_path, coco_content([]))
+    split = DetectionAnnotations(**{**vars(split), "files": np.array([b"\xff.jpg", b"b.jpg"])})
+    found = Predictions(np.array([7]), np.array([[1.0, 2, 3, 4]]), np.array([0.5]), np.array([0]))
+    write_coco_json(tmp_path / "predictions.json", found, split)
+    assert read_coco_results([tmp_path / "predictions.json"], split).predictions.image_ids.tolist() == [7]
 
 
 def test_results_of_predict_in_folders_of_equal_names(tmp_path: Path) -> None:
