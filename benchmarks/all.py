@@ -51,7 +51,7 @@ class Row:
 CONVOLUTIONS = tuple(f"convolution | {words_of(*shape)}" for shape in SHAPES)
 ROWS = (
     Row(script="precision", arguments=("--rounds", "2"), claims=("precision",)),
-    Row(script="listing", arguments=("--rounds", "3"), claims=("listing",)),
+    Row(script="listing", arguments=("--rounds", "7"), claims=("listing",)),
     Row(script="cifar_pipeline", arguments=("--rounds", "2"), claims=("cifar_pipeline",)),
     Row(script="imagenet_pipeline", arguments=("--rounds", "3"), claims=("imagenet_pipeline | ours uint8",)),
     Row(
