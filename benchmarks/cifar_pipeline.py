@@ -7,7 +7,6 @@ pixels on each side. The peer gets its fair best: no conversion to float, persis
 and the better one of several numbers of workers.
 """
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torchvision.datasets import CIFAR100
 
 from benchmarks.compare import alternate, benchmark_device, find_data, report
 from public.datasets.cifar100 import CifarTrainLoader, read_cifar100
-from public.runtime.device import synchronize
+from public.runtime.device import num_cores, synchronize
 from public.transforms.batch import BatchRandomCrop, BatchRandomHorizontalFlip
 
 
@@ -103,7 +102,7 @@ def main(options: Options) -> None:
     ways = {"ours": lambda: speed((batch for epoch in epochs for batch in ours.epoch(epoch)), device)}
     ways |= {f"torchvision, {n} workers": lambda peer=peer: speed(peer, device) for n, peer in peers.items()}
     comparison = alternate(ways, options.rounds, "images/s")
-    report("cifar_pipeline", comparison, 10.0, device, f"{data}, {len(os.sched_getaffinity(0))} cores")
+    report("cifar_pipeline", comparison, 10.0, device, f"{data}, {num_cores()} cores")
 
 
 if __name__ == "__main__":

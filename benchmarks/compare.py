@@ -19,7 +19,7 @@ import torch
 
 from public.datasets.batches import DataError
 from public.datasets.locations import REPOSITORY, dataset_folder
-from public.runtime.device import device_name
+from public.runtime.device import device_name, num_cores
 from public.runtime.environment import environment_record
 
 RESULTS = REPOSITORY / "benchmarks" / "results.jsonl"
@@ -110,7 +110,7 @@ def append_result(
         results: the file.
     """
     # The kernel's release says nothing about the numbers, and much about whose machine it is.
-    system = {"machine": f"{platform.system()} {platform.machine()}", "cores": len(os.sched_getaffinity(0))}
+    system = {"machine": f"{platform.system()} {platform.machine()}", "cores": num_cores()}
     row = {
         "claim": claim,
         **numbers,

@@ -31,7 +31,7 @@ from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.formats import DATA_KIND, NoFormatError, recognize, resolved
 from public.datasets.locations import dataset_folder
-from public.datasets.results import named_beside, read_coco_results
+from public.datasets.results import read_coco_results
 from public.datasets.splits import read_truth
 from public.evaluation.classification_report import OUTCOME_COLUMNS
 from public.evaluation.detection import evaluator_of
@@ -334,13 +334,7 @@ def evaluate_detections(runs: Sequence[Run], data: DetectionData, args: Sequence
     evaluator = evaluator_of(data.rules)(annotations)
     evaluations = []
     for run in runs:
-        named = named_beside(run.path)
-        if named is not None and len(named.images) != annotations.num_images:
-            raise DataError(
-                f"{run.path} is of {len(named.images)} images, and {annotations.source} has {annotations.num_images} "
-                "in this split: compare detections of the same images."
-            )
-        written = read_coco_results([run.path], annotations)
+        written = read_coco_results([run.path], annotations, whole=True)
         metrics = existing(evaluator.evaluate_written(written).metrics)
         evaluations.append(Evaluation(metrics, evaluator.resampled(written) if evaluator.resampled_metrics else None))
     return Split(annotations.num_images, evaluations, evaluator.resampled_metrics)

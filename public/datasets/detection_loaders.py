@@ -8,7 +8,7 @@ batch of one.
 import math
 import os
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import cv2
@@ -116,8 +116,9 @@ class DetectionDataset(Dataset[Any]):
 
         As it is in evaluation, where no transform but a resize changes it.
         """
-        resize, multiple = cast(Any, self.transforms[-1]), self.canvas_multiple
-        sizes = np.array([resize.canvas_size(*size) for size in self.annotations.sizes.tolist()], dtype=np.int64)
+        multiple = self.canvas_multiple
+        canvas_of = cache(cast(Any, self.transforms[-1]).canvas_size)  # many images have few sizes
+        sizes = np.array([canvas_of(*size) for size in self.annotations.sizes.tolist()], dtype=np.int64)
         return -(-sizes.reshape(-1, 2) // multiple) * multiple
 
     def __getitem__(self, key: tuple[int, int, int]) -> LoadedImage | UnreadableImage:

@@ -39,7 +39,9 @@ class Detection(msgspec.Struct, gc=False):
 # ---- COCO ------------------------------------------------------------------------------------------------------------
 
 
-def read_coco_results(paths: Sequence[Path], annotations: DetectionAnnotations) -> WrittenPredictions:
+def read_coco_results(
+    paths: Sequence[Path], annotations: DetectionAnnotations, *, whole: bool = False
+) -> WrittenPredictions:
     """Reads one file in COCO's results format: a list of {image_id, category_id, bbox, score}.
 
     Args:
@@ -47,15 +49,16 @@ def read_coco_results(paths: Sequence[Path], annotations: DetectionAnnotations) 
         annotations: of the split, which give ids their meaning: those of the data set, or those that our own files have
             where it has none (images from 0, classes from 1). Where `IMAGES_FILE` lies beside the results, images and
             classes go by their names.
+        whole: whether that file must name as many images as the split has.
 
     Raises:
         DataError: there is more than one file; it cannot be read; an entry is malformed, or of an image or a category
-            that the split does not have.
+            that the split does not have; or the split has other images.
     """
     if len(paths) != 1:
         raise DataError(f"{len(paths)} files of COCO's format are given, expected one with all detections.")
     (path,) = paths
-    found = _by_name(path, _decode(path), annotations)
+    found = _by_name(path, _decode(path), annotations, whole)
     labels = {number: label for label, number in enumerate(annotations.category_ids)}
     image_ids = [one.image_id for one in found]
     _check_known(path, "image_id", image_ids, set(annotations.image_ids.tolist()), annotations)
@@ -82,7 +85,7 @@ class _Category(msgspec.Struct):
     name: str
 
 
-class Named(msgspec.Struct):
+class _Named(msgspec.Struct):
     """What the numbers in a file of results mean."""
 
     images: list[_Image]
@@ -106,7 +109,7 @@ def _as_text(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def named_beside(path: Path) -> Named | None:
+def _named_beside(path: Path) -> _Named | None:
     """What `IMAGES_FILE` beside a file of results says; None where there is none.
 
     Raises:
@@ -116,20 +119,25 @@ def named_beside(path: Path) -> Named | None:
     if not beside.is_file():
         return None
     try:
-        return msgspec.json.decode(_read(beside), type=Named)
+        return msgspec.json.decode(_read(beside), type=_Named)
     except msgspec.MsgspecError as error:
         text = f"{beside}, which names the images of {path.name}, is not as it was written: {error}."
         raise DataError(text) from error
 
 
-def _by_name(path: Path, found: list[Detection], annotations: DetectionAnnotations) -> list[Detection]:
+def _by_name(path: Path, found: list[Detection], annotations: DetectionAnnotations, whole: bool) -> list[Detection]:
     """With the split's numbers of the images and classes that `IMAGES_FILE` names; without such a file as they are.
 
     Predict counts pictures whose names are no numbers, and knows nothing of those of a data set.
     """
-    named = named_beside(path)
+    named = _named_beside(path)
     if named is None:
         return found
+    if whole and len(named.images) != annotations.num_images:
+        raise DataError(
+            f"{path} is of {len(named.images)} images, and {annotations.source} has {annotations.num_images} in this "
+            "split: compare detections of the same images."
+        )
     images = _numbers_of_images(path, named.images, {one.image_id for one in found}, annotations)
     classes = _numbers_of_classes(path, named.categories, {one.category_id for one in found}, annotations)
     return [
