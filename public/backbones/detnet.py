@@ -10,7 +10,7 @@ from torch import nn
 
 from public.backbones.options import given
 from public.backbones.residual_network import ResidualNetwork, ResNetOptions
-from public.layers.residual import Bottleneck, ResidualLayer, conv, residual_layers
+from public.layers.residual import Bottleneck, Projection, ResidualLayer, residual_layers
 
 _CHANNELS, _WIDTH = 1024, 256
 
@@ -26,7 +26,7 @@ class DilatedBottleneck(Bottleneck):
         super().__init__(_CHANNELS, _WIDTH)
         self.conv2 = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=2, dilation=2, bias=False)
         if project:
-            self.downsample = nn.Sequential(conv(_CHANNELS, _CHANNELS, 1), nn.BatchNorm2d(_CHANNELS))
+            self.downsample = Projection(_CHANNELS, _CHANNELS, stride=1)
 
 
 class DetNet(ResidualNetwork):

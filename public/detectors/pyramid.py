@@ -57,7 +57,7 @@ class FeaturePyramid(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> list[Tensor]:
         """The levels of the backbone, then P6 and P7."""
         maps = list(features.values())
-        merged = [inner(x) for inner, x in zip(self.inner_blocks, maps, strict=True)]
+        merged = [run_convolution(inner, x) for inner, x in zip(self.inner_blocks, maps, strict=True)]
         for i in range(len(merged) - 2, -1, -1):
             # Nearest, to the exact size of the finer map: odd sizes do not come out of a factor of 2.
             merged[i] = merged[i] + F.interpolate(merged[i + 1], size=merged[i].shape[-2:])
@@ -91,7 +91,7 @@ class DetNetPyramid(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor]) -> list[Tensor]:
         """The levels of the backbone."""
-        levels = [inner(x) for inner, x in zip(self.inner_blocks, features.values(), strict=True)]
+        levels = [run_convolution(inner, x) for inner, x in zip(self.inner_blocks, features.values(), strict=True)]
         for i in range(len(levels) - 2, -1, -1):
             if i < len(self.layer_blocks):
                 enlarged = F.interpolate(levels[i + 1], size=levels[i].shape[-2:], mode="bilinear")

@@ -21,11 +21,22 @@ def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1)
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
 
-def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    """The 1x1 convolution that fits a shortcut to its block's output, None where it fits already."""
+class Projection(nn.Sequential):
+    """A 1x1 convolution and its norm: [B, in_channels, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)]."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """[B, in_channels, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)]."""
+        return self[1](run_convolution(self[0], x))
+
+
+def projection(in_channels: int, out_channels: int, stride: int) -> Projection | None:
+    """What fits a shortcut to its block's output, None where it fits already."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+    return Projection(in_channels, out_channels, stride)
 
 
 class ResidualBlock(nn.Module):
@@ -107,9 +118,9 @@ class Bottleneck(ResidualBlock):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, 4 * width, ceil(H/s), ceil(W/s)]."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))  # [B, inner, H, W]
+        x = self.relu(self.bn1(run_convolution(self.conv1, x)))  # [B, inner, H, W]
         x = self.relu(self.bn2(run_convolution(self.conv2, x)))  # [B, inner, H/s, W/s]
-        x = self.bn3(self.conv3(x))  # [B, 4 * width, H/s, W/s]
+        x = self.bn3(run_convolution(self.conv3, x))  # [B, 4 * width, H/s, W/s]
         return self.relu(self.drop_path(x).add_(shortcut))
 
 

@@ -3,7 +3,7 @@
 Four rows of outputs take six products of transformed rows instead of twelve of plain ones: Winograd's F(4, 3), along
 the height alone. The products are six 1x3 convolutions, as fast for oneDNN as others, and the transforms are additions
 of whole rows. Where vectors are AVX2's, oneDNN's gradients of weights run in NHWC at a third of the processor's speed:
-there they are matrix products, of many more layers, strided ones among them.
+there they are matrix products, of many more layers, strided and 1x1 ones among them.
 
 Paper: Lavin and Gray 2015, https://arxiv.org/abs/1509.09308. It transforms both axes: a quarter of the
 multiplications, but additions that take longer here than what that saves, and more rounding. As it is, results of 256
@@ -24,7 +24,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from public.geometry.fixed_shapes import pieces, shapes_are_fixed
 from public.layers.autograd_state import is_batched, is_unseen
-from public.layers.shifted_products import strided_weight_gradient
+from public.layers.shifted_products import pointwise_weight_gradient, strided_weight_gradient
 from public.runtime.device import has_avx2_alone, has_x86_kernels
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -46,6 +46,8 @@ _FEWEST, _FEWEST_OF_AVX2 = Fewest(80, 16), Fewest(64, 4)
 _FEWEST_OF_PRODUCTS, _LEAST_WORK = 48, 1 << 25
 """Channels in and out; multiplications for one of the kernel's nine places. As above, of products for AVX2; the latter
 also of an image that is evaluated."""
+_FEWEST_OF_POINTS = 128
+"""Channels in and out of a 1x1 kernel, as above."""
 _MULTIPLIED, _TRANSFORMED = 4 << 20, 2 << 20
 """Numbers of the maps that are worked on at a time: more would take memory, and leave the cache between additions."""
 _OF_KERNEL = (
@@ -98,9 +100,14 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[b
         of_x = convolve(grad, weight.flip(2, 3).transpose(0, 1), None)
     elif needs[0]:
         of_x = _torchs_backward(grad, x, weight, (True, False, False), stride)[0]
-    gradient = _weight_gradient if stride == 1 else strided_weight_gradient
-    of_weight = gradient(grad, x) if needs[1] else None
+    of_weight = _gradient_of_weight(grad, x, weight, stride) if needs[1] else None
     return of_x, of_weight, grad.sum((0, 2, 3)) if needs[2] else None
+
+
+def _gradient_of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    if weight.shape[-1] == 1:
+        return pointwise_weight_gradient(grad, x, weight, stride)
+    return _weight_gradient(grad, x) if stride == 1 else strided_weight_gradient(grad, x)
 
 
 def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool], stride: int) -> Gradients:
@@ -121,8 +128,10 @@ def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
-    sides = conv.kernel_size, conv.padding, conv.dilation, conv.groups, conv.padding_mode
-    return conv.stride in ((1, 1), (2, 2)) and sides == ((3, 3), (1, 1), (1, 1), 1, "zeros")
+    sides = conv.kernel_size, conv.padding
+    others = conv.dilation, conv.groups, conv.padding_mode
+    is_known = sides in (((3, 3), (1, 1)), ((1, 1), (0, 0))) and conv.stride in ((1, 1), (2, 2))
+    return is_known and others == ((1, 1), 1, "zeros")
 
 
 def trained_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
@@ -145,7 +154,7 @@ class _Trained(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        return convolve(x, weight, bias) if stride == 1 else F.conv2d(x, weight, bias, stride, padding=1)
+        return convolve(x, weight, bias) if stride == 1 else F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -156,7 +165,7 @@ class _Trained(torch.autograd.Function):
 
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
-    if not _is_known(x, weight):
+    if weight.shape[-1] == 1 or not _is_known(x, weight):
         return False
     (batch, _, height, width), fewest = x.shape, _FEWEST_OF_AVX2 if has_avx2_alone() else _FEWEST
     is_large = height >= fewest.rows and batch * height * width >= fewest.pixels
@@ -167,14 +176,14 @@ def _trains_faster(x: Tensor, weight: Tensor, stride: int = 1) -> bool:
     """Whether all that a step computes is faster, or the gradient of the weight alone."""
     if stride == 1 and _is_faster(x, weight):
         return True
-    is_wide = min(weight.shape[:2]) >= _FEWEST_OF_PRODUCTS
+    is_wide = min(weight.shape[:2]) >= (_FEWEST_OF_POINTS if weight.shape[-1] == 1 else _FEWEST_OF_PRODUCTS)
     is_many = x.numel() * len(weight) >= _LEAST_WORK * stride**2
     return is_wide and is_many and has_avx2_alone() and _is_known(x, weight)
 
 
 def _is_known(x: Tensor, weight: Tensor) -> bool:
     is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    is_known = is_plain and x.ndim == 4 and weight.shape[2:] == (3, 3) and has_x86_kernels()
+    is_known = is_plain and x.ndim == 4 and weight.shape[2:] in ((3, 3), (1, 1)) and has_x86_kernels()
     if not is_known or torch.is_autocast_enabled("cpu") or shapes_are_fixed(x.device):
         return False  # a graph's compiler sees one convolution, and what is counted has a GPU's operators
     return x.is_contiguous(memory_format=torch.channels_last)

@@ -30,7 +30,8 @@ def need_at_least(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With all else however small."""
     for name in ("_FEWEST", "_FEWEST_OF_AVX2"):
         monkeypatch.setattr(winograd, name, Fewest(channels, 1, 1))
-    monkeypatch.setattr(winograd, "_FEWEST_OF_PRODUCTS", channels)
+    for name in ("_FEWEST_OF_PRODUCTS", "_FEWEST_OF_POINTS"):
+        monkeypatch.setattr(winograd, name, channels)
     monkeypatch.setattr(winograd, "_LEAST_WORK", 1)
 
 
@@ -143,8 +144,21 @@ def test_the_weights_gradient_alone_may_be_ours(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("sides", [(1, 1), (4, 6), (5, 4), (8, 7), (9, 9)])
 def test_a_strided_layer_has_torchs_gradients(sides: tuple[int, int]) -> None:
     """Whole numbers come out exactly; outputs and the input's gradient are torch's."""
+    check_products(nn.Conv2d(3, 2, 3, 2, padding=1), sides)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sides", [(1, 1), (5, 4), (8, 7)])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_layer_of_1x1_kernels_has_torchs_gradients(stride: int, sides: tuple[int, int], has_bias: bool) -> None:
+    """Likewise."""
+    check_products(nn.Conv2d(3, 2, 1, stride, bias=has_bias), sides)
+
+
+def check_products(layer: nn.Conv2d, sides: tuple[int, int]) -> None:
+    """The layer's weight has the gradient of products where vectors are AVX2's, and all else is torch's."""
     torch.manual_seed(0)
-    layer = nn.Conv2d(3, 2, 3, 2, padding=1).to(memory_format=torch.channels_last)  # pyright: ignore
+    layer = layer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     x = numbers(3, 3, *sides).requires_grad_()
     out, expected = run_convolution(layer, x), layer(x)
     assert is_ours(out) == winograd.has_avx2_alone()
@@ -229,7 +243,8 @@ ELSEWHERE: dict[str, Callable[[nn.Sequential, Tensor], Tensor]] = {
     "reflected padding": with_a_layer(3, padding=1, padding_mode="reflect"),
     "dilation": with_a_layer(3, padding=1, dilation=2),
     "groups": with_a_layer(3, padding=1, groups=2),
-    "another kernel": with_a_layer(1),
+    "another kernel": with_a_layer(5, padding=2),
+    "padded points": with_a_layer(1, padding=1),
     "two layers": lambda layer, x: run_convolution(nn.Sequential(layer[0], nn.Identity()), x),
     "few channels": run_convolution,
     "one image without a batch": lambda layer, x: run_convolution(layer, x[0]),
@@ -315,7 +330,7 @@ def test_residual_blocks_compute_so(block: Any, channels: int, monkeypatch: pyte
     made = block(channels, 8).to(memory_format=torch.channels_last)
     x = nhwc(torch.randn(2, channels, 8, 8))
     out = made(x)
-    assert seen == [(2, 8, 8, 8)] * (2 if block is BasicBlock else 1)
+    assert seen == ([] if block is BasicBlock else [(2, 32, 8, 8)]) + [(2, 8, 8, 8)] * 2
     made.conv2.register_forward_hook(lambda *_: None)
     torch.testing.assert_close(made(x), out)
 
