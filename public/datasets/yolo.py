@@ -110,7 +110,8 @@ def _is_split(key: Any) -> bool:
 def _keypoints(path: Path, content: dict[Any, Any]) -> int:
     """Of a kpt_shape: the number of keypoints, and how many numbers each has."""
     shape = content.get("kpt_shape", ["0", "2"])
-    if not isinstance(shape, list) or not all(isinstance(one, str) and one.isdecimal() for one in shape):
+    is_pair = isinstance(shape, list) and len(shape) == 2
+    if not is_pair or not all(isinstance(one, str) and one.isdecimal() for one in shape):
         raise DataError(f"{path}: kpt_shape must be two whole numbers, such as [17, 3], got {shape!r}.")
     return math.prod(map(int, shape))
 

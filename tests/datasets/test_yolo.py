@@ -174,6 +174,7 @@ BAD_FILES = {
         r"a\.jpg is named a second time, expected each once",
     ),
     "gone": (f"train: list.txt\n{NAMES}", r"gone\.jpg: the file is missing, and .*data\.yaml leads to it"),
+    "one number": (f"kpt_shape: [17]\ntrain: images/train\n{NAMES}", r"kpt_shape must be two whole numbers, .*17'\]"),
     "no kpt_shape": (f"kpt_shape: 17\ntrain: images/train\n{NAMES}", r"kpt_shape must be two whole numbers, .* '17'"),
     "a path of lists": (f"path: [a]\ntrain: images/train\n{NAMES}", r"path must be a folder, got \['a'\]"),
 }
