@@ -39,7 +39,7 @@ from public.runtime.seeding import seed_everything
 from public.weights.loading import load_weights
 
 LR = 1e-4
-WARM_UP = {"inference": 0, "step": 1}
+WARM_UP = {"inference": 0, "step": 2}
 """Turns after the first, in which the heap reaches its size."""
 
 

@@ -118,7 +118,9 @@ def _torchs_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bo
 def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
     """What a convolution, or a sequence of one, gives for [B, C, H, W]: by `convolve` where nobody looks on."""
     conv = layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer
-    if type(conv) is nn.Conv2d and _is_plain(conv) and is_unseen(x, layer):
+    # Where x lies is asked first: nothing else takes a GPU's host any time then.
+    is_of_cpu = isinstance(x, Tensor) and x.is_cpu
+    if is_of_cpu and type(conv) is nn.Conv2d and _is_plain(conv) and is_unseen(x, layer):
         stride = conv.stride[0]
         if torch.is_grad_enabled() and _trains_faster(x, conv.weight, stride):
             return trained_convolution(x, conv.weight, conv.bias, stride)
