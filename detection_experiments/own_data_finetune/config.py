@@ -5,10 +5,11 @@
     python train.py --data.folder ~/raccoons --initial-weights other.pth
 
 The format is recognized and said: COCO (the 2017 layout, the official archives', Roboflow's, one folder of images),
-Pascal VOC (with or without ImageSets) or YOLO (data.yaml). Without a validation split, 15 % of the images become one,
-by a hash of their names: the same on every machine, and the run keeps the list (--data.val-fraction). The classes are
-the data's; --data.classes cat dog trains on some of them. `python -m public.datasets.check` with this folder and the
-same --data.folder looks at every image first and draws a page of statistics. Judged by COCO's rules.
+Pascal VOC (with or without ImageSets) or YOLO (data.yaml, classes.txt or obj.data). Without a validation split, 15 % of
+the images become one, by a hash of their names: the same on every machine, and the run keeps the list
+(--data.val-fraction). The classes are the data's; --data.classes cat dog trains on some of them.
+`python -m public.datasets.check` with this folder and the same --data.folder looks at every image first and draws a
+page of statistics. Judged by COCO's rules.
 
     row             starts from                           python train.py <row>
     resnet50        torchvision's FCOS of COCO            the default, for a GPU

@@ -75,7 +75,7 @@ def recognize(folder: Path) -> Recognized:
             f"{folder} is in none of the formats {', '.join(FORMATS)}: it has neither "
             "annotations/instances_<split>.json, <split>/_annotations.coco.json or another JSON file with images, "
             "annotations and categories (COCO), nor Annotations/*.xml and JPEGImages (Pascal VOC), nor a data.yaml "
-            "with names and train or another split (YOLO)."
+            "with names and train or another split, an obj.data, or a classes.txt beside labels (YOLO)."
         )
     if len(found) > 1:
         titles = " and ".join(one.layout.title for one in found)

@@ -1,33 +1,29 @@
-"""YOLO's format: a data.yaml that says where the images of each split lie, and a text file of labels for each image.
+"""YOLO's format: a file that names the splits and the classes (`yolo_file.py`), and a text file of labels an image.
 
-    data.yaml                 train, val, test: folders, lists of images (.txt), or lists of these; path: what they lie
-                              below; names: of the classes, a list or a map by their numbers
     images/train/x.jpg        its labels in labels/train/x.txt: the last folder called images becomes labels; where
                               there is none, and where no such file is, beside the image
 
 A line is a class's number, then center x, center y, width and height as shares of the upright image's sides; a sixth
-number is a confidence and passed over; more are the corners of a polygon, whose bounding box is taken, or, where
+number is a confidence and passed over; more are the corners of a polygon, whose bounding box is taken, or, where a
 data.yaml has a kpt_shape, keypoints behind the box, which are passed over. Images without lines, or without a file, are
 images without objects. Format: https://docs.ultralytics.com/datasets/detect/.
 """
 
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-import yaml
 
 from public.config.detection import DetectionData
 from public.config.names import first_few
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
-from public.datasets.decoding import EXTENSIONS, is_hidden
+from public.datasets.decoding import EXTENSIONS
 from public.datasets.format import DetectionFormat, Layout, choose_splits, purpose_of
-from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
 from public.datasets.scan import (
     Kind,
@@ -35,10 +31,19 @@ from public.datasets.scan import (
     RawAnnotations,
     class_name_problems,
     find_missing,
-    is_file_name,
     names_in,
     size_or_problem,
     visible_files,
+)
+from public.datasets.yolo_file import (
+    CLASS_LISTS,
+    DataFile,
+    beside_images,
+    data_files,
+    images_of,
+    nowhere,
+    place_of,
+    read_data_file,
 )
 from public.runtime.run_folder import going_on_when_disk_is_full, replace_text
 
@@ -50,154 +55,7 @@ class YoloData(DetectionData):
     kind: ClassVar[str] = "yolo"
     default_metrics: ClassVar[str] = "coco"
     file: str = "data.yaml"
-    """What names the splits and the classes: a path below `folder`."""
-
-
-class _DataFile(NamedTuple):
-    """A data.yaml as it was understood."""
-
-    path: Path
-    splits: dict[str, list[str]]
-    """What each split's key names."""
-    roots: list[Path]
-    """What relative paths may lie below."""
-    names: dict[int, str]
-    """Of the classes, by the numbers that lines of labels have, rising."""
-    keypoints: int
-    """Numbers of keypoints behind each box."""
-
-
-# ---- data.yaml -------------------------------------------------------------------------------------------------------
-
-
-def read_data_file(path: Path) -> _DataFile:
-    """What a data.yaml says.
-
-    Raises:
-        DataError: it is missing, no such file, or does not name its classes.
-    """
-    content = load_yaml(path)
-    if not isinstance(content, dict):
-        raise DataError(f"{path} must hold the keys train, val and names; it holds a {type(content).__name__}.")
-    splits = {key: _texts(value) for key, value in content.items() if _is_split(key)}
-    splits = {key: entries for key, entries in splits.items() if entries}
-    base = content.get("path") or "."
-    if not isinstance(base, str):
-        raise DataError(f"{path}: path must be a folder, got {base!r}.")
-    roots = [path.parent / Path(base).expanduser(), path.parent]
-    return _DataFile(path, splits, roots, _class_names(path, content), _keypoints(path, content))
-
-
-def load_yaml(path: Path) -> Any:
-    """A YAML file whose scalars all stay texts: no is a class and not False, and 1 is one and not a number.
-
-    Raises:
-        DataError: it is missing or no YAML.
-    """
-    try:
-        # The base loader makes nothing but texts, lists and maps: even less than the safe one.
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; it must name splits and classes. {where_to_get(path)}") from error
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
-
-
-def _is_split(key: Any) -> bool:
-    return isinstance(key, str) and key not in ("path", "names", "nc", "download", "kpt_shape", "flip_idx")
-
-
-def _keypoints(path: Path, content: dict[Any, Any]) -> int:
-    """Of a kpt_shape: the number of keypoints, and how many numbers each has."""
-    shape = content.get("kpt_shape", ["0", "2"])
-    is_pair = isinstance(shape, list) and len(shape) == 2
-    if not is_pair or not all(isinstance(one, str) and one.isdecimal() for one in shape):
-        raise DataError(f"{path}: kpt_shape must be two whole numbers, such as [17, 3], got {shape!r}.")
-    return math.prod(map(int, shape))
-
-
-def _texts(value: Any) -> list[str]:
-    """A split's entry as a list of paths; what can be none is left out, as an empty split is."""
-    values = value if isinstance(value, list) else [value]
-    return [one for one in values if isinstance(one, str) and one not in ("", "~", "null") and is_file_name(one)]
-
-
-def _class_names(path: Path, content: dict[Any, Any]) -> dict[int, str]:
-    names, number = content.get("names"), content.get("nc")
-    if names is None and isinstance(number, str) and number.isdecimal() and len(number) < 7:
-        names = [str(label) for label in range(int(number))]
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise DataError(f"{path}: names must be a list of the classes, or a map from their numbers to them.")
-    try:
-        numbered = {int(key): name for key, name in names.items()}
-    except ValueError as error:
-        raise DataError(f"{path}: the keys of names must be the numbers of the classes ({error}).") from error
-    if number is not None and str(len(numbered)) != number:
-        raise DataError(f"{path}: nc says {number!r} classes, and names has {len(numbered)}.")
-    return dict(sorted(numbered.items()))
-
-
-# ---- images and labels -----------------------------------------------------------------------------------------------
-
-
-def images_of(data_file: _DataFile, split: str, problems: list[Problem]) -> list[str]:
-    """The image files of a split in the order in which they are named, each once; those of a folder sorted.
-
-    Raises:
-        DataError: there is no such split, what it names is not there, or holds no image.
-    """
-    path = data_file.path
-    if split not in data_file.splits:
-        raise DataError(f"{path} has no split {split!r}; it has {', '.join(data_file.splits) or 'none'}.")
-    found: dict[str, None] = {}
-    for entry in data_file.splits[split]:
-        place = _place(data_file, entry)
-        if place is None:
-            raise DataError(f"{path}: {_nowhere(data_file, split, entry)}. {where_to_get(path)}")
-        for image in _images_at(data_file, place, problems):
-            if image in found:
-                text = f"the image {image} is named a second time, expected each once in {split}"
-                problems.append(Problem(Kind.REPEATED, str(path), text))
-            found[image] = None
-    if not found:
-        raise DataError(f"{path}: {split} names no image ({', '.join(EXTENSIONS)}).")
-    return [*found]
-
-
-def _place(data_file: _DataFile, entry: str) -> Path | None:
-    """Where an entry of data.yaml is. Roboflow writes ../train/images for train/images beside the file."""
-    inner = entry
-    while inner.startswith(("../", "..\\")):
-        inner = inner[3:]
-    names = (entry, inner, inner.replace("\\", "/"))
-    candidates = [root / name for name in names for root in data_file.roots]
-    return next((path for path in candidates if os.path.exists(path)), None)
-
-
-def _nowhere(data_file: _DataFile, split: str, entry: str) -> str:
-    """That an entry of a split has no place."""
-    tried = " nor ".join(dict.fromkeys(str(root / entry) for root in data_file.roots))
-    return f"{split} names {entry!r}, and there is no {tried}"
-
-
-def _images_at(data_file: _DataFile, place: Path, problems: list[Problem]) -> Iterator[str]:
-    """The images of a folder and all below it, of a list of images, or an image itself."""
-    if place.is_dir():
-        for file in visible_files(place, EXTENSIONS, problems):
-            yield os.path.normpath(place / file)
-    elif place.suffix.lower() in EXTENSIONS:
-        yield os.path.normpath(place)
-    else:
-        try:
-            lines = place.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:
-            raise DataError(f"{place} cannot be read as a list of images: {error}.") from error
-        for line in filter(None, map(str.strip, lines)):
-            roots = [place.parent, *data_file.roots]
-            options = [os.path.normpath(root / name) for name in (line, line.replace("\\", "/")) for root in roots]
-            yield next((path for path in options if os.path.isfile(path)), options[0])
+    """What names the splits and the classes, a path below `folder`: a data.yaml, an obj.data or a classes.txt."""
 
 
 def label_file(image: str) -> str:
@@ -222,7 +80,7 @@ class _Object(NamedTuple):
     """Center x, center y, width, height as shares."""
 
 
-def read_labels(path: str, row: int, data_file: _DataFile, problems: list[Problem]) -> list[_Object]:
+def read_labels(path: str, row: int, data_file: DataFile, problems: list[Problem]) -> list[_Object]:
     """The objects of one image; what is wrong with its lines becomes problems.
 
     Args:
@@ -252,7 +110,7 @@ def read_labels(path: str, row: int, data_file: _DataFile, problems: list[Proble
     return objects
 
 
-def _read_line(words: list[str], row: int, data_file: _DataFile) -> _Object | tuple[Kind, str]:
+def _read_line(words: list[str], row: int, data_file: DataFile) -> _Object | tuple[Kind, str]:
     """One line's object, or what is wrong with it."""
     try:
         number, *numbers = map(float, words)
@@ -391,33 +249,57 @@ def _images(folder: Path, data: YoloData) -> list[Path]:
 
 
 def _recognize(folder: Path) -> Layout | None:
-    """One YAML file that names classes and a split."""
-    files = []
-    for name in sorted(os.listdir(folder)):
-        if name.lower().endswith((".yaml", ".yml")) and not is_hidden(name):
-            content = load_yaml(folder / name)
-            if isinstance(content, dict) and ("names" in content or "nc" in content) and any(map(_is_usual, content)):
-                files.append((name, content))
-    if not files:
+    """One file that names splits and classes, or else a list of classes beside images with labels."""
+    names = data_files(folder) or [name for name in CLASS_LISTS if _is_labelled(folder / name)][:1]
+    if not names:
         return None
-    if len(files) > 1:
-        raise DataError(f"{folder} holds more than one YAML file of splits: {', '.join(name for name, _ in files)}.")
-    name = files[0][0]
-    data_file = read_data_file(folder / name)
+    if len(names) > 1:
+        raise DataError(f"{folder} holds more than one YAML file of splits: {', '.join(names)}.")
+    data_file = read_data_file(folder / names[0])
     named = [key for key in data_file.splits if _is_meant(data_file, key)]
-    return Layout(f"YOLO's ({name})", choose_splits(named), {} if name == "data.yaml" else {"file": name})
+    return Layout(f"YOLO's ({names[0]})", choose_splits(named), {} if names == ["data.yaml"] else {"file": names[0]})
 
 
-def _is_usual(key: Any) -> bool:
-    """Whether a key is a split of a usual name."""
-    return _is_split(key) and purpose_of(key) is not None
+def _is_labelled(class_list: Path) -> bool:
+    """Whether an image of a list of classes has labels: folders of other kinds hold a classes.txt, too."""
+    return class_list.is_file() and _some_labels(read_data_file(class_list)) is not None
 
 
-def _is_meant(data_file: _DataFile, split: str) -> bool:
+def _lacks(folder: Path) -> str | None:
+    """What a folder lacks that holds images and their labels, and nothing that names the classes; None: it has none."""
+    labels = _some_labels(beside_images(folder / CLASS_LISTS[0]), most=200)
+    if labels is None:
+        return None
+    return (
+        f"{folder} holds labels as YOLO's format has them, such as {labels}, and nothing that names their classes: "
+        f"write {folder / CLASS_LISTS[0]}, one class a line in the order of their numbers, or a data.yaml with names, "
+        "train and val."
+    )
+
+
+def _some_labels(data_file: DataFile, most: int | None = None) -> str | None:
+    """A file with labels of one of the first images of all splits; None: there is none."""
+    entries = [entry for entries in data_file.splits.values() for entry in entries]
+    folders = [folder for entry in entries if (folder := place_of(data_file, entry)) is not None]
+    files = (f"{base}/{name}" for folder in folders for base, _, names in os.walk(folder) for name in sorted(names))
+    images = islice((file for file in files if file.lower().endswith(EXTENSIONS)), most)
+    return next((path for image in images if _holds_labels(path := label_file(os.path.normpath(image)))), None)
+
+
+def _holds_labels(path: str) -> bool:
+    """Whether a file begins with the five numbers of a box, as captions beside images do not."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return len([float(word) for word in file.readline().split()]) >= 5
+    except (OSError, ValueError):
+        return False
+
+
+def _is_meant(data_file: DataFile, split: str) -> bool:
     """Whether a key is a split to use. One to train or to validate on is also where its images are not there, which
     reading it then says; published files name a test split that nobody has, and keys that are no splits."""
     is_needed = purpose_of(split) not in (None, "test")
-    return is_needed or any(_place(data_file, entry) for entry in data_file.splits[split])
+    return is_needed or any(place_of(data_file, entry) for entry in data_file.splits[split])
 
 
 def _leftovers(folder: Path, data: YoloData) -> list[Problem]:
@@ -430,11 +312,11 @@ def _leftovers(folder: Path, data: YoloData) -> list[Problem]:
     )
     problems = [Problem(Kind.UNKNOWN_IMAGE, str(folder), text, len(alone))] if alone else []
     return problems + [
-        Problem(Kind.MISSING_SPLIT, str(data_file.path), _nowhere(data_file, split, entry))
+        Problem(Kind.MISSING_SPLIT, str(data_file.path), nowhere(data_file, split, entry))
         for split, entries in data_file.splits.items()
         if split not in used and purpose_of(split) is not None
         for entry in entries
-        if _place(data_file, entry) is None
+        if place_of(data_file, entry) is None
     ]
 
 
@@ -463,5 +345,6 @@ YOLO = DetectionFormat(
     images=_images,
     write=write_yolo_files,
     recognize=_recognize,
+    lacks=_lacks,
     leftovers=_leftovers,
 )

@@ -45,4 +45,20 @@ def data_yaml(root: Path) -> Subject:
     return yolo(root)._replace(path=root / "data.yaml")
 
 
-LABELS = {one.__name__: one for one in (coco, voc, yolo, data_yaml)}
+def class_list(root: Path) -> Subject:
+    """The classes of YOLO's labels, a line each."""
+    yolo(root)
+    (root / "classes.txt").write_text("cat\ndog\n")
+    return Subject(
+        root / "classes.txt", mutated_text, lambda: clean(scan_yolo(root, ["train"], "classes.txt")), DataError
+    )
+
+
+def darknet(root: Path) -> Subject:
+    """Darknet's file of splits and classes."""
+    class_list(root)
+    (root / "obj.data").write_text("classes = 2\ntrain = images/train\nnames = data/classes.txt\n")
+    return Subject(root / "obj.data", mutated_text, lambda: clean(scan_yolo(root, ["train"], "obj.data")), DataError)
+
+
+LABELS = {one.__name__: one for one in (coco, voc, yolo, data_yaml, class_list, darknet)}
