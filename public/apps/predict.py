@@ -235,15 +235,15 @@ def predictions(
 ) -> Iterator[tuple[Frame, Any, Any]]:
     """Every picture in order with its `Shot` and its result, or with the reason why it could not be read and None.
 
-    Pictures are read ahead by threads. Where the predictor takes several at once it is given those of eight batches, of
-    which it puts the ones of a size together.
+    Pictures are read ahead by threads. Where the predictor takes several at once it is given eight times as many: on a
+    GPU it puts those of a size together.
     """
 
     def read(frame: Frame) -> Shot:
         pixels = frame.read()
         return Shot(frame, pixels, predictor.prepare(pixels, frame.source))
 
-    window = 1 if predictor.batch_size == 1 else 8 * predictor.batch_size
+    window = 1 if predictor.at_once == 1 else 8 * predictor.at_once
     shots = read_ahead(frames, read, num_threads=num_threads, depth=2 * num_threads + window)
     while group := list(itertools.islice(shots, window)):
         for _, shot in group:

@@ -35,7 +35,7 @@ from public.evaluation.report import USUAL_THRESHOLD
 from public.layers.folding import fold_batch_norms, keep_weights_in
 from public.layers.packing import pack_convolutions
 from public.runtime.checkpoint import load_checkpoint
-from public.runtime.device import check_device
+from public.runtime.device import check_device, one_thread_each
 from public.test_scripts import classification, detection
 from public.test_scripts.request import open_ours
 from public.test_scripts.test_on_coco import COCO
@@ -93,8 +93,9 @@ class PredictorOptions(NetworkChoice):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     """auto: what training takes."""
     batch_size: int | None = None
-    """Pictures that go through the network together on a GPU, None: 8. On a CPU they go one by one: the last digits of
-    a result then depend on nothing else."""
+    """Pictures that go through the network together on a GPU, None: 8. On a CPU each goes alone: the last digits of a
+    result then depend on nothing else. Several of a classifier go at the same time, each by one thread; with 1 one
+    after the other, by all."""
     score_threshold: float | None = None
     """0..1: weaker detections are skipped; None: the threshold that the checkpoint states, else 0.3."""
     top_k: int | None = None
@@ -128,17 +129,26 @@ class Predictor(ABC):
 
     A picture's numbers depend on the picture, the network and the device alone: not on what else is asked at the same
     time, nor on how it is handed over. On a CPU each goes through the network by itself; on a GPU, where that would
-    be slow, batches are always filled up to `batch_size`, so that the same kernels compute them.
+    be slow, batches are always filled up to `batch_size`, so that the same kernels compute them. Where several go
+    through a network at the same time, each by one thread, a lone one is computed by all threads: on the processors
+    that were tried to the same bits.
     """
 
     task: ClassVar[str]
     """What outputs are asked for by."""
     computed_by = "torch"
     """The engine, in words."""
+    goes_by_threads: ClassVar[bool] = False
+    """Whether several pictures are computed at the same time on a CPU."""
 
     def __init__(self, class_names: list[str], device: torch.device, batch_size: int | None) -> None:
         self.class_names, self.device = class_names, device
-        self.batch_size = 1 if device.type == "cpu" else batch_size or GPU_BATCH
+        on_cpu = device.type == "cpu"
+        self.batch_size = 1 if on_cpu else batch_size or GPU_BATCH
+        self.at_once = self.batch_size
+        """Pictures that are computed at the same time."""
+        if on_cpu and self.goes_by_threads and batch_size != 1:
+            self.at_once = torch.get_num_threads()
 
     def __call__(self, pictures: Picture | Iterable[Picture]) -> list[Result]:
         """Predicts.
@@ -167,6 +177,11 @@ class Predictor(ABC):
 
     def predict(self, prepared: Sequence[Prepared]) -> list[Result]:
         """One result each, in their order; those of one canvas are computed together, see `batch_size`."""
+        if self.batch_size < self.at_once:
+            return one_thread_each(lambda one: self._in_batches([one])[0], prepared)
+        return self._in_batches(prepared)
+
+    def _in_batches(self, prepared: Sequence[Prepared]) -> list[Result]:
         results: dict[int, Result] = {}
         by_canvas: dict[tuple[int, int], list[int]] = {}
         for number, one in enumerate(prepared):
@@ -193,9 +208,10 @@ class Predictor(ABC):
 
 
 class ClassificationPredictor(Predictor):
-    """A trained classifier."""
+    """A trained classifier. Its pictures are small: several take little memory, and give all threads enough to do."""
 
     task = "classification"
+    goes_by_threads = True
 
     def __init__(self, network: TrainedClassifier, *, top_k: int, batch_size: int | None) -> None:
         super().__init__(network.class_names, network.device, batch_size)

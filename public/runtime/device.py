@@ -2,8 +2,10 @@
 
 import os
 import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +19,8 @@ from public.runtime.tracing import is_exporting
 # times the time of the whole function (torch 2.14.1, AVX-512, findings/). One call with these values reads the page.
 torch.log1p(torch.tensor([-1.0, -0.0], device="cpu"))
 
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISION_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -126,6 +130,24 @@ def synchronize(device: torch.device) -> None:
     """Waits until the device has done all that it was given, so that a clock read next tells the truth."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def one_thread_each(work: Callable[[Item], Done], items: Sequence[Item]) -> list[Done]:
+    """What `work` makes of each item, in their order; as many at a time as PyTorch has threads, each with one of them.
+
+    Threads that share each operator of a small network wait for one another behind each; here none waits.
+
+    Raises:
+        Exception: what work raised, for the first item in their order.
+    """
+    num_threads = torch.get_num_threads()
+    if min(num_threads, len(items)) < 2:
+        return [work(one) for one in items]
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, items))
+    finally:
+        torch.set_num_threads(num_threads)  # a thread that begins later has as many as any thread said last
 
 
 def device_name(device: torch.device) -> str:

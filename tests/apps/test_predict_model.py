@@ -3,6 +3,8 @@
 import io
 import re
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,9 +17,11 @@ from PIL import Image
 from torch import nn
 
 from public.apps import predict_engines
+from public.apps.predict import predictions
 from public.apps.predict_engines import Engine, load
 from public.apps.predict_model import DetectionPredictor, Predictor, pixels_of
 from public.apps.predict_results import Classified, Detected, Result
+from public.apps.predict_sources import file_frame
 from public.backbones.catalog import build_backbone
 from public.backbones.trained import load_classifier
 from public.datasets.decoding import read_pixels
@@ -113,6 +117,45 @@ def test_a_pil_image_is_turned_upright(tmp_path: Path, pictures: list[Path]) -> 
     np.testing.assert_allclose(pixels.astype(int), read_pixels(tmp_path / "turned.jpg").astype(int), atol=4)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """PyTorch has two, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("network", ["resnet18", "mobilenet_v2", "efficientnet_b0", "regnet_x_400mf", "vovnet19_dw_se"])
+def test_several_at_the_same_time(network: str, pictures: list[Path], tmp_path: Path) -> None:
+    """A classifier's pictures on a CPU, each by one thread: the bits of each alone, and of the command."""
+    torch.manual_seed(0)
+    torch.save(build_backbone(network, 3).state_dict(), tmp_path / "some.pth")
+    given: dict[str, Any] = {"network": network, "classes": ("3",), "input_size": 64, "device": "cpu"}
+    predict = load(tmp_path / "some.pth", **given)
+    threads = set()
+    run = predict._run
+
+    def note(samples: list[Any]) -> Any:
+        threads.add((threading.get_ident(), torch.get_num_threads()))
+        return run(samples)
+
+    predict._run = note
+    expected = [numbers(one) for path in pictures for one in predict(path)]
+    assert threads == {(threading.get_ident(), 2)}
+    threads.clear()
+    assert [numbers(one) for one in predict(pictures)] == expected
+    assert {number for _, number in threads} == {1}
+    assert threading.get_ident() not in {thread for thread, _ in threads}
+    threads.clear()
+    told = [result for _, _, result in predictions(predict, map(file_frame, pictures))]
+    assert ([numbers(one) for one in told], {number for _, number in threads}) == (expected, {1})
+    one_by_one = load(tmp_path / "some.pth", batch_size=1, **given)
+    assert (one_by_one.at_once, predict.at_once, torch.get_num_threads()) == (1, 2, 2)
+
+
 @pytest.mark.slow
 def test_batches_of_one_canvas_always_full(predict: Predictor, pictures: list[Path]) -> None:
     """As on a GPU: three at once. Those of a canvas go together, what is missing is filled up, the order stays."""
@@ -123,7 +166,7 @@ def test_batches_of_one_canvas_always_full(predict: Predictor, pictures: list[Pa
         batches.append(len(samples))
         return run(samples)
 
-    predict.batch_size, predict._run = 3, note
+    predict.batch_size, predict.at_once, predict._run = 3, 3, note
     found = predict(pictures)
     assert batches == ([3, 3, 3] if isinstance(predict, DetectionPredictor) else [3, 3])
     assert [one.source for one in found] == [one.source for one in expected]

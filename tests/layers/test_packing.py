@@ -125,6 +125,22 @@ def test_layouts_are_few() -> None:
 
 
 @torch.no_grad()
+def test_layouts_are_those_of_the_number_of_threads() -> None:
+    """oneDNN lays weights out by it; those of another number would be laid out anew in each call."""
+    block = nn.Sequential(nn.Conv2d(16, 96, 1)).eval()
+    pack_convolutions(block, lambda: block(torch.zeros(1, 16, 8, 8)))
+    layout: Any = packed(block)[0].layout
+    before = torch.get_num_threads()
+    try:
+        for num_threads in (1, 2, 1, 2):
+            torch.set_num_threads(num_threads)
+            block(torch.zeros(1, 16, 8, 8))
+    finally:
+        torch.set_num_threads(before)
+    assert (layout.cache_info().misses, layout.cache_info().hits) == (2, 2)
+
+
+@torch.no_grad()
 def test_under_autocast() -> None:
     """A layer that autocast casts for every batch keeps to it; one whose weights were cast takes float32 as well."""
     torch.manual_seed(0)

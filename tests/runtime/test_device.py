@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from public.runtime.device import (
     device_name,
     memory_format,
     num_parameters,
+    one_thread_each,
     synchronize,
     use_deterministic_kernels,
 )
@@ -141,6 +144,27 @@ def test_small_helpers() -> None:
     assert (memory_format(True), memory_format(False)) == (torch.channels_last, torch.contiguous_format)
     synchronize(CPU)
     assert device_name(CPU) == f"CPU ({torch.get_num_threads()} threads)"
+
+
+def test_one_thread_each() -> None:
+    """In their order, at the same time; the caller, and a thread that begins later, have as many as before."""
+    before, meet = torch.get_num_threads(), threading.Barrier(2, timeout=60)
+
+    def work(number: int) -> tuple[int, int]:
+        if number < 2:
+            meet.wait()  # for the other, which is at work at the same time
+        return number, torch.get_num_threads()
+
+    try:
+        torch.set_num_threads(2)
+        assert one_thread_each(work, range(5)) == [(number, 1) for number in range(5)]
+        assert one_thread_each(work, [7]) == [(7, 2)]  # alone it has all
+        with pytest.raises(ZeroDivisionError):
+            one_thread_each(lambda number: 1 // number, [1, 0, 2])
+        with ThreadPoolExecutor(1) as later:
+            assert (torch.get_num_threads(), later.submit(torch.get_num_threads).result()) == (2, 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_num_parameters_counts_what_can_change() -> None:
