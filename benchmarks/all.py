@@ -100,7 +100,11 @@ ROWS = (
     ),
     Row(script="cifar_training", arguments=("--rounds", "3", "--steps", "2"), claims=("cifar_training",)),
     Row(script="coco_evaluation", arguments=("--rounds", "1", "--images", "1000"), claims=("coco_evaluation",)),
-    Row(script="coco_reading", arguments=("--rounds", "1"), claims=("coco_reading",)),
+    Row(
+        script="coco_reading",
+        arguments=("--rounds", "1", "--images", "40000", "--objects", "290000"),
+        claims=("coco_reading",),
+    ),
     Row(script="exact_resume", arguments=("--kills", "1"), claims=("exact_resume",)),
 )
 """The quick ones first. What takes longer is left to whoever asks for it: overfit, restarts, inference, exports."""

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from public.config.detection import DetectionData
+from public.config.names import first_few
 from public.config.options import Kind, carried_over
 from public.datasets.batches import DataError
 from public.datasets.coco import COCO
-from public.datasets.format import DetectionFormat, Layout, row_of
+from public.datasets.decoding import EXTENSIONS
+from public.datasets.format import DetectionFormat, Layout, purpose_of, row_of
 from public.datasets.locations import dataset_folder, where_to_get
+from public.datasets.scan import holds, names_in
 from public.datasets.voc import VOC
 from public.datasets.yolo import YOLO
 
@@ -71,6 +74,12 @@ def recognize(folder: Path) -> Recognized:
         for row in FORMATS.values():
             if (lack := row.lacks(folder)) is not None:
                 raise DataError(lack)
+        if classes := class_folders(folder):
+            raise NoFormatError(
+                f"{folder} holds folders of images ({first_few(classes, 3)}), as a classification has one for each "
+                "class, and no boxes: imagenet_experiments/own_images_finetune trains on such; expected for a detector "
+                f"are annotations in one of the formats {', '.join(FORMATS)}."
+            )
         raise NoFormatError(
             f"{folder} is in none of the formats {', '.join(FORMATS)}: it has neither "
             "annotations/instances_<split>.json, <split>/_annotations.coco.json or another JSON file with images, "
@@ -81,6 +90,18 @@ def recognize(folder: Path) -> Recognized:
         titles = " and ".join(one.layout.title for one in found)
         raise DataError(f"{folder} holds data in more than one format, {titles}: choose by --data.dataset.")
     return found[0]
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Two folders of images or more that may be a classification's classes: in folders of splits, or in the folder.
+
+    The images of a detection whose annotations are missing lie in folders that are called by a split or by `images`.
+    """
+    splits = [name for name in names_in(folder) if purpose_of(name) is not None and (folder / name).is_dir()]
+    paths = [f"{split}/{name}" for split in splits for name in names_in(folder / split)] or names_in(folder)
+    named = [path for path in paths if purpose_of(path) is None and "images" not in path.rpartition("/")[2].lower()]
+    found = [path for path in sorted(named) if holds(folder / path, EXTENSIONS)]
+    return found if len({Path(path).name for path in found}) > 1 else []
 
 
 def recognized(folder: Path) -> Recognized | None:

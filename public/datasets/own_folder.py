@@ -18,7 +18,7 @@ from public.datasets.image_formats import IMAGE_FORMATS
 from public.datasets.imagenet import ImageFolderData
 from public.datasets.locations import dataset_folder
 from public.datasets.packed import SUFFIX
-from public.datasets.voc import holds
+from public.datasets.scan import holds
 
 VAL_FRACTION = 0.15
 """Where a folder has no validation split."""

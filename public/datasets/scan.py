@@ -341,6 +341,11 @@ def names_in(folder: Path) -> set[str]:
         return set()
 
 
+def holds(folder: Path, extensions: str | tuple[str, ...]) -> bool:
+    """Whether one file of a folder, hidden ones apart, is of one of these kinds."""
+    return any(name.lower().endswith(extensions) and not is_hidden(name) for name in names_in(folder))
+
+
 def visible_files(folder: Path, extensions: tuple[str, ...], problems: list[Problem]) -> list[str]:
     """The files of some kinds in a folder and all below it, as sorted paths below it.
 

@@ -17,13 +17,10 @@ from public.config.names import first_few, first_line, nearest_names
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
-from public.datasets.decoding import EXTENSIONS
 from public.datasets.division import require_images, validation_rows
-from public.datasets.format import purpose_of
-from public.datasets.formats import format_of, recognized
+from public.datasets.formats import class_folders, format_of, recognized
 from public.datasets.locations import dataset_folder
-from public.datasets.scan import Kind, Problem, RawAnnotations, clean, names_in, with_sizes
-from public.datasets.voc import holds
+from public.datasets.scan import Kind, Problem, RawAnnotations, clean, with_sizes
 
 Purpose = Literal["train", "val"]
 PURPOSES: tuple[Purpose, Purpose] = ("train", "val")
@@ -76,7 +73,7 @@ def _scan(data: DetectionData, purpose: Purpose) -> RawAnnotations:
         return format_of(data).scan(folder, splits_for(data, purpose), data)
     except DataError as error:
         found = recognized(folder)
-        if found is None and (classes := _class_folders(folder)):
+        if found is None and (classes := class_folders(folder)):
             raise DataError(
                 f"{folder} holds folders of images ({first_few(classes, 3)}), as a classification has one for each "
                 f"class, and no boxes; expected for a detector are annotations ({first_line(error)})."
@@ -87,18 +84,6 @@ def _scan(data: DetectionData, purpose: Purpose) -> RawAnnotations:
             f"{error} It was read as data of kind {data.kind}, and the folder is in {found.layout.title} format, which "
             "--data.dataset auto finds out."
         ) from error
-
-
-def _class_folders(folder: Path) -> list[str]:
-    """Two folders of images or more that may be a classification's classes: in folders of splits, or in the folder.
-
-    The images of a detection whose annotations are missing lie in folders that are called by a split or by `images`.
-    """
-    splits = [name for name in names_in(folder) if purpose_of(name) is not None and (folder / name).is_dir()]
-    paths = [f"{split}/{name}" for split in splits for name in names_in(folder / split)] or names_in(folder)
-    named = [path for path in paths if purpose_of(path) is None and "images" not in path.rpartition("/")[2].lower()]
-    found = [path for path in sorted(named) if any(holds(folder / path, extension) for extension in EXTENSIONS)]
-    return found if len({Path(path).name for path in found}) > 1 else []
 
 
 def read_truth(data: DetectionData) -> tuple[DetectionAnnotations, str]:

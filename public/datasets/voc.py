@@ -27,7 +27,7 @@ from public.config.names import nearest_names
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.archives import Archive, provide
 from public.datasets.batches import DataError
-from public.datasets.decoding import EXTENSIONS, is_hidden
+from public.datasets.decoding import EXTENSIONS
 from public.datasets.format import DetectionFormat, Layout, Published, Results, Splits, choose_splits, purpose_of
 from public.datasets.locations import where_to_get
 from public.datasets.predictions import Predictions, rows_of_images
@@ -39,6 +39,7 @@ from public.datasets.scan import (
     RawAnnotations,
     class_name_problems,
     clean,
+    holds,
     names_in,
     visible_files,
     with_sizes,
@@ -203,11 +204,6 @@ def _annotation_folder(folder: Path) -> Path:
     if found is None and not (folder / _IMAGE_FOLDERS[0]).is_dir() and holds(folder, ".xml"):
         return folder
     return found or folder / _ANNOTATION_FOLDERS[0]
-
-
-def holds(folder: Path, extension: str) -> bool:
-    """Whether one file of a folder, hidden ones apart, is of that kind."""
-    return any(name.lower().endswith(extension) and not is_hidden(name) for name in names_in(folder))
 
 
 def _listed_images(folder: Path, splits: Sequence[str], problems: list[Problem]) -> list[tuple[str, str]]:

@@ -360,6 +360,10 @@ def test_a_folder_of_classes_for_a_detector(tmp_path: Path, split: str) -> None:
     )
     with pytest.raises(DataError, match=told):
         scan_split(data, "val")
+    with pytest.raises(
+        DataError, match=rf"\({split}cat, {split}dog\), as a .*: imagenet_experiments/own_images_finetune"
+    ):
+        resolved(auto(tmp_path))
     shutil.rmtree(tmp_path / f"{split}dog")
     for name in (f"{split}images", "images/train2017", "images/val2017", "val2017", "test2017"):
         write_image(tmp_path / name / "a.jpg")
