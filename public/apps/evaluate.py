@@ -192,6 +192,8 @@ def format_of_files(paths: Sequence[Path]) -> DetectionFormat:
     Raises:
         ValueError: there is none.
     """
+    if not paths:
+        raise ValueError("--results names no file; expected one of COCO's results format (.json) or comp4_*.txt.")
     readers = {row.results.suffix: row for row in FORMATS.values() if row.results is not None}
     others = [path for path in paths if path.suffix not in readers]
     if others:

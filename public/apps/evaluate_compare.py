@@ -38,7 +38,7 @@ from public.evaluation.detection import evaluator_of
 from public.evaluation.evaluator import existing
 from public.evaluation.resampling import Resampled, intervals, shares
 from public.runtime.launch import raised_by_us
-from public.runtime.output import writing_to
+from public.runtime.output import make_folder_of, writing_to
 from public.runtime.run_folder import replace_text
 from public.test_scripts.detection import of_network
 from public.test_scripts.request import parse_options
@@ -175,6 +175,8 @@ def read_options(args: Sequence[str], runs: list[Run]) -> CompareOptions:
         raise ValueError(f"--compare takes two runs or more, got {len(runs)}.")
     if options.resamples < 1:
         raise ValueError(f"resamples={options.resamples} must be 1 or more.")
+    if options.output is not None:
+        make_folder_of(Path(options.output), "output", "compare.json")
     return options
 
 
@@ -217,7 +219,7 @@ def compare(runs: list[Run], options: CompareOptions, args: Sequence[str]) -> No
     print_table(rows, split.num_images, options.resamples)
     if options.output is not None:
         output = Path(options.output)
-        with writing_to(output):
+        with writing_to(output.parent):
             replace_text(output, json.dumps({"num_images": split.num_images, "groups": rows}, indent=1) + "\n")
 
 

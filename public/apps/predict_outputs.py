@@ -208,9 +208,9 @@ class Csv(Collected):
 class Coco(Collected):
     """coco_results.json, as COCO's tools take it, and coco_images.json: the numbers of images and categories in it.
 
-    An image has the number that its name is, as COCO's own have, where all names are different numbers; else they are
-    counted from 1. `evaluate --results` goes by the names of both. Categories have the numbers of the data set that the
-    detector was trained on.
+    An image has the number that its name is, as COCO's own have, where all names are different numbers of at most 15
+    digits, which all readers of JSON keep; else they are counted from 1. `evaluate --results` goes by the names of
+    both. Categories have the numbers of the data set that the detector was trained on.
     """
 
     tasks = ("detection",)
@@ -218,20 +218,21 @@ class Coco(Collected):
     def close(self) -> None:
         """Writes both."""
         assert isinstance(self.predictor, DetectionPredictor)
-        numbers = [int(stem) for stem in self.stems if stem.isdecimal()]
+        numbers = [int(stem) for stem in self.stems if stem.isdecimal() and len(stem) <= 15]
         ids = numbers if len(set(numbers)) == len(self.stems) else list(range(1, len(self.stems) + 1))
         counts = [len(result) for result in self.results]
         columns = [[getattr(one, name) for one in self.results] for name in ("boxes", "scores", "labels")]
         boxes, scores, labels = (np.concatenate(parts) if parts else np.zeros((0, 4)) for parts in columns)
         predictions = Predictions(np.repeat(np.array(ids, np.int64), counts), boxes, scores, labels.astype(np.int64))
         category_ids = self.predictor.network.category_ids
-        replace_text(self.target("coco_results.json"), json.dumps(coco_rows(predictions, category_ids)) + "\n")
+        file = self.target("coco_results.json")
+        replace_text(file, json.dumps(coco_rows(predictions, category_ids)) + "\n")
         images = [
             (number, result.source, result.height, result.width)
             for number, result in zip(ids, self.results, strict=True)
         ]
         classes = zip(category_ids, self.predictor.class_names, strict=True)
-        replace_text(self.target(IMAGES_FILE), names_text(images, classes))
+        replace_text(self.target(IMAGES_FILE), names_text(file.name, images, classes))
 
 
 class Yolo(Output):

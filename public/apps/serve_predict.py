@@ -21,10 +21,15 @@ from public.apps.predict_results import Detected, Result
 from public.apps.serve_api import Endpoint, Parameter, share
 from public.apps.serve_guard import limited
 from public.config.names import first_line, nearest_names
-from public.datasets.decoding import DECODING_ERRORS, UnusablePixels, decode_encoded
+from public.datasets.decoding import DECODING_ERRORS, TooManyPixels, decode_encoded
 
 MOST_AT_ONCE = 8
 """Requests whose bodies and pictures are in memory; others wait, unread."""
+A_FORM = (
+    "expected is one file, in a field called image (curl -F image=@photo.jpg); parameters stand in the address, as in "
+    "/api/predict?score_threshold=0.5."
+)
+"""How a picture is sent in one."""
 
 
 class Limits(NamedTuple):
@@ -130,18 +135,24 @@ class Networks:
         request = Request(request.scope, limited(request.receive, self.limits.megabytes))
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             return "picture", await request.body()
-        async with request.form(max_files=1, max_fields=0) as form:
-            file = form.get("image")
-            if not isinstance(file, UploadFile):
-                raise HTTPException(400, "the form has no file in a field called image.")
-            return file.filename or "picture", await file.read()
+        try:
+            async with request.form(max_files=1, max_fields=0) as form:
+                file = form.get("image")
+                if isinstance(file, UploadFile):
+                    return file.filename or "picture", await file.read()
+                got = "the form has no file in a field called image"
+        except HTTPException as error:
+            if error.status_code != 400:
+                raise
+            got = f"the form cannot be read ({str(error.detail).rstrip('.')})"
+        raise HTTPException(400, f"{got}; {A_FORM}")
 
     def _prepared(self, predictor: Predictor, encoded: bytes, name: str) -> Prepared:
         """A picture as the network takes it; raises HTTPException."""
         try:
             pixels = decode_encoded(encoded, max_pixels=self.limits.pixels)
         except DECODING_ERRORS as error:
-            status = 413 if isinstance(error, UnusablePixels) else 400
+            status = 413 if isinstance(error, TooManyPixels) else 400
             raise HTTPException(status, f"{name} cannot be read as an image: {first_line(error)}.") from error
         return predictor.prepare(pixels, name)
 

@@ -101,7 +101,7 @@ class DetectionConfig(RunConfig):
         require(
             self.backbone_weights is None or self.initial_weights is None,
             f"backbone_weights={self.backbone_weights!r} would be overwritten by "
-            f"initial_weights={self.initial_weights!r}: give one of them.",
+            f"initial_weights={self.initial_weights!r}: give one of them (--backbone-weights None leaves a row's out).",
         )
         require(
             not self.new_class_head or self.initial_weights is not None,

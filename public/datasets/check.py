@@ -59,7 +59,7 @@ from public.datasets.statistics import problems_of_all
 from public.datasets.statistics_page import statistics_page
 from public.runtime.accidents import Remedies, end_by
 from public.runtime.device import num_cores
-from public.runtime.output import make_folder
+from public.runtime.output import make_folder_of
 from public.runtime.run_folder import log_to_console, replace_text
 
 Config = ClassificationConfig | DetectionConfig
@@ -160,12 +160,10 @@ def _printed(reports: Iterator[SplitReport]) -> Iterator[SplitReport]:
 
 def _refuse_unwritable(page: Path) -> None:
     """Ends the program where a page that was asked for cannot be written: before a long reading, not after it."""
-    if page.is_dir():
-        fail(f"--page {page} is a folder; expected a file to write, such as {page / 'check.html'}.")
     try:
-        make_folder(page.parent, "folder")
+        make_folder_of(page, "page", "check.html")
     except ValueError as error:
-        fail(f"--page {page} cannot be written: {error}")
+        fail(str(error))
 
 
 def _write_page(path: Path, title: str, reports: Sequence[SplitReport]) -> None:

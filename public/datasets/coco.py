@@ -236,7 +236,7 @@ def write_coco_json(path: Path, predictions: Predictions, annotations: Detection
     with going_on_when_disk_is_full(path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(coco_rows(predictions, annotations.category_ids)) + "\n")
-        replace_text(path.with_name(IMAGES_FILE), names_text(images, classes))
+        replace_text(path.with_name(IMAGES_FILE), names_text(path.name, images, classes))
 
 
 # ---- the published data set ------------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def _strict_entries(source: Path) -> CocoEntries | None:
         with source.open("rb", buffering=0) as file:
             entries = _decode(file)
     # Whole numbers of more than 64 bits, and texts that are no UTF-8, are not errors of its own.
-    except (OSError, msgspec.MsgspecError, RecursionError, OverflowError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, RecursionError, OverflowError, struct.error, UnicodeDecodeError):
         return None
     return entries if entries is not None and _is_in_order(entries) else None
 

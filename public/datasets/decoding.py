@@ -40,6 +40,10 @@ class UnusablePixels(OSError):
     """An image is whole, and refused for what it holds."""
 
 
+class TooManyPixels(UnusablePixels):
+    """It is larger than what is read."""
+
+
 class UnreadableImage(NamedTuple):
     """Takes the place of a sample whose file cannot be used; the loader turns it into one clear error."""
 
@@ -239,10 +243,10 @@ def _header(encoded: bytes, max_pixels: int) -> Any:
 
 
 def _require_usable(header: Any, max_pixels: int) -> None:
-    """Raises UnusablePixels for too many pixels, and for such as are no colors."""
+    """Raises TooManyPixels, and UnusablePixels for such as are no colors."""
     width, height = header.size
     if width * height > max_pixels:
-        raise UnusablePixels(
+        raise TooManyPixels(
             f"it has {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} that are read "
             "(max_pixels)"
         )

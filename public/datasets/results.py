@@ -90,11 +90,20 @@ class _Named(msgspec.Struct):
 
     images: list[_Image]
     categories: list[_Category]
+    results: str = ""
+    """The name of the file that it was written beside; empty in older ones."""
 
 
-def names_text(images: Iterable[tuple[int, str, int, int]], categories: Iterable[tuple[int, str]]) -> str:
-    """What `IMAGES_FILE` holds: of images the number, name, height and width, of categories the number and the name."""
+def names_text(results: str, images: Iterable[tuple[int, str, int, int]], categories: Iterable[tuple[int, str]]) -> str:
+    """What `IMAGES_FILE` holds: of images the number, name, height and width, of categories the number and the name.
+
+    Args:
+        results: the name of the file of results that it lies beside.
+        images: those of all pictures.
+        categories: those of all classes.
+    """
     content = {
+        "results": results,
         "images": [
             {"id": number, "file_name": _as_text(name), "height": height, "width": width}
             for number, name, height, width in images
@@ -113,16 +122,22 @@ def _named_beside(path: Path) -> _Named | None:
     """What `IMAGES_FILE` beside a file of results says; None where there is none.
 
     Raises:
-        DataError: it is no such file.
+        DataError: it is no such file, or of another file of results that lies there too.
     """
     beside = path.with_name(IMAGES_FILE)
     if not beside.is_file():
         return None
     try:
-        return msgspec.json.decode(_read(beside), type=_Named)
+        named = msgspec.json.decode(_read(beside), type=_Named)
     except msgspec.MsgspecError as error:
         text = f"{beside}, which names the images of {path.name}, is not as it was written: {error}."
         raise DataError(text) from error
+    if named.results not in ("", path.name) and path.with_name(named.results).is_file():
+        raise DataError(
+            f"{beside} was written for {named.results}, and replaced the one of {path.name}, whose numbers nothing "
+            "names now: write both into folders of their own."
+        )
+    return named
 
 
 def _by_name(path: Path, found: list[Detection], annotations: DetectionAnnotations, whole: bool) -> list[Detection]:

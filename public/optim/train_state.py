@@ -255,9 +255,10 @@ def _how_to_go_on(path: Path, state: dict[str, Any], old: RunConfig, new: RunCon
     if state["epoch"] != old.epochs or new.epochs <= old.epochs:
         return ""
     weights = shlex.quote(str(path.with_name("best.pth")))
+    unless = "" if getattr(new, "backbone_weights", None) is None else " --backbone-weights None"
     return (
         f" That run is finished, all {old.epochs} epochs of its schedule; to train on from its weights: "
-        f"--initial-weights {weights} --name {shlex.quote(f'{old.name}_more')}."
+        f"--initial-weights {weights}{unless} --name {shlex.quote(f'{old.name}_more')}."
     )
 
 

@@ -1,4 +1,4 @@
-"""The folder that a command writes its results to: whatever is wrong with it is one sentence, said early."""
+"""Where a command writes its results to: whatever is wrong with it is one sentence, said early."""
 
 import contextlib
 import tempfile
@@ -36,3 +36,22 @@ def make_folder(folder: Path, option: str = "output") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:  # rights alone do not tell of a full disk
             file.write(b"\n")
+
+
+def make_folder_of(file: Path, option: str, usual: str) -> None:
+    """The same for a single file that is to be written: its folder is made.
+
+    Args:
+        file: which.
+        option: of the command line, which gave it.
+        usual: what such a file is called.
+
+    Raises:
+        ValueError: it is a folder, or see `make_folder`.
+    """
+    if file.is_dir():
+        raise ValueError(f"--{option} {file} is a folder; expected a file to write, such as {file / usual}.")
+    try:
+        make_folder(file.parent, "folder")
+    except ValueError as error:
+        raise ValueError(f"--{option} {file} cannot be written: {error}") from error

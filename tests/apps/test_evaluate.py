@@ -331,6 +331,8 @@ def test_nothing_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ([], r"nothing to evaluate is given: --weights"),
         (["--weights", "x.pth"], r"there is no x"),
         (["--weights", "x.pth", "--results=x.json"], r"are both given; expected one of the two\."),
+        (["--results"], r"--results names no file; expected one of COCO's results format \(\.json\) or comp4_"),
+        (["--results", "--data.folder", str(tmp_path)], r"--results names no file"),
         (["--weights", ""], r"'' is the name of no file"),
         (["--weights", str(tmp_path)], r" is a folder; expected is a file"),
     ):

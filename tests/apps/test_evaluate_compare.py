@@ -132,3 +132,12 @@ def test_what_cannot_be_compared(
         error = capsys.readouterr().err
         assert message in error, error
         assert error.count("\n") == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["--compare", str(one), str(bare), "--output", str(tmp_path)])
+    captured = capsys.readouterr()
+    assert (
+        f"--output {tmp_path} is a folder; expected a file to write, such as {tmp_path}/compare.json." in captured.err
+    )
+    assert captured.out == "", "before the comparison"
+    main(["--compare", str(one), str(bare), "--output", str(tmp_path / "new/deep/out.json")])
+    assert (tmp_path / "new/deep/out.json").is_file()

@@ -79,6 +79,21 @@ def test_what_is_written_of_a_detector(detected: Path, pictures: list[Path]) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "ids"), [("2023010112000{}", [20230101120000, 20230101120001]), ("{:020}", [1, 2])])
+def test_names_that_are_numbers(
+    weights: dict[str, Path], pictures: list[Path], tmp_path: Path, name: str, ids: list[int]
+) -> None:
+    """Are the ids, up to those that every reader of JSON keeps; a camera's may have 20 digits."""
+    (tmp_path / "cam").mkdir()
+    for number in range(2):
+        (tmp_path / "cam" / f"{name.format(number)}.png").write_bytes(pictures[0].read_bytes())
+    arguments = ("--weights", weights["detection"], "--source", tmp_path / "cam", "--output", tmp_path / "out")
+    assert predict(*arguments, "--save", "coco_results", "--score-threshold", "0") == 0
+    rows = json.loads((tmp_path / "out/coco_results.json").read_text())
+    assert sorted({row["image_id"] for row in rows}) == ids
+
+
+@pytest.mark.slow
 def test_files_hold_what_the_library_gives(detected: Path, weights: dict[str, Path], pictures: list[Path]) -> None:
     """Bit for bit in JSON, CSV and COCO's results; to six decimals of the picture's size in YOLO's."""
     results = load(weights["detection"], device="cpu", score_threshold=0)(pictures)

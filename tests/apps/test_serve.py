@@ -175,10 +175,18 @@ def png(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
+def tiff_of_whole_numbers() -> bytes:
+    """Of 32 bits each."""
+    file = io.BytesIO()
+    Image.new("I", (4, 4)).save(file, "TIFF")
+    return file.getvalue()
+
+
 BAD: dict[str, tuple[bytes, int, str]] = {
     "nothing": (b"", 400, "picture cannot be read as an image: the file is empty."),
     "no image": (b"hello", 400, "picture cannot be read as an image: it is truncated"),
     "cut short": (png(50, 50)[:60], 400, "picture cannot be read as an image"),
+    "no colors": (tiff_of_whole_numbers(), 400, "its pixels are signed or 32-bit whole numbers"),
     "too many pixels": (png(60_000, 2), 413, "120,000 pixels, more than the 100,000 that are read (max_pixels)."),
     "too many bytes": (bytes(300_000), 413, "the request has more than 0.2 MB (--max-megabytes)."),
 }
@@ -211,8 +219,13 @@ def test_other_bad_requests(client: TestClient) -> None:
     assert said == "score_threshold=0.5 is for detection; the weights are for classification."
     assert "no parameter 'weight'; the nearest: weights." in error(400, "POST", "/api/predict?weight=birds")
     assert "no file in a field called image" in error(400, "POST", "/api/predict", files={"picture": b"x"})
-    assert error(400, "POST", "/api/predict", files=[("image", b"x"), ("image", b"x")])
-    assert error(400, "POST", "/api/predict", headers=form, content=b"hello")
+    expected = "; expected is one file, in a field called image (curl -F image=@photo.jpg); parameters stand in the"
+    picture = ("image", ("a.png", png(4, 4)))
+    for files, fields in (([picture, picture], {}), ([picture], {"score_threshold": "0.3"})):
+        said = error(400, "POST", "/api/predict", files=files, data=fields)
+        assert said.startswith("the form cannot be read (Too many")
+        assert expected in said
+    assert expected in error(400, "POST", "/api/predict", headers=form, content=b"hello")
     assert "no file in a field" in error(400, "POST", "/api/predict", headers=form, content=b"")
     assert "there is no GET /api/predict" in error(405, "GET", "/api/predict")
     assert "there is no GET /../etc/passwd" in error(404, "GET", "/%2e%2e/etc/passwd")

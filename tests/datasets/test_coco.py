@@ -456,6 +456,11 @@ def test_results_of_predict_go_by_the_pictures_names(tmp_path: Path) -> None:
         DataError, match=r"coco_results\.json has detections in /photos/c\.jpg, as coco_images\.json besid"
     ):
         read_coco_results([written_by_predict(tmp_path, "/photos/b.jpg", "/photos/c.jpg")], split)
+    write_coco_json(tmp_path / "predictions.json", found, split)  # a report, into the folder of predict's
+    with pytest.raises(
+        DataError, match=r"coco_images\.json was written for predictions\.json, and replaced the one of coco_r"
+    ):
+        read_coco_results([tmp_path / "coco_results.json"], split)
     (tmp_path / "coco_images.json").write_text("[]")
     with pytest.raises(
         DataError, match=r"coco_images\.json, which names the images of coco_results\.json, is not as it"

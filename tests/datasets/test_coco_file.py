@@ -90,6 +90,8 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "a huge width": ("images", {"width": 2**31}),
     "an id twice": ("images", {"id": 2}),
     "an id beyond 64 bits": ("images", {"id": 2**63}),
+    "an image of beyond 64 bits": ("annotations", {"image_id": 20230101120000000005}),
+    "a class of beyond 64 bits": ("annotations", {"category_id": 20230101120000000005}),
     "no name": ("images", {"file_name": ""}),
     "a name with NUL": ("images", {"file_name": "a\0.jpg"}),
     "half a letter": ("images", {"file_name": "\ud800.jpg"}),

@@ -1,6 +1,7 @@
 """What a stopped run takes up again, and which checkpoints it refuses."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from public.optim.options import ConstantOptions, SGDOptions
 from public.optim.train_state import TrainState
 from public.runtime.checkpoint import load_checkpoint, save_checkpoint
 from public.runtime.distributed import DistributedContext
+from tests.recipes.tiny_detection import TINY
 
 CONFIG = RunConfig(
     name="tiny",
@@ -127,6 +129,24 @@ def test_a_finished_run_with_more_epochs_is_told_how(
         )
     way = f"to train on from its weights: --initial-weights {tmp_path / 'best.pth'} --name tiny_more."
     assert (way in str(error.value)) is is_told
+
+
+def test_the_way_of_a_finished_detector(tmp_path: Path, context: DistributedContext) -> None:
+    """Whose row starts from a backbone's weights, which would be refused beside those of a whole network."""
+    config = replace(TINY, backbone_weights="some.pth")
+    state = new_state(0)
+    for epoch in range(config.epochs):
+        state.finish_epoch({"epoch": epoch + 1})
+    identity = IDENTITY | {"config": to_record(config)}
+    state.save(tmp_path / "latest.pth", context, identity)
+    with pytest.raises(ValueError, match=r"--initial-weights \S+ --backbone-weights None --name tiny_more\.$") as error:
+        new_state(0).resume(
+            tmp_path / "latest.pth", context, identity | {"config": to_record(replace(config, epochs=99))}
+        )
+    told = re.findall(r"--initial-weights (\S+) --backbone-weights None", str(error.value))
+    replace(config, initial_weights=told[0], backbone_weights=None)  # is accepted
+    with pytest.raises(ValueError, match=r"give one of them \(--backbone-weights None leaves a row's out\)"):
+        replace(config, initial_weights=told[0])
 
 
 def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path, context: DistributedContext) -> None:
