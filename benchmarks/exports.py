@@ -127,7 +127,7 @@ def differences(opened: OpenedNetwork, canvas: tuple[int, int]) -> list[str]:
     batches, limits, new = batches_of(opened.network, (), canvas), limits_of(opened), deepcopy(opened.network)
     expected = [answer_of(opened.network)(*batch) for batch in batches]
     about = about_of(opened, canvas, ExportOptions(weights="new.pth"))
-    program = to_onnx(fold(opened.network, torch.float32), canvas, content_optional=False)
+    program = to_onnx(fold(opened.network, torch.float32), canvas, for_openvino=True)
     with tempfile.TemporaryDirectory() as folder:
         paths = {"onnxruntime": Path(folder) / "network.onnx", "openvino": Path(folder) / "network.xml"}
         program.save(paths["onnxruntime"])

@@ -38,7 +38,7 @@ class Options:
     photos: int = 1000
     """Files of a turn."""
     batch_size: int = 8
-    """Pictures that go through torchvision's network together; on a CPU ours take them one by one."""
+    """Pictures that go through torchvision's network together; on a CPU each goes through ours alone."""
     rounds: int = 15
     """Counted rounds."""
 

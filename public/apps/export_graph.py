@@ -110,8 +110,12 @@ def _reason(error: BaseException) -> str:
 # ---- our operators in ONNX -------------------------------------------------------------------------------------------
 
 
-def _translations() -> dict[Any, Callable[..., Any]]:
-    """What the nodes of our own operators become; they take and give values of an ONNX graph."""
+def _translations(reaching_goes: bool) -> dict[Any, Callable[..., Any]]:
+    """What the nodes of our own operators become; they take and give values of an ONNX graph.
+
+    Args:
+        reaching_goes: whether what runs them also drops boxes that only reach the threshold.
+    """
     import onnx.numpy_helper
     import onnxscript
 
@@ -122,6 +126,7 @@ def _translations() -> dict[Any, Callable[..., Any]]:
         return op.Constant(value_ints=list(values))
 
     def suppress(boxes: Any, scores: Any, labels: Any, iou_threshold: float, num_labels: int) -> Any:
+        iou_threshold = just_above(iou_threshold) if reaching_goes else iou_threshold
         classes = np.arange(num_labels, dtype=np.int64).reshape(1, -1, 1)
         classes = op.Constant(value=onnx.numpy_helper.from_array(classes))
         own = op.Equal(op.Unsqueeze(labels, ints(1)), classes)  # [B, C, N]
@@ -143,13 +148,24 @@ def _translations() -> dict[Any, Callable[..., Any]]:
     return {operators.suppress.default: suppress, operators.best_places.default: best_places}
 
 
-def to_onnx(graph: Graph, canvas: tuple[int, int], *, content_optional: bool) -> Any:
+def just_above(iou_threshold: float) -> float:
+    """The next float32: an overlap that reaches it is above the threshold. That of 0 would be flushed to 0."""
+    return max(float(np.nextafter(np.float32(iou_threshold), np.float32(2))), 1e-30)
+
+
+def to_onnx(graph: Graph, canvas: tuple[int, int], *, for_openvino: bool) -> Any:
     """The graph as an ONNX program of torch's, whose inputs and outputs have the graph's names.
+
+    Args:
+        graph: as `trace` takes it.
+        canvas: height and width.
+        for_openvino: `content` has a row for each picture and is no optional input; and OpenVINO's suppression (2026.4)
+            drops boxes that only reach the threshold, with one of 0 all but one of a class (findings/).
 
     Raises:
         ValueError: there is something that ONNX, or its exporter, does not have.
     """
-    program = trace(graph, canvas, one_content=content_optional)
+    program = trace(graph, canvas, one_content=not for_openvino)
     with warnings.catch_warnings(action="ignore"):
         try:
             exported = torch.onnx.export(
@@ -159,7 +175,7 @@ def to_onnx(graph: Graph, canvas: tuple[int, int], *, content_optional: bool) ->
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 opset_version=OPSET,
-                custom_translation_table=_translations(),
+                custom_translation_table=_translations(reaching_goes=for_openvino),
                 verbose=False,
             )
         except Exception as error:  # torch.onnx has many kinds
@@ -170,7 +186,7 @@ def to_onnx(graph: Graph, canvas: tuple[int, int], *, content_optional: bool) ->
 
 def write_onnx(graph: Graph, canvas: tuple[int, int], path: Path, about: About) -> None:
     """The graph as an ONNX file. Raises ValueError as `to_onnx` does."""
-    model = to_onnx(graph, canvas, content_optional=True).model
+    model = to_onnx(graph, canvas, for_openvino=False).model
     if "content" in graph.inputs:
         _make_optional(model, canvas)
     model.metadata_props.update(about.texts())
@@ -188,7 +204,7 @@ def _make_optional(model: Any, canvas: tuple[int, int]) -> None:
 
 def write_openvino(graph: Graph, canvas: tuple[int, int], path: Path, about: About) -> None:
     """The graph as OpenVINO's pair of files. Raises ValueError as `to_onnx` does."""
-    save_openvino(to_onnx(graph, canvas, content_optional=False).model_proto.SerializeToString(), path, about)
+    save_openvino(to_onnx(graph, canvas, for_openvino=True).model_proto.SerializeToString(), path, about)
 
 
 def save_openvino(onnx: bytes, path: Path, about: About) -> None:

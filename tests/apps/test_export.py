@@ -19,7 +19,7 @@ from public.apps import evaluate, export, exported
 from public.apps.engine_choice import notes_of, ready_files
 from public.apps.export import ExportOptions, main, run
 from public.apps.export_check import Difference, Limits, difference
-from public.apps.export_graph import ClassifierGraph, save_openvino, to_onnx, trace
+from public.apps.export_graph import ClassifierGraph, save_openvino, to_onnx, trace, write_onnx, write_openvino
 from public.apps.exported import About, about_of, engine_of, read_exported
 from public.apps.predict_engines import load
 from public.apps.predict_model import DetectionPredictor, simplify
@@ -36,6 +36,7 @@ from public.config.calls import SIZE, Call
 from public.config.record import to_record
 from public.config.run import RunConfig
 from public.detectors.catalog import build_from_options as build_detector
+from public.detectors.suppression import suppress
 from public.layers.deform_conv import DeformConv
 from public.layers.evo_norm import EvoNormB0
 from public.layers.preactivation import PreactivationBottleneck
@@ -263,12 +264,44 @@ def test_a_block_of_each_other_family(tmp_path: Path) -> None:
         expected = network(torch.from_numpy(images)).log_softmax(1).numpy()
     assert expected.std() > 0.2, "its blocks say something"
     simplify(network, network, torch.device("cpu"), torch.float32)
-    program = to_onnx(ClassifierGraph(network).eval(), (33, 30), content_optional=False)
+    program = to_onnx(ClassifierGraph(network).eval(), (33, 30), for_openvino=True)
     program.save(tmp_path / "a.onnx")
     save_openvino(program.model_proto.SerializeToString(), tmp_path / "a.xml", ABOUT)
     for engine, path in (("onnxruntime", tmp_path / "a.onnx"), ("openvino", tmp_path / "a.xml")):
         found = np.log(exported.FILE_FORMATS[engine].read(path)[1](images)[0])
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5, err_msg=engine)
+
+
+class Suppressing(torch.nn.Module):
+    """Boxes that lie apart, or reach the threshold, or are above it, of one class."""
+
+    inputs, outputs = ("images",), ("stays",)
+
+    def __init__(self, boxes: list[list[float]], iou_threshold: float) -> None:
+        super().__init__()
+        self.boxes, self.iou_threshold = torch.tensor(boxes), iou_threshold
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, 3, H, W] -> bool [B, N]."""
+        nothing = images.flatten(1).sum(1).mul(0.0)[:, None]
+        scores = torch.arange(len(self.boxes), 0, -1) / 10 + nothing
+        return suppress(self.boxes + nothing[:, :, None], scores, scores.long().mul(0), self.iou_threshold, 2)
+
+
+@pytest.mark.parametrize(("iou_threshold", "stays"), [(0.5, [1, 1, 1, 0]), (0.0, [1, 0, 1, 0]), (1.0, [1, 1, 1, 1])])
+def test_suppression_of_equal_overlaps(tmp_path: Path, iou_threshold: float, stays: list[int]) -> None:
+    """A box goes for more than the threshold alone, by OpenVINO too, which drops those that reach it (findings/)."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    boxes = [[0.0, 0, 10, 10], [0, 0, 10, 5], [20, 20, 30, 30], [0, 0, 10, 9]]
+    graph: Any = Suppressing(boxes, iou_threshold).eval()
+    images = np.zeros((2, 3, 8, 8), np.uint8)
+    assert graph(torch.from_numpy(images)).int().tolist() == [stays] * 2
+    for name, write in (("a.onnx", write_onnx), ("a.xml", write_openvino)):
+        write(graph, (8, 8), tmp_path / name, ABOUT)
+        engine = {"a.onnx": "onnxruntime", "a.xml": "openvino"}[name]
+        found = exported.FILE_FORMATS[engine].read(tmp_path / name)[1](images)[0]
+        assert found.astype(int).tolist() == [stays] * 2, engine
 
 
 @pytest.mark.slow
