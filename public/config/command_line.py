@@ -74,6 +74,10 @@ def parse_config(
         command: Any = tyro.cli(_command_type(row, kinds), args=args, prog=prog, description=description)
     except ValueError as error:  # a config's own cross-check
         fail(str(error))
+    except SystemExit as ended:
+        if ended.code == 2 and args and args[-1] in configs:
+            fail(f"{args[-1]} is a row, which stands before all options: train.py {args[-1]} --epochs 1, for example.")
+        raise
     config: Any = command.config
     return replace(config, data=in_present_folder(config.data, args)), command.fresh
 

@@ -125,6 +125,14 @@ def test_unknown_row(rows: Rows, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no row 'xxx'; there are: tiny, wide" in refusal(rows, "xxx", capsys)
 
 
+@pytest.mark.parametrize("line", ["--epochs 1 wide", "--fresh wide", "tiny --epochs 1 wide"])
+def test_a_row_behind_options(rows: Rows, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is told where it stands."""
+    assert "error: wide is a row, which stands before all options: train.py wide --epochs 1" in refusal(
+        rows, line, capsys
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "expected"),
