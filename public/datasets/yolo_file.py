@@ -58,10 +58,10 @@ def read_data_file(path: Path) -> DataFile:
 
 
 def _read_yaml(path: Path) -> DataFile:
-    content = load_yaml(path)
+    content = _load_yaml(path)
     if not isinstance(content, dict):
         raise DataError(f"{path} must hold the keys train, val and names; it holds a {type(content).__name__}.")
-    splits = {key: _texts(value) for key, value in content.items() if is_split(key)}
+    splits = {key: _texts(value) for key, value in content.items() if _is_split(key)}
     splits = {key: entries for key, entries in splits.items() if entries}
     base = content.get("path") or "."
     if not isinstance(base, str):
@@ -70,7 +70,7 @@ def _read_yaml(path: Path) -> DataFile:
     return DataFile(path, splits, roots, _class_names(path, content), _keypoints(path, content))
 
 
-def load_yaml(path: Path) -> Any:
+def _load_yaml(path: Path) -> Any:
     """A YAML file whose scalars all stay texts: no is a class and not False, and 1 is one and not a number.
 
     Raises:
@@ -92,7 +92,7 @@ def _text_of(path: Path) -> str:
         raise DataError(f"{path} cannot be read as text: {' '.join(str(error).split())}.") from error
 
 
-def is_split(key: Any) -> bool:
+def _is_split(key: Any) -> bool:
     """Whether a key of a data.yaml names a split."""
     return isinstance(key, str) and key not in ("path", "names", "nc", "download", "kpt_shape", "flip_idx")
 
@@ -208,7 +208,7 @@ def place_of(data_file: DataFile, entry: str) -> Path | None:
 
 
 def _spellings(entry: str) -> list[str]:
-    """What is meant by a path. Roboflow writes ../train/images for train/images beside the file, CVAT data/train.txt
+    """What a path may mean. Roboflow writes ../train/images for train/images beside the file, CVAT data/train.txt
     for train.txt."""
     inner = entry
     while inner.startswith(("../", "..\\")):
@@ -236,8 +236,7 @@ def _images_at(data_file: DataFile, place: Path, problems: list[Problem]) -> Ite
             raise DataError(f"{place} cannot be read as a list of images: {error}.") from error
         for line in filter(None, map(str.strip, lines)):
             roots = [place.parent, *data_file.roots]
-            names = (line, line.replace("\\", "/"), line.removeprefix("data/"))
-            options = [os.path.normpath(root / name) for name in names for root in roots]
+            options = [os.path.normpath(root / name) for name in _spellings(line) for root in roots]
             yield next((path for path in options if os.path.isfile(path)), options[0])
 
 
@@ -251,7 +250,7 @@ def data_files(folder: Path) -> list[str]:
         DataError: a YAML file cannot be read.
     """
     names = sorted(name for name in names_in(folder) if not is_hidden(name))
-    found = [name for name in names if name.lower().endswith((".yaml", ".yml")) and _is_data(load_yaml(folder / name))]
+    found = [name for name in names if name.lower().endswith((".yaml", ".yml")) and _is_data(_load_yaml(folder / name))]
     return found or [name for name in names if name.lower() == "obj.data"]
 
 
@@ -259,4 +258,4 @@ def _is_data(content: Any) -> bool:
     """Whether a YAML file names classes, and a split of a usual name."""
     if not isinstance(content, dict) or not ("names" in content or "nc" in content):
         return False
-    return any(is_split(key) and purpose_of(key) is not None for key in content)
+    return any(_is_split(key) and purpose_of(key) is not None for key in content)
