@@ -210,7 +210,7 @@ def ended_at(deadline: float, names: Sequence[str]) -> Iterator[None]:
         timer.cancel()
 
 
-def run_rows(wanted: Sequence[Row], setting: Setting, deadline: float, results: Path) -> dict[str, list[str]]:
+def run_rows(wanted: Sequence[Row], setting: Setting, deadline: float, results: Path | None) -> dict[str, list[str]]:
     """One row after another; their names by outcome."""
     outcomes: dict[str, list[str]] = {}
     names = [row.name for row in wanted]
@@ -221,13 +221,13 @@ def run_rows(wanted: Sequence[Row], setting: Setting, deadline: float, results: 
     return outcomes
 
 
-def run_row(row: Row, setting: Setting, deadline: float, results: Path) -> str:
+def run_row(row: Row, setting: Setting, deadline: float, results: Path | None) -> str:
     """Runs, prints and writes down one row; its outcome."""
     start = time.monotonic()
     numbers = result_of(row, setting, deadline)
     numbers["row_seconds"] = round(time.monotonic() - start, 1)
     print(row.name, *(f"{key} {value}" for key, value in numbers.items()), sep="  ", flush=True)
-    if numbers["outcome"] not in ("skipped", "not run"):
+    if results is not None and numbers["outcome"] not in ("skipped", "not run"):
         append_result("gpu", {"row": row.name, **numbers}, setting.device, "noise", results)
     gc.collect()
     torch.cuda.empty_cache()
@@ -249,9 +249,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: for trying the code")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the numbers mean nothing")
     parser.add_argument("--cifar", type=Path, metavar="FOLDER", help="that holds cifar-100-python/")
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS, metavar="FILE", help="to which a line is added for each row"
-    )
+    said = "to which a line is added for each row; without it results.jsonl, and none where --quick is given"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=said)
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch sees no GPU here; --device cpu --quick tries the code without one.")
@@ -261,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + 60 * args.minutes
     wanted = [row for row in rows(args.cifar, deadline) if not args.only or any(word in row.name for word in args.only)]
     print(f"{len(wanted)} rows on {device_name(setting.device)}, torch {torch.__version__}", flush=True)
-    outcomes = run_rows(wanted, setting, deadline, args.out)
+    outcomes = run_rows(wanted, setting, deadline, args.out or (None if args.quick else RESULTS))
     for outcome, names in outcomes.items():
         print(f"{outcome}: {len(names)}{'' if outcome in ('passed', 'measured') else ': ' + ', '.join(names)}")
     return 1 if "failed" in outcomes else 0

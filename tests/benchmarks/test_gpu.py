@@ -117,6 +117,19 @@ def test_a_batch_in_parts() -> None:
     torch.testing.assert_close(InParts(training.step, 2)(*batch)["cross_entropy"], expected)
 
 
+@pytest.mark.parametrize(("args", "is_noted"), [([], True), (["--quick"], False), (["--quick", "--out"], True)])
+def test_a_quick_try_is_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], is_noted: bool
+) -> None:
+    """Its numbers mean nothing, and the pages state those of results.jsonl."""
+    results = tmp_path / "results.jsonl"
+    monkeypatch.setattr(gpu, "RESULTS", results)
+    monkeypatch.setattr(gpu, "rows", lambda cifar, deadline: [Row("one", 1, lambda _: {"passed": True})])
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    assert gpu.main(["--device", "cpu", *args, *([str(results)] if "--out" in args else [])]) == 0
+    assert results.exists() is is_noted
+
+
 def test_a_machine_without_a_card_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="2"):
