@@ -126,7 +126,7 @@ def _translations(reaching_goes: bool) -> dict[Any, Callable[..., Any]]:
         return op.Constant(value_ints=list(values))
 
     def suppress(boxes: Any, scores: Any, labels: Any, iou_threshold: float, num_labels: int) -> Any:
-        iou_threshold = just_above(iou_threshold) if reaching_goes else iou_threshold
+        iou_threshold = _just_above(iou_threshold) if reaching_goes else iou_threshold
         classes = np.arange(num_labels, dtype=np.int64).reshape(1, -1, 1)
         classes = op.Constant(value=onnx.numpy_helper.from_array(classes))
         own = op.Equal(op.Unsqueeze(labels, ints(1)), classes)  # [B, C, N]
@@ -148,7 +148,7 @@ def _translations(reaching_goes: bool) -> dict[Any, Callable[..., Any]]:
     return {operators.suppress.default: suppress, operators.best_places.default: best_places}
 
 
-def just_above(iou_threshold: float) -> float:
+def _just_above(iou_threshold: float) -> float:
     """The next float32: an overlap that reaches it is above the threshold. That of 0 would be flushed to 0."""
     return max(float(np.nextafter(np.float32(iou_threshold), np.float32(2))), 1e-30)
 

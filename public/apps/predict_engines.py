@@ -136,7 +136,7 @@ def _load_file(engine: str, options: PredictorOptions) -> Predictor:
     require(not stated, f"{options.weights} knows its network, classes and size: leave out {', '.join(stated)}.")
     network, threshold = open_exported(options.weights, engine, options.precision, options.experiment)
     predictor = predictor_of(network, options, threshold)
-    predictor.computed_by, predictor.at_once = engine, 1
+    predictor.computed_by = engine
     return predictor
 
 
@@ -160,7 +160,6 @@ def _load_beside(engine: str, options: PredictorOptions, path: Path | None = Non
         file = ExportedClassifier(path, answer, about.input_size)
         network.image_classifier = OnCanvas(file, about.input_size, network.image_classifier)
     height, width = about.input_size
-    predictor.at_once = 1
     predictor.computed_by = f"{engine} ({path.name}) on canvases of {height}x{width}, else torch"
     return predictor
 

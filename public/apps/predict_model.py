@@ -139,16 +139,18 @@ class Predictor(ABC):
     computed_by = "torch"
     """The engine, in words."""
     goes_by_threads: ClassVar[bool] = False
-    """Whether several pictures are computed at the same time on a CPU."""
+    """Whether that is worth it on a CPU, see `by_threads`."""
 
     def __init__(self, class_names: list[str], device: torch.device, batch_size: int | None) -> None:
         self.class_names, self.device = class_names, device
-        on_cpu = device.type == "cpu"
-        self.batch_size = 1 if on_cpu else batch_size or GPU_BATCH
-        self.at_once = self.batch_size
-        """Pictures that are computed at the same time."""
-        if on_cpu and self.goes_by_threads and batch_size != 1:
-            self.at_once = torch.get_num_threads()
+        self.batch_size = 1 if device.type == "cpu" else batch_size or GPU_BATCH
+        self.by_threads = self.goes_by_threads and device.type == "cpu" and batch_size != 1
+        """Whether several pictures are computed at the same time by PyTorch, each by a thread of its own."""
+
+    @property
+    def at_once(self) -> int:
+        """Pictures that are computed at the same time; other engines than torch have threads of their own."""
+        return torch.get_num_threads() if self.by_threads and self.computed_by == "torch" else self.batch_size
 
     def __call__(self, pictures: Picture | Iterable[Picture]) -> list[Result]:
         """Predicts.

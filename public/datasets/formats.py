@@ -74,11 +74,10 @@ def recognize(folder: Path) -> Recognized:
         for row in FORMATS.values():
             if (lack := row.lacks(folder)) is not None:
                 raise DataError(lack)
-        if classes := class_folders(folder):
+        if said := of_a_classification(folder):
             raise NoFormatError(
-                f"{folder} holds folders of images ({first_few(classes, 3)}), as a classification has one for each "
-                "class, and no boxes: imagenet_experiments/own_images_finetune trains on such; expected for a detector "
-                f"are annotations in one of the formats {', '.join(FORMATS)}."
+                f"{said}: imagenet_experiments/own_images_finetune trains on such; expected for a detector are "
+                f"annotations in one of the formats {', '.join(FORMATS)}."
             )
         raise NoFormatError(
             f"{folder} is in none of the formats {', '.join(FORMATS)}: it has neither "
@@ -92,8 +91,8 @@ def recognize(folder: Path) -> Recognized:
     return found[0]
 
 
-def class_folders(folder: Path) -> list[str]:
-    """Two folders of images or more that may be a classification's classes: in folders of splits, or in the folder.
+def of_a_classification(folder: Path) -> str | None:
+    """That a folder holds what may be a classification's classes, two or more: in folders of splits, or in itself.
 
     The images of a detection whose annotations are missing lie in folders that are called by a split or by `images`.
     """
@@ -101,7 +100,12 @@ def class_folders(folder: Path) -> list[str]:
     paths = [f"{split}/{name}" for split in splits for name in names_in(folder / split)] or names_in(folder)
     named = [path for path in paths if purpose_of(path) is None and "images" not in path.rpartition("/")[2].lower()]
     found = [path for path in sorted(named) if holds(folder / path, EXTENSIONS)]
-    return found if len({Path(path).name for path in found}) > 1 else []
+    if len({Path(path).name for path in found}) < 2:
+        return None
+    return (
+        f"{folder} holds folders of images ({first_few(found, 3)}), as a classification has one for each class, and "
+        "no boxes"
+    )
 
 
 def recognized(folder: Path) -> Recognized | None:

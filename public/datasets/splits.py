@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 
 from public.config.detection import DetectionData
-from public.config.names import first_few, first_line, nearest_names
+from public.config.names import first_line, nearest_names
 from public.config.record import class_summary
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError
 from public.datasets.division import require_images, validation_rows
-from public.datasets.formats import class_folders, format_of, recognized
+from public.datasets.formats import format_of, of_a_classification, recognized
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import Kind, Problem, RawAnnotations, clean, with_sizes
 
@@ -73,11 +73,8 @@ def _scan(data: DetectionData, purpose: Purpose) -> RawAnnotations:
         return format_of(data).scan(folder, splits_for(data, purpose), data)
     except DataError as error:
         found = recognized(folder)
-        if found is None and (classes := class_folders(folder)):
-            raise DataError(
-                f"{folder} holds folders of images ({first_few(classes, 3)}), as a classification has one for each "
-                f"class, and no boxes; expected for a detector are annotations ({first_line(error)})."
-            ) from error
+        if found is None and (said := of_a_classification(folder)):
+            raise DataError(f"{said}; expected for a detector are annotations ({first_line(error)}).") from error
         if found is None or found.format.options.kind == data.kind:
             raise
         raise DataError(

@@ -61,8 +61,7 @@ def _read_yaml(path: Path) -> DataFile:
     content = _load_yaml(path)
     if not isinstance(content, dict):
         raise DataError(f"{path} must hold the keys train, val and names; it holds a {type(content).__name__}.")
-    splits = {key: _texts(value) for key, value in content.items() if _is_split(key)}
-    splits = {key: entries for key, entries in splits.items() if entries}
+    splits = {key: entries for key, value in content.items() if _is_split(key) and (entries := _texts(value))}
     base = content.get("path") or "."
     if not isinstance(base, str):
         raise DataError(f"{path}: path must be a folder, got {base!r}.")
@@ -135,8 +134,7 @@ def _class_names(path: Path, content: dict[Any, Any]) -> dict[int, str]:
 def _read_darknet(path: Path) -> DataFile:
     lines = [line.partition("=") for line in _text_of(path).splitlines() if not line.lstrip().startswith("#")]
     content = {key.strip(): value.strip() for key, sign, value in lines if sign}
-    splits = {key: _texts(value) for key, value in content.items() if purpose_of(key) is not None}
-    splits = {key: entries for key, entries in splits.items() if entries}
+    splits = {key: entries for key, value in content.items() if purpose_of(key) and (entries := _texts(value))}
     found = DataFile(path, splits, [path.parent], {})
     names = _texts(content.get("names"))
     place = place_of(found, names[0]) if names else None

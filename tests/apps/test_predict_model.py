@@ -166,7 +166,7 @@ def test_batches_of_one_canvas_always_full(predict: Predictor, pictures: list[Pa
         batches.append(len(samples))
         return run(samples)
 
-    predict.batch_size, predict.at_once, predict._run = 3, 3, note
+    predict.batch_size, predict.by_threads, predict._run = 3, False, note
     found = predict(pictures)
     assert batches == ([3, 3, 3] if isinstance(predict, DetectionPredictor) else [3, 3])
     assert [one.source for one in found] == [one.source for one in expected]
