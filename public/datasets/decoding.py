@@ -1,7 +1,7 @@
 """Image files to pixels: by OpenCV or by PIL, upright or as stored, and what is said of a file that is no image.
 
-PIL reads the header of every file, which takes some 0.05 ms, before anything is decoded: it tells what OpenCV would
-allocate too much for, or get wrong.
+The header of every file is read before anything is decoded: it tells what OpenCV would allocate too much for, or get
+wrong. PIL reads it, but of a JPEG the size is all that is wanted, and PIL would take a tenth of the decoder's time.
 """
 
 import contextlib
@@ -158,7 +158,10 @@ def decode_encoded(encoded: bytes, *, upright: bool = True, max_pixels: int = MA
         cv2.error: it is of a kind that PIL does not know, and has more pixels than OpenCV reads.
         MemoryError: there is not enough for its pixels.
     """
-    header = _header(encoded, max_pixels)
+    size = _jpeg_size(encoded)
+    if size is not None:
+        _require_few_pixels(size, max_pixels)
+    header = _header(encoded, max_pixels) if size is None else None
     if header is not None and _is_for_pil(header, encoded):
         return np.array(decode_pil(encoded, upright=upright, max_pixels=max_pixels))
     if header is not None and header.format == "PNG":
@@ -209,6 +212,11 @@ _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # TIFF's tags
 _WHITE_IS_ZERO = 0
 _NETPBM = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3)
 """Kind, width, height, and the number that stands for white."""
+_JPEG_START = b"\xff\xd8\xff"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of frame headers, which tell precision, height and width: ITU-T T.81, table B.1."""
+_JPEG_NOTES = frozenset((0xC4, 0xCC, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)))
+"""Of what may stand before them, each with its length: tables, the restart interval, comments, applications' data."""
 _PNG_NOTES = frozenset(b"iCCP gAMA cHRM sRGB sBIT sPLT hIST pHYs oFFs pCAL sCAL tEXt zTXt iTXt tIME".split())
 """PNG's chunks of color profiles, texts and measures, of which OpenCV uses none."""
 _NO_IMAGE = "it is truncated, damaged or not an image of 8 or 16 bits a color"
@@ -222,6 +230,23 @@ def _no_warnings() -> Iterator[None]:
     """One thread at a time: Python has one list of what to do with warnings, and each would put back another's."""
     with _silencing, warnings.catch_warnings(action="ignore"):
         yield
+
+
+def _jpeg_size(encoded: bytes) -> tuple[int, int] | None:
+    """Width and height in a JPEG's frame header; None of other files, and where what stands before it is unusual."""
+    place = 2 if encoded.startswith(_JPEG_START) else len(encoded)
+    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
+        kind = encoded[place + 1]
+        if kind in _JPEG_FRAMES:
+            height, width = (
+                int.from_bytes(encoded[place + 5 : place + 7]),
+                int.from_bytes(encoded[place + 7 : place + 9]),
+            )
+            return (width, height) if height else None  # of a height that follows the pixels PIL knows what to say
+        if kind not in _JPEG_NOTES:
+            return None
+        place += 2 + int.from_bytes(encoded[place + 2 : place + 4])
+    return None
 
 
 def _header(encoded: bytes, max_pixels: int) -> Any:
@@ -244,17 +269,22 @@ def _header(encoded: bytes, max_pixels: int) -> Any:
 
 def _require_usable(header: Any, max_pixels: int) -> None:
     """Raises TooManyPixels, and UnusablePixels for such as are no colors."""
-    width, height = header.size
-    if width * height > max_pixels:
-        raise TooManyPixels(
-            f"it has {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} that are read "
-            "(max_pixels)"
-        )
+    _require_few_pixels(header.size, max_pixels)
     if header.mode == "F" or (header.mode == "I" and header.format in ("TIFF", None)):  # None: of no file
         kind = "floating-point" if header.mode == "F" else "signed or 32-bit whole"
         raise UnusablePixels(
             f"its pixels are {kind} numbers, of which nothing says what is black and what is white; expected 8 bits a "
             "color, or 16 from 0 to 65535"
+        )
+
+
+def _require_few_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Raises TooManyPixels."""
+    width, height = size
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"it has {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} that are read "
+            "(max_pixels)"
         )
 
 

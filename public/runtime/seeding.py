@@ -7,7 +7,7 @@ another number of workers, goes another way. Here each sample's draws are a hash
 import contextlib
 import random
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,17 +15,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 # SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"): step and mixing constants.
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+_STEP = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_64_BITS = 2**64 - 1
+_State = TypeVar("_State", int, np.ndarray)
 
 
-def _splitmix64(state: np.ndarray) -> np.ndarray:
-    """One SplitMix64 output for each uint64 state (arrays wrap around silently, which is meant)."""
-    z = state + _STEP
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    return z ^ (z >> np.uint64(31))
+def _splitmix64(state: _State) -> _State:
+    """One SplitMix64 output for a state, or for each of uint64 states (arrays wrap around silently, which is meant)."""
+    z = (state + _STEP) & _64_BITS
+    z = ((z ^ (z >> 30)) * _MIX_1) & _64_BITS
+    z = ((z ^ (z >> 27)) * _MIX_2) & _64_BITS
+    return z ^ (z >> 31)
 
 
 def sample_hashes(seed: int, epoch: int | np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -39,21 +41,23 @@ def sample_hashes(seed: int, epoch: int | np.ndarray, indices: np.ndarray) -> np
     Returns:
         uint64 [B].
     """
-    key = np.array([seed % 2**64], dtype=np.uint64)
-    key = _splitmix64(_splitmix64(key) ^ np.asarray(epoch).astype(np.uint64))  # [1] or [B]
-    return _splitmix64(key ^ _splitmix64(np.asarray(indices).astype(np.uint64)))  # [B]
+    epochs = np.atleast_1d(epoch).astype(np.uint64)  # [1] or [B]
+    keys = _splitmix64(_splitmix64(seed & _64_BITS) ^ epochs)
+    return _splitmix64(keys ^ _splitmix64(np.asarray(indices).astype(np.uint64)))  # [B]
 
 
 def uniforms(seed: int, epoch: int | np.ndarray, indices: np.ndarray, count: int) -> np.ndarray:
     """`count` independent draws from [0, 1) for each sample: float64 [B, count]."""
     counters = np.arange(count, dtype=np.uint64) * _STEP  # [count]
     bits = _splitmix64(sample_hashes(seed, epoch, indices)[:, None] + counters)  # [B, count]
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (bits >> 11).astype(np.float64) * 2.0**-53
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
     """The seed under which one sample's transforms draw from torch's own generator."""
-    return int(sample_hashes(seed, epoch, np.array([index]))[0] >> np.uint64(1))
+    # As `sample_hashes`, in Python's integers: for one sample numpy's calls would take a twentieth of its decoding.
+    key = _splitmix64(_splitmix64(seed & _64_BITS) ^ (epoch & _64_BITS))
+    return _splitmix64(key ^ _splitmix64(index & _64_BITS)) >> 1
 
 
 @contextlib.contextmanager

@@ -467,6 +467,45 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(decode: Callable[..
     decode(netpbm(5, 255, GRAY), max_pixels=384)
 
 
+JPEGS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "with notes": {"comment": b"words" * 1000, "icc_profile": bytes(150_000), "exif": b"Exif\0\0" + bytes(60_000)},
+    "with restarts": {"restart_marker_blocks": 1},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_with_too_many_pixels(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size comes from its frame header, wherever that stands; PIL, who would take longer, is not asked."""
+    monkeypatch.setattr(decoding, "_header", lambda *_: pytest.fail("PIL was asked"))
+    Image.new(mode, (64, 6)).save(file := io.BytesIO(), "JPEG", **JPEGS[kind])
+    assert decode_encoded(file.getvalue(), max_pixels=384).shape == (6, 64, 3)
+    with pytest.raises(OSError, match=r"it has 64 x 6 = 384 pixels, more than the 383 that are read"):
+        decode_encoded(file.getvalue(), max_pixels=383)
+
+
+def test_a_jpeg_whose_size_is_not_found_is_asked_of_pil() -> None:
+    """Of each part of a file, and with bytes of no meaning between two segments."""
+    Image.new("RGB", (64, 6)).save(file := io.BytesIO(), "JPEG", comment=b"words")
+    content = file.getvalue()
+    frame = content.index(b"\xff\xc0") + 9
+    assert {decoding._jpeg_size(content[:end]) for end in range(frame)} == {None}
+    assert {decoding._jpeg_size(content[:end]) for end in range(frame, len(content))} == {(64, 6)}
+    assert decoding._jpeg_size(content[:20] + b"\0" + content[20:]) is None
+    assert decode_encoded(content[:20] + b"\0" + content[20:]).shape == (6, 64, 3)
+
+
+def test_sizes_of_real_jpegs(real_data: Path) -> None:
+    """As PIL has them."""
+    paths = [path for path in sorted(real_data.rglob("*.jp*g"))[::4] if path.is_file()]
+    assert len(paths) > 100
+    for path in paths:
+        with Image.open(path) as image:
+            assert decoding._jpeg_size(path.read_bytes()) == image.size, path
+
+
 @pytest.mark.parametrize(("code", "kind"), [(cv2.Error.StsNoMem, MemoryError), (cv2.Error.StsError, cv2.error)])
 def test_without_memory_no_picture_is_called_damaged(
     monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
