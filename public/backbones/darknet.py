@@ -24,6 +24,7 @@ from public.config.checks import require_at_least
 from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.initialization import kaiming_fan_out_
+from public.layers.winograd import run_convolution
 
 # (channels, kernel size) of each layer, pooling in between: table 6 of YOLO9000
 _LAYERS_19 = (
@@ -89,7 +90,7 @@ class DarkNet19(PooledDarkNet):
 
     def forward_head(self, x: Tensor) -> Tensor:
         """[B, 1024, H/32, W/32] -> [B, num_classes]."""
-        x = self.classifier(x)  # [B, num_classes, H/32, W/32]
+        x = run_convolution(self.classifier, x)  # [B, num_classes, H/32, W/32]
         return functional.adaptive_avg_pool2d(x, 1).flatten(1)
 
 

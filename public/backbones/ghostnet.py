@@ -23,6 +23,7 @@ from public.layers.channels import to_multiple
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.initialization import kaiming_fan_out_
 from public.layers.squeeze_excite import SqueezeExcite
+from public.layers.winograd import Convolutions
 
 
 class Row(NamedTuple):
@@ -98,7 +99,7 @@ class GhostBottleneck(nn.Module):
         if row.squeeze_excite:
             self.se = SqueezeExcite(hidden, to_multiple(hidden / 4, 4), gate=nn.Hardsigmoid)
         self.ghost2 = GhostModule(hidden, channels, nn.Identity)
-        self.shortcut = nn.Sequential()
+        self.shortcut = Convolutions()
         if row.stride > 1 or in_channels != channels:
             self.shortcut.extend(_conv_norm(in_channels, in_channels, row.kernel_size, row.stride, groups=in_channels))
             self.shortcut.extend(_conv_norm(in_channels, channels, 1, 1))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from public.backbones.options import given
 from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import Bottleneck, residual_layers
+from public.layers.winograd import run_convolution
 
 _KEYS, _HEADS, _SCOPE = 16, 4, 23
 
@@ -38,7 +39,7 @@ class LambdaLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, H, W] -> the same."""
-        queries, keys, values = self.qkv(x).split(self.sizes, dim=1)
+        queries, keys, values = run_convolution(self.qkv, x).split(self.sizes, dim=1)
         queries = self.norm_q(queries).unflatten(1, (_HEADS, _KEYS)).flatten(3)  # [B, heads, K, HW]
         keys = keys.flatten(2).softmax(2)  # [B, K, HW]
         values = self.norm_v(values)  # [B, V, H, W]

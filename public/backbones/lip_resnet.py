@@ -17,6 +17,7 @@ from torch.nn import functional
 from public.backbones.options import given
 from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import Bottleneck, ResidualBlock, conv, residual_layers
+from public.layers.winograd import Convolutions, run_convolution
 
 _SENSITIVITY, _LOGIT_WIDTH = 12.0, 128
 """Range of the logits; channels of the layers that they come from."""
@@ -32,7 +33,7 @@ class Importance(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, H, W] -> [B, channels, H, W]."""
-        return _SENSITIVITY * (self.bn(self.conv(x)).sigmoid() - 0.5)
+        return _SENSITIVITY * (self.bn(run_convolution(self.conv, x)).sigmoid() - 0.5)
 
 
 def local_importance_pooling(x: Tensor, logits: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class SharedLogits(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.logit = nn.Sequential(
+        self.logit = Convolutions(
             OrderedDict(
                 conv1=conv(channels, _LOGIT_WIDTH, 1),
                 bn1=nn.InstanceNorm2d(_LOGIT_WIDTH, affine=True),
@@ -125,11 +126,11 @@ class PoolingBottleneck(ResidualBlock):
         """[B, C, H, W] -> [B, 4 * width, ceil(H/2), ceil(W/2)]."""
         shared = self.bottleneck_shared(x)  # [B, 128, H, W]
         shortcut = self.downsample["lip"](x, shared)  # [B, C, H/2, W/2]
-        shortcut = self.downsample["bn"](self.downsample["conv"](shortcut))  # [B, 4 * width, H/2, W/2]
-        x = self.relu(self.bn1(self.conv1(x)))  # [B, width, H, W]
-        x = self.conv2[1](self.conv2[0](x, shared))  # [B, width, H/2, W/2]
+        shortcut = self.downsample["bn"](run_convolution(self.downsample["conv"], shortcut))  # [B, 4 * width, H/2, W/2]
+        x = self.relu(self.bn1(run_convolution(self.conv1, x)))  # [B, width, H, W]
+        x = run_convolution(self.conv2[1], self.conv2[0](x, shared))  # [B, width, H/2, W/2]
         x = self.relu(self.bn2(x))
-        x = self.bn3(self.conv3(x))  # [B, 4 * width, H/2, W/2]
+        x = self.bn3(run_convolution(self.conv3, x))  # [B, 4 * width, H/2, W/2]
         return self.relu(self.drop_path(x).add_(shortcut))
 
 

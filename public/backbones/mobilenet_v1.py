@@ -19,12 +19,13 @@ from public.config.options import NetworkOptions
 from public.layers.depthwise import DepthwiseConv2d
 from public.layers.initialization import kaiming_fan_out_
 from public.layers.relu6 import ReLU6
+from public.layers.winograd import Convolutions
 
 _STEM_CHANNELS = 32
 _ROWS = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))  # channels, number of blocks; all but the first row stride
 
 
-def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+def separable(in_channels: int, out_channels: int, stride: int) -> Convolutions:
     """3x3 depthwise and 1x1, each with norm and ReLU6.
 
     [B, in_channels, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)] with s the stride.
@@ -33,7 +34,7 @@ def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
     layers.update(bn1=nn.BatchNorm2d(in_channels), act1=ReLU6())
     layers["conv_pw"] = nn.Conv2d(in_channels, out_channels, 1, bias=False)
     layers.update(bn2=nn.BatchNorm2d(out_channels), act2=ReLU6())
-    return nn.Sequential(layers)
+    return Convolutions(layers)
 
 
 @dataclass(frozen=True, kw_only=True)

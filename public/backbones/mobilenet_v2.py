@@ -19,6 +19,7 @@ from public.config.options import NetworkOptions
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.initialization import kaiming_fan_out_
 from public.layers.relu6 import ReLU6
+from public.layers.winograd import Convolutions
 
 # expansion t, channels c, repeats n, stride s of the first repeat: the rows of table 2
 _ROWS = (
@@ -46,7 +47,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = in_channels * expansion
         self.has_shortcut = stride == 1 and in_channels == out_channels
-        self.conv = nn.Sequential(
+        self.conv = Convolutions(
             *([] if expansion == 1 else [ConvNormReLU6(in_channels, hidden, 1)]),
             ConvNormReLU6(hidden, hidden, 3, stride, groups=hidden),
             nn.Conv2d(hidden, out_channels, 1, bias=False),

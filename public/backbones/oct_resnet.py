@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from public.backbones.options import given
 from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import ResidualBlock, ResidualLayer, conv
+from public.layers.winograd import run_convolution
 
 Pair = tuple[Tensor, Tensor | None]
 
@@ -68,16 +69,18 @@ class OctConv(nn.Module):
         """A pair [B, in_channels, H, W] -> a pair [B, out_channels, ceil(H/stride), ceil(W/stride)]."""
         high, low = pair
         high = high if self.stride == 1 else halve(high)  # [B, high_in, H/s, W/s]
-        to_high = self.high_to_high(high)
+        to_high = run_convolution(self.high_to_high, high)
         if self.low_to_high is not None:
-            from_low = self.low_to_high(low)  # [B, high_out, H/2, W/2]: with stride 2 the size that is needed
+            assert low is not None
+            # [B, high_out, H/2, W/2]: with stride 2 the size that is needed
+            from_low = run_convolution(self.low_to_high, low)
             to_high = to_high + (double(from_low, to_high) if self.stride == 1 else from_low)
         if self.high_to_low is None or self.bn_low is None:
             return self.bn_high(to_high), None
-        to_low = self.high_to_low(halve(high))  # [B, low_out, H/2s, W/2s]
+        to_low = run_convolution(self.high_to_low, halve(high))  # [B, low_out, H/2s, W/2s]
         if self.low_to_low is not None:
             assert low is not None
-            to_low = to_low + self.low_to_low(low if self.stride == 1 else halve(low))
+            to_low = to_low + run_convolution(self.low_to_low, low if self.stride == 1 else halve(low))
         return self.bn_high(to_high), self.bn_low(to_low)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from public.backbones.options import given
 from public.backbones.residual_network import ResidualNetwork, ResNetOptions
 from public.layers.residual import ResidualBlock, conv, residual_layers
+from public.layers.winograd import Convolutions, run_convolution
 
 _RADIX = 2
 """Versions of each 3x3."""
@@ -60,7 +61,7 @@ class SplitAttentionBottleneck(ResidualBlock):
         self.pool = nn.Identity() if stride == 1 else nn.AvgPool2d(3, stride, padding=1)
         self.downsample = nn.Identity()
         if in_channels != self.out_channels:
-            self.downsample = nn.Sequential(
+            self.downsample = Convolutions(
                 nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False),
                 conv(in_channels, self.out_channels, 1),
                 nn.BatchNorm2d(self.out_channels),
@@ -74,9 +75,9 @@ class SplitAttentionBottleneck(ResidualBlock):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, 4 * width, ceil(H/s), ceil(W/s)]."""
         shortcut = self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))  # [B, width, H, W]
+        x = self.relu(self.bn1(run_convolution(self.conv1, x)))  # [B, width, H, W]
         x = self.pool(self.conv2(x))  # [B, width, H/s, W/s]
-        x = self.bn3(self.conv3(x))  # [B, 4 * width, H/s, W/s]
+        x = self.bn3(run_convolution(self.conv3, x))  # [B, 4 * width, H/s, W/s]
         return self.relu(self.drop_path(x).add_(shortcut))
 
 

@@ -28,6 +28,7 @@ from public.layers.conv_norm_act import ConvNormAct
 from public.layers.depthwise import DepthwiseConv2d
 from public.layers.initialization import kaiming_fan_out_
 from public.layers.squeeze_excite import EffectiveSqueezeExcite
+from public.layers.winograd import Convolutions
 
 _STEM_CHANNELS = 64
 _WIDTHS, _SLIM_WIDTHS = (128, 160, 192, 224), (64, 80, 96, 112)  # within the blocks of each stage
@@ -36,15 +37,15 @@ _CHANNELS, _SLIM_CHANNELS = (256, 512, 768, 1024), (112, 256, 384, 512)  # of th
 ConvNormReLU = partial(ConvNormAct, activation=partial(nn.ReLU, inplace=True), names=("conv", "bn", "act"))
 
 
-def depthwise_conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+def depthwise_conv(in_channels: int, out_channels: int, stride: int = 1) -> Convolutions:
     """3x3 depthwise, 1x1, norm, ReLU: [B, in, H, W] -> [B, out, ceil(H/s), ceil(W/s)] with s the stride."""
     layers: dict[str, nn.Module] = OrderedDict(conv_dw=DepthwiseConv2d(in_channels, stride))
     layers["conv_pw"] = nn.Conv2d(in_channels, out_channels, 1, bias=False)
     layers.update(bn=nn.BatchNorm2d(out_channels), act=nn.ReLU(inplace=True))
-    return nn.Sequential(layers)
+    return Convolutions(layers)
 
 
-def full_conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+def full_conv(in_channels: int, out_channels: int, stride: int = 1) -> Convolutions:
     """3x3, norm, ReLU: [B, in, H, W] -> [B, out, ceil(H/s), ceil(W/s)] with s the stride."""
     return ConvNormReLU(in_channels, out_channels, 3, stride)
 

@@ -29,8 +29,8 @@ class _ExtraLevels(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[B, C, H, W] -> P6 [B, channels, H/2, W/2], P7 [B, channels, H/4, W/4]."""
-        p6 = self.p6(x)
-        return [p6, self.p7(F.relu(p6))]
+        p6 = run_convolution(self.p6, x)
+        return [p6, run_convolution(self.p7, F.relu(p6))]
 
 
 class FeaturePyramid(nn.Module):

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from torch import nn
 
 from public.layers.depthwise import DepthwiseConv2d
+from public.layers.winograd import Convolutions
 
 
-class ConvNormAct(nn.Sequential):
+class ConvNormAct(Convolutions):
     """A convolution without bias, its batch norm and its activation.
 
     [B, in_channels, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)] with s the stride. The

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from public.layers.drop_path import drop_path_layer
 from public.layers.residual import conv
+from public.layers.winograd import Convolutions, run_convolution
 
 NormMaker = Callable[[int], nn.Module]
 """From a number of channels to what comes before each activation."""
@@ -31,7 +32,7 @@ class PreactivationBlock(nn.Module):
         self.drop_path = drop_path_layer()
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.Sequential(OrderedDict(conv=conv(in_channels, out_channels, 1, stride)))
+            self.downsample = Convolutions(OrderedDict(conv=conv(in_channels, out_channels, 1, stride)))
 
     def _sum(self, x: Tensor, activated: Tensor, branch: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(activated)
@@ -56,8 +57,8 @@ class PreactivationBasicBlock(PreactivationBlock):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, width, ceil(H/s), ceil(W/s)]."""
         activated = self.act(self.norm1(x))
-        branch = self.conv1(activated)  # [B, width, H/s, W/s]
-        branch = self.conv2(self.act(self.norm2(branch)))
+        branch = run_convolution(self.conv1, activated)  # [B, width, H/s, W/s]
+        branch = run_convolution(self.conv2, self.act(self.norm2(branch)))
         return self._sum(x, activated, branch)
 
 
@@ -77,7 +78,7 @@ class PreactivationBottleneck(PreactivationBlock):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, 4 * width, ceil(H/s), ceil(W/s)]."""
         activated = self.act(self.norm1(x))
-        branch = self.conv1(activated)  # [B, width, H, W]
-        branch = self.conv2(self.act(self.norm2(branch)))  # [B, width, H/s, W/s]
-        branch = self.conv3(self.act(self.norm3(branch)))  # [B, 4 * width, H/s, W/s]
+        branch = run_convolution(self.conv1, activated)  # [B, width, H, W]
+        branch = run_convolution(self.conv2, self.act(self.norm2(branch)))  # [B, width, H/s, W/s]
+        branch = run_convolution(self.conv3, self.act(self.norm3(branch)))  # [B, 4 * width, H/s, W/s]
         return self._sum(x, activated, branch)

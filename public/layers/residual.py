@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from public.layers.drop_path import drop_path_layer
-from public.layers.winograd import run_convolution
+from public.layers.winograd import Convolutions, run_convolution
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
@@ -21,15 +21,11 @@ def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1)
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
 
-class Projection(nn.Sequential):
+class Projection(Convolutions):
     """A 1x1 convolution and its norm: [B, in_channels, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)]."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
-
-    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """[B, in_channels, H, W] -> [B, out_channels, ceil(H/s), ceil(W/s)]."""
-        return self[1](run_convolution(self[0], x))
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> Projection | None:

@@ -129,6 +129,16 @@ def run_convolution(layer: nn.Module, x: Tensor) -> Tensor:
     return layer(x)
 
 
+class Convolutions(nn.Sequential):
+    """A sequence that computes its convolutions by `run_convolution`."""
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """[B, C, H, W] -> [B, K, H', W']."""
+        for layer in self:
+            x = run_convolution(layer, x)
+        return x
+
+
 def _is_plain(conv: nn.Conv2d) -> bool:
     sides = conv.kernel_size, conv.padding
     others = conv.dilation, conv.groups, conv.padding_mode

@@ -28,6 +28,7 @@ from public.detectors.detector import Detections, Detector
 from public.geometry.fixed_shapes import Chosen
 from public.layers.deform_conv import DeformConv
 from public.layers.frozen_batch_norm import freeze_batch_norm
+from public.layers.winograd import Convolutions
 from public.losses.gaussian_focal import gaussian_focal_loss_sum
 
 _PRIOR_LOGIT = -2.19
@@ -64,7 +65,7 @@ class _DeepestMap(nn.Module):
         return deepest
 
 
-def _upsampling(in_channels: int, channels: Sequence[int], deformable: bool) -> nn.Sequential:
+def _upsampling(in_channels: int, channels: Sequence[int], deformable: bool) -> Convolutions:
     """Doubles height and width once for each of `channels`; six modules each, numbered through."""
     layers: list[nn.Module] = []
     for out in channels:
@@ -73,7 +74,7 @@ def _upsampling(in_channels: int, channels: Sequence[int], deformable: bool) -> 
         bilinear_(up)
         layers += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True), up, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
         in_channels = out
-    return nn.Sequential(*layers)
+    return Convolutions(*layers)
 
 
 def bilinear_(layer: nn.ConvTranspose2d) -> None:
@@ -85,10 +86,10 @@ def bilinear_(layer: nn.ConvTranspose2d) -> None:
         layer.weight[diagonal, diagonal] = torch.outer(line, line).to(layer.weight.device)
 
 
-def _head(in_channels: int, channels: int, out_channels: int) -> nn.Sequential:
+def _head(in_channels: int, channels: int, out_channels: int) -> Convolutions:
     """[B, in_channels, h, w] -> [B, out_channels, h, w]."""
     first = nn.Conv2d(in_channels, channels, 3, padding=1)
-    return nn.Sequential(first, nn.ReLU(inplace=True), nn.Conv2d(channels, out_channels, 1))
+    return Convolutions(first, nn.ReLU(inplace=True), nn.Conv2d(channels, out_channels, 1))
 
 
 class CenterNet(Detector):
