@@ -11,6 +11,7 @@ from public.config.run import RunConfig
 from public.runtime.accidents import explained, killed, of_training
 from public.runtime.distributed import (
     DistributedContext,
+    is_first_to_say,
     join_process_group,
     processes_to_start,
     start_processes,
@@ -53,15 +54,13 @@ def launch(config: RunConfig, script: str, args: Sequence[str], run: Callable[[D
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         if not raised_by_us(error):
             raise
-        log_to_console(is_main=True)
-        logger.error(f"error: {error}")
+        _say(str(error))
         return 1 if isinstance(error, FloatingPointError) else 2
     except (RuntimeError, MemoryError) as error:
         accident = explained(error, of_training(config, int(os.environ["WORLD_SIZE"]) if under_launcher() else 1))
         if accident is None:
             raise
-        log_to_console(is_main=True)
-        logger.error(f"error: {accident}")
+        _say(accident)
         return 1
 
 
@@ -70,9 +69,15 @@ def _start(num_processes: int, script: str, args: Sequence[str]) -> int:
     exit_code = start_processes(num_processes, script, args)
     accident = killed(exit_code)
     if accident is not None:
-        log_to_console(is_main=True)
-        logger.error(f"error: {accident}")
+        _say(accident)
     return exit_code
+
+
+def _say(sentence: str) -> None:
+    """As the run's error, once however many processes come here."""
+    if is_first_to_say(sentence):
+        log_to_console(is_main=True)
+        logger.error(f"error: {sentence}")
 
 
 def raised_by_us(error: BaseException) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
 
 from public.config.checks import require
 from public.config.classification import ClassificationConfig
@@ -71,6 +73,19 @@ def test_the_users_mistakes_end_with_code_2(
     assert launch(config, "train.py", [], lambda context: len(load_checkpoint(tmp_path / "x.pth"))) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["error: lr=0 is wrong.", f"error: no checkpoint at {tmp_path / 'x.pth'}."]
+
+
+def test_what_each_process_finds_out_is_said_once(
+    config: ClassificationConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All exit with the same code; another sentence is said as well."""
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        for sentence in ("lr=0 is wrong.", "lr=0 is wrong.", "lr=1 is wrong."):
+            assert launch(config, "train.py", [], lambda context, text=sentence: require(False, text) or 0) == 2
+    finally:
+        dist.destroy_process_group()
+    assert capsys.readouterr().err.splitlines() == ["error: lr=0 is wrong.", "error: lr=1 is wrong."]
 
 
 def test_a_loss_that_is_not_finite_ends_with_code_1(
