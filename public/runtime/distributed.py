@@ -160,13 +160,16 @@ def join_process_group(device: str, parallel: str = "distributed") -> Iterator[D
     dist.destroy_process_group()
 
 
-def is_first_to_say(sentence: str) -> bool:
-    """Whether no other process of the run has said it: what is wrong with a run every one of them finds out."""
+def is_first_to_fail() -> bool:
+    """Whether no other process of the run has asked this; to be asked once, by a process that ends with an error.
+
+    The others find out the same, or that this one is gone: nobody has to read that.
+    """
     if not dist.is_initialized():
         return True
     try:
         # In the launcher's store, which is still there where other processes are gone.
-        return dist.distributed_c10d._get_default_store().add(f"public/said/{sentence}", 1) == 1
+        return dist.distributed_c10d._get_default_store().add("public/failed", 1) == 1
     except RuntimeError:  # it is not: the launcher has ended
         return True
 

@@ -11,7 +11,7 @@ from public.config.run import RunConfig
 from public.runtime.accidents import explained, killed, of_training
 from public.runtime.distributed import (
     DistributedContext,
-    is_first_to_say,
+    is_first_to_fail,
     join_process_group,
     processes_to_start,
     start_processes,
@@ -74,8 +74,8 @@ def _start(num_processes: int, script: str, args: Sequence[str]) -> int:
 
 
 def _say(sentence: str) -> None:
-    """As the run's error, once however many processes come here."""
-    if is_first_to_say(sentence):
+    """As the run's error, of which there is one however many processes come here."""
+    if is_first_to_fail():
         log_to_console(is_main=True)
         logger.error(f"error: {sentence}")
 

@@ -27,7 +27,7 @@ from public.datasets.batches import DataError
 from public.recipes.task import Task
 from public.runtime.accidents import Remedies, end_by
 from public.runtime.checkpoint import load_checkpoint, read_torch_file
-from public.runtime.distributed import DistributedContext, is_first_to_say, join_process_group
+from public.runtime.distributed import DistributedContext, is_first_to_fail, join_process_group
 from public.runtime.launch import raised_by_us
 from public.runtime.run_folder import log_to_console
 from public.weights.trained import Trained, trained_of
@@ -278,7 +278,7 @@ def evaluate_distributed(device: str, evaluate: Callable[[DistributedContext], A
     except (ValueError, FileNotFoundError) as error:
         if not raised_by_us(error):
             raise
-        if is_first_to_say(str(error)):
+        if is_first_to_fail():
             fail(str(error))
         raise SystemExit(2) from error
     except (RuntimeError, MemoryError, KeyboardInterrupt) as error:
