@@ -4,9 +4,10 @@ Paper: Zhu et al. 2018, https://arxiv.org/abs/1811.11168 (version 2, with a mask
 Reference: torchvision.ops.deform_conv2d. Key names are those of CharlesShang's DCNv2, whose `DCN` weights load as they
 are.
 
-torchvision's operator is made for CUDA; on a CPU it is one thread and many scattered additions, and other devices lack
-it. There the taps are read by `embedding_bag`, which adds up weighted rows of a table, with the map's pixels as the
-rows; a matrix product does the rest. Forward and backward together take about a seventh of the time.
+torchvision's operator is made for CUDA, where its gradients are added in any order; on a CPU it is one thread and many
+scattered additions, and other devices lack it. There, and where a GPU has to add in a fixed order, the taps are read by
+`embedding_bag`, which adds up weighted rows of a table, with the map's pixels as the rows; a matrix product does the
+rest. On a CPU forward and backward together take about a seventh of the time.
 """
 
 import math
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from public.runtime.device import must_add_in_order
 from public.runtime.tracing import is_exporting
 
 
@@ -50,7 +52,7 @@ class DeformConv(nn.Module):
         num_taps = self.kernel_size**2
         offsets, mask = self.conv_offset_mask(x).to(dtype).split([2 * num_taps, num_taps], dim=1)
         mask = mask.sigmoid()  # [B, taps, H, W]
-        if x.device.type == "cuda" or is_exporting():
+        if is_exporting() or (x.device.type == "cuda" and not must_add_in_order(x.device)):
             return self._by_torchvision(x.to(dtype), offsets, mask).to(x.dtype)
         return self._by_rows(x.to(dtype), offsets, mask)
 

@@ -3,10 +3,10 @@
 Paper: He et al. 2017, https://arxiv.org/abs/1703.06870, section 3.
 Reference: torchvision.ops.roi_align.
 
-torchvision's operator is made for CUDA: on a CPU it goes from channel to channel with one thread. A cell is a weighted
-sum of pixels, though, and `embedding_bag` adds up weighted rows of a table, on all threads: the map's pixels are the
-rows, as they lie in NHWC. The points of a cell are rows times columns, and so are the weights. Positions are rounded
-as in torchvision's; the order of additions differs.
+torchvision's operator is made for CUDA, where its gradients are added in any order; on a CPU it goes from channel to
+channel with one thread. A cell is a weighted sum of pixels, though, and `embedding_bag` adds up weighted rows of a
+table, on all threads: the map's pixels are the rows, as they lie in NHWC. The points of a cell are rows times columns,
+and so are the weights. Positions are rounded as in torchvision's; the order of additions differs.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from torchvision import ops
 
 from public.geometry.fixed_shapes import shapes_are_fixed
 from public.layers.autograd_state import is_followed
+from public.runtime.device import must_add_in_order
 
 _FEW_POINTS = 2
 """Of a cell in each direction, up to which the pixels beside each are listed; more points share theirs."""
@@ -55,12 +56,14 @@ def roi_align(x: Tensor, boxes: Tensor, size: int, scale: float, sampling_ratio:
         [n, C, size, size], which on a CPU lies in NHWC.
     """
     is_known = x.dtype in (torch.float32, torch.float64) and boxes.dtype == x.dtype
-    if not is_known or shapes_are_fixed(x.device) or is_followed():
+    is_for_torchvision = shapes_are_fixed(x.device) and not must_add_in_order(x.device)
+    if not is_known or is_for_torchvision or is_followed():
         return ops.roi_align(x, boxes, size, scale, sampling_ratio, aligned)
     with torch.no_grad():
         height, width = (_direction(boxes[:, i::2], size, scale, sampling_ratio, aligned) for i in (2, 1))
     if 0 < sampling_ratio <= _FEW_POINTS or len(boxes) == 0:
-        pixels = _pixels_of_points(height, x.shape[2], size), _pixels_of_points(width, x.shape[3], size)
+        sides = (height, x.shape[2]), (width, x.shape[3])
+        pixels = [_pixels_of_points(one, number, size, max(1, sampling_ratio)) for one, number in sides]
         return _sums(x, [_cells(x, boxes[:, 0], *pixels)], size)
     return _by_reach(x, boxes, (height, width), (size, scale, sampling_ratio, aligned))
 
@@ -76,7 +79,8 @@ def _direction(sides: Tensor, size: int, scale: float, sampling_ratio: int, alig
 def _points(direction: _Direction, num_pixels: int, size: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """Whole pixels, what a point is behind them, and how much it counts: [n, size, most] each; none where all is 0."""
     begin, step, num_points = (part[:, None, None] for part in direction)
-    cells, numbers = torch.arange(size)[:, None], torch.arange(most)
+    device = begin.device
+    cells, numbers = torch.arange(size, device=device)[:, None], torch.arange(most, device=device)
     at = begin + cells * step + (numbers + 0.5) * step / num_points
     exists = (at >= -1) & (at <= num_pixels) & (numbers < num_points)  # and is a number
     at = torch.where(exists, at, 0).clamp(0, num_pixels - 1)
@@ -85,10 +89,9 @@ def _points(direction: _Direction, num_pixels: int, size: int, most: int) -> tup
 
 
 @torch.no_grad()
-def _pixels_of_points(direction: _Direction, num_pixels: int, size: int) -> tuple[Tensor, Tensor]:
+def _pixels_of_points(direction: _Direction, num_pixels: int, size: int, points: int) -> tuple[Tensor, Tensor]:
     """Pixels that cells are made of, two for each point, and their weights: [n, size, 2 * points] each."""
-    most = int(direction.num_points[0]) if len(direction.num_points) else 1
-    whole, behind, shares = _points(direction, num_pixels, size, most)
+    whole, behind, shares = _points(direction, num_pixels, size, points)
     pixels = torch.cat([whole, (whole + 1).clamp(max=num_pixels - 1)], dim=2)
     return pixels, torch.cat([(1 - behind) * shares, behind * shares], dim=2)
 
@@ -100,9 +103,9 @@ def _pixels_of_cells(direction: _Direction, num_pixels: int, size: int, reach: i
     whole, behind, shares = _points(direction, num_pixels, size, most)
     first = torch.where(shares > 0, whole, num_pixels - 1).amin(dim=2, keepdim=True) if most else whole.new_zeros(())
     place = (whole - first).clamp(0, reach - 2)  # of a point that does not count, any
-    weights = torch.zeros(*whole.shape[:2], reach, dtype=behind.dtype)
+    weights = behind.new_zeros(*whole.shape[:2], reach)
     weights.scatter_add_(2, place, (1 - behind) * shares).scatter_add_(2, place + 1, behind * shares)
-    return (first + torch.arange(reach)).clamp(max=num_pixels - 1).expand_as(weights), weights
+    return (first + torch.arange(reach, device=first.device)).clamp(max=num_pixels - 1).expand_as(weights), weights
 
 
 def _by_reach(
@@ -141,7 +144,7 @@ def _cells(
 def _sums(x: Tensor, bags: list[tuple[Tensor, Tensor]], size: int) -> Tensor:
     """[B, C, H, W] and cells -> [n, C, size, size]."""
     table = x.permute(0, 2, 3, 1).flatten(0, 2)  # [B * H * W, C]
-    lengths = torch.cat([torch.full((len(pixels),), pixels.shape[1], dtype=torch.int32) for pixels, _ in bags])
+    lengths = torch.cat([pixels.new_full((len(pixels),), pixels.shape[1], dtype=torch.int32) for pixels, _ in bags])
     pixels, weights = (torch.cat([one.flatten() for one in part]) for part in zip(*bags, strict=True))
     offsets = lengths.cumsum(0, dtype=torch.int32) - lengths
     cells = F.embedding_bag(pixels, table, offsets, per_sample_weights=weights, mode="sum")

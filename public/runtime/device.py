@@ -66,6 +66,11 @@ def use_deterministic_kernels() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def must_add_in_order(device: torch.device) -> bool:
+    """Whether this is a GPU, and torch is asked for a fixed order, of which torchvision's kernels know nothing."""
+    return device.type == "cuda" and torch.are_deterministic_algorithms_enabled()
+
+
 def choose_precision(choice: str, device: torch.device) -> torch.dtype:
     """The dtype of matrix products and convolutions; 'auto' takes the fastest of this device.
 

@@ -51,6 +51,20 @@ def heatmap_of(batch: DetectionBatch, num_classes: int, map_size: tuple[int, int
     return targets.draw_heatmap(centers, (len(batch.images), num_classes, *map_size))
 
 
+def test_no_cell_is_written_to_more_often_than_others() -> None:
+    """Where shapes are fixed most of what is written lies off the map: it is spread over it, and changes nothing."""
+    torch.manual_seed(0)
+    batch = batch_of([random_objects(20, (256, 256), 3, 100), random_objects(3, (256, 256), 3, 200)], (256, 256))
+    shape = (2, 3, 64, 64)
+    with fixed_shapes():
+        centers = targets.find_centers(flat_objects(batch), 4, shape[2:])
+        cells, values = targets._squares(centers, targets.gaussian_radii(centers.sizes), shape)
+        heatmap = heatmap_of(batch, 3, shape[2:])
+    assert torch.equal(heatmap, heatmap_of(batch, 3, shape[2:]))
+    assert (values == 0).float().mean() > 0.5
+    assert cells.bincount().max() <= 1 + len(cells) // heatmap.numel() + len(centers.rows)
+
+
 # ---- the network ----------------------------------------------------------------------------------------------------
 
 

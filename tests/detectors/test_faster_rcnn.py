@@ -1,6 +1,7 @@
 """Faster R-CNN against hand-worked numbers, plain loops and torchvision's Faster R-CNN."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.models.detection._utils import Matcher
@@ -22,6 +24,7 @@ from public.detectors.faster_rcnn.options import FasterRCNNOptions
 from public.detectors.faster_rcnn.proposals import Proposals, RegionProposals
 from public.detectors.faster_rcnn.regions import RegionHead, Regions, Stage, match_regions, region_levels
 from public.detectors.faster_rcnn.sampling import balanced_sample, draws
+from public.geometry.fixed_shapes import fixed_shapes
 from public.geometry.labels import BACKGROUND, IGNORED, PADDING
 from public.geometry.points import map_sizes
 from public.runtime.device import num_parameters
@@ -364,6 +367,28 @@ def test_what_is_cut_out_is_torchvisions() -> None:
     mixed = torch.randperm(70)
     again, _ = head(maps, Regions(regions.boxes[mixed], regions.images[mixed]))
     torch.testing.assert_close(again, logits[mixed])
+
+
+def test_regions_of_other_levels_count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torchvision's RoI Align has to add in a fixed order it does without its kernel, and off a map its corner
+    counts: our network must not notice, nor the corner have a gradient."""
+
+    def in_order(x: Tensor, boxes: Tensor, size: int, scale: float, ratio: int, aligned: bool) -> Tensor:
+        return in_python(x, boxes, scale, size, size, ratio, aligned)
+
+    in_python = sys.modules["torchvision.ops.roi_align"]._roi_align.__wrapped__
+    torch.manual_seed(0)
+    maps = [torch.randn(1, 8, 256 // stride, 256 // stride, requires_grad=True) for stride in (8, 16)]
+    head = build_head({3: 8, 4: 16})
+    boxes = torch.tensor([[9.0, 9, 230, 230], [40, 40, 70, 60], [100, 120, 140, 140]])
+    found = []
+    with fixed_shapes():
+        for compute in (torchvision.ops.roi_align, in_order):
+            monkeypatch.setattr(torchvision.ops, "roi_align", compute)
+            logits, _ = head(maps, Regions(boxes, torch.zeros(3, dtype=torch.int64)))
+            found.append((logits, *torch.autograd.grad(logits.square().sum(), maps)))
+    assert found[0][1][..., 0, 0].abs().max() == 0
+    torch.testing.assert_close(found[1], found[0])
 
 
 def test_aligned_regions_are_where_they_are() -> None:

@@ -15,6 +15,7 @@ from unittest import mock
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -28,6 +29,9 @@ from public.detectors.catalog import build_detector, list_detectors
 from public.detectors.detector import ImageDetector
 from public.geometry import anchors, points
 from public.geometry.fixed_shapes import fixed_shapes
+from public.layers import deform_conv
+from public.layers.deform_conv import DeformConv
+from public.layers.roi_align import roi_align
 from public.losses.classification import LOSSES
 from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
@@ -161,6 +165,17 @@ def test_a_detector_on_a_gpu(on_gpu: None, name: str) -> None:
             assert_on_gpu(tuple(detections))
             assert detections.boxes.shape == (2, detector.options.max_detections, 4)
             assert dict(waits.waits) == ({"nms": of_decoding} if of_decoding else {})
+
+
+def test_a_gpu_that_adds_in_a_fixed_order(on_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does without torchvision's kernels, whose gradients have none."""
+    monkeypatch.setattr(torchvision.ops, "roi_align", lambda *_: pytest.fail("the kernel"))
+    monkeypatch.setattr(deform_conv, "deform_conv2d", lambda *_, **__: pytest.fail("the kernel"))
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    with torch.device("cuda"), torch.no_grad():
+        x, boxes = torch.zeros(2, 8, 16, 16), torch.zeros(5, 5)
+        assert DeformConv(8, 4)(x).shape == (2, 4, 16, 16)
+        assert roi_align(x, boxes, 7, 0.25, 2, aligned=True).shape == (5, 8, 7, 7)
 
 
 @pytest.mark.slow

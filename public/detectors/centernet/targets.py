@@ -6,6 +6,7 @@ highest value stays. Where shapes are fixed (`public.geometry.fixed_shapes`), al
 possible object, with a mask.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -130,7 +131,12 @@ def _squares(centers: Centers, radii: Tensor, shape: tuple[int, int, int, int]) 
     sigmas = (2 * radii + 1).float() / 6
     values = torch.exp(-(down * down + right * right) / (2 * sigmas * sigmas)[owners])
     cells = centers.cells(num_classes, (height, width))[owners] + down * width + right
-    return on_map.only(on_map.of(cells[None])), on_map.only(on_map.of(values[None]))
+    cells, values = on_map.of(cells[None]), on_map.only(on_map.of(values[None]))
+    if fixed:
+        # What lies off the map has a value of 0, which changes nothing; in one cell a GPU would take it one by one.
+        anywhere = torch.arange(len(cells), device=cells.device) % math.prod(shape)
+        cells = torch.where(on_map.mask, cells, anywhere)
+    return cells, values
 
 
 def _cells(radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -127,13 +127,15 @@ class RegionHead(nn.Module):
 
     def _cut_out(self, maps: Sequence[Tensor], regions: Regions, levels: Tensor) -> Tensor:
         """The same in any order, in shapes that depend on no value: each level cuts out all, with those of the others
-        far off its map, where nothing is read and everything is 0."""
-        cut = []
+        far off its map, where nothing is read. What comes of these is 0, but a pixel of the map where torchvision
+        computes without its kernel, as it does in a compiled graph that has to add in a fixed order."""
+        cut = maps[0].new_zeros((), dtype=torch.float32)
         for number in range(len(self.levels)):
-            boxes = torch.where((levels == number)[:, None], regions.boxes, _OFF_THE_MAP)
+            here = (levels == number)[:, None]  # [n, 1]
+            boxes = torch.where(here, regions.boxes, _OFF_THE_MAP)
             boxes = torch.cat([regions.images[:, None].float(), boxes], dim=1)  # [n, 5]
-            cut.append(self._roi_align(maps, number, boxes))
-        return torch.stack(cut).sum(dim=0)
+            cut = torch.where(here[..., None, None], self._roi_align(maps, number, boxes), cut)
+        return cut
 
     def _roi_align(self, maps: Sequence[Tensor], number: int, boxes: Tensor) -> Tensor:
         """What a level has for boxes [n, 5], each with its image before it: float32 [n, C, size, size]."""

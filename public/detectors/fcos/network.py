@@ -13,7 +13,6 @@ class by class; the exponent is bounded.
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -192,7 +191,11 @@ class FCOS(Detector):
     def decode(self, outputs: FCOSOutputs, sizes: ImageSizes) -> Detections:
         """Raw outputs to detections in the original images, see `public.detectors.fcos.decode`."""
         grid = self._grid(outputs.canvas_size, outputs.box_logits[0].device)
-        to_sides = partial(self._sides, grid)
+        factors = self._factors(grid)
+
+        def to_sides(logits: Tensor, levels: Tensor) -> Tensor:
+            return self._sides(logits, factors[levels])
+
         return decode(outputs.class_logits, outputs.box_logits, grid, to_sides, sizes, self.options)
 
     def _grid(self, canvas_size: tuple[int, int], device: torch.device) -> PointGrid:
@@ -209,11 +212,15 @@ class FCOS(Detector):
         joined = join_points(outputs.box_logits)  # [B, P, 5]
         grid = self._grid(outputs.canvas_size, joined.device)
         positives = Chosen(targets.labels >= 0)  # N of them
-        centers, levels = positives.of_columns(grid.centers), positives.of_columns(grid.levels)  # [N, 2], [N]
+        # One factor for each point and not one that all points of a level look up: a GPU would add up the gradient of
+        # what so many look up one after the other.
+        sizes = [x.shape[2] * x.shape[3] for x in outputs.box_logits]
+        factors = torch.cat([one.expand(size) for one, size in zip(self._factors(grid), sizes, strict=True)])  # [P]
+        centers, factors = positives.of_columns(grid.centers), positives.of_columns(factors)  # [N, 2], [N]
         boxes = positives.of(targets.boxes)  # [N, 4]
         chosen = positives.of(joined).float()  # [N, 5]
         side_logits, center_logits = chosen.split((4, 1), dim=1)
-        found = boxes_around(centers, self._sides(grid, side_logits, levels))  # [N, 4]
+        found = boxes_around(centers, self._sides(side_logits, factors))  # [N, 4]
         target_centerness = positives.only(centerness(side_distances(centers, boxes)))  # [N]
         losses = giou_loss(found, boxes)  # [N]
         box_losses = losses * target_centerness if self.options.centerness_weighted else losses
@@ -222,9 +229,11 @@ class FCOS(Detector):
         )
         return self.options.box_weight * positives.only(box_losses).sum(), positives.only(center_losses).sum()
 
-    def _sides(self, grid: PointGrid, logits: Tensor, levels: Tensor) -> Tensor:
-        """Outputs float32 [..., 4] at points of levels [...] -> left, top, right, bottom in pixels [..., 4]."""
-        if self.scales is None:
-            return logits.relu() * grid.strides[levels][..., None]
-        exponents = logits * self.scales.float().exp()[levels][..., None]
-        return exponents.clamp(max=_LARGEST_EXPONENT).exp()
+    def _factors(self, grid: PointGrid) -> Tensor:
+        """What the sides' outputs are multiplied by, float32 [L] for the levels."""
+        return grid.strides if self.scales is None else self.scales.float().exp()
+
+    def _sides(self, logits: Tensor, factors: Tensor) -> Tensor:
+        """Outputs float32 [..., 4] and factors [...] of points -> left, top, right, bottom in pixels [..., 4]."""
+        scaled = (logits.relu() if self.scales is None else logits) * factors[..., None]
+        return scaled if self.scales is None else scaled.clamp(max=_LARGEST_EXPONENT).exp()
