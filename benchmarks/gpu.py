@@ -255,7 +255,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch sees no GPU here; --device cpu --quick tries the code without one.")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # is read once, before rows that need it
-    torch.backends.cudnn.benchmark = True  # of all sides alike
     setting = Setting(device=torch.device(args.device), **(QUICK if args.quick else {}))
     deadline = time.monotonic() + 60 * args.minutes
     wanted = [row for row in rows(args.cifar, deadline) if not args.only or any(word in row.name for word in args.only)]

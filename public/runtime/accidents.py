@@ -156,8 +156,10 @@ def _brief(text: str) -> str:
     return found[0] if found else text.strip().partition("\n")[0][:120] or "of which nothing more is said"
 
 
-_NO_MEMORY = r"can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc"
-"""In the words of torch, of onnxruntime and of C++."""
+_NO_MEMORY = (
+    "can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc|CUDA error: out of memory|ALLOC_FAILED"
+)
+"""In the words of torch, of onnxruntime, of C++, and of CUDA and its libraries."""
 
 
 _ACCIDENTS = (

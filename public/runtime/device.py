@@ -34,6 +34,21 @@ def check_device(choice: str) -> None:
         )
 
 
+def count_gpus() -> int:
+    """GPUs that this process may use.
+
+    Raises:
+        ValueError: torch cannot use those that there are.
+    """
+    number = torch.cuda.device_count()  # which asks the system, and knows nothing of the driver's version
+    if number and not torch.cuda.is_available():
+        raise ValueError(
+            f"PyTorch cannot use the {number} NVIDIA GPUs of this machine: the driver is usually too old for its CUDA "
+            f"{torch.version.cuda}. Update the driver, install the PyTorch that fits it, or give device='cpu'."
+        )
+    return number
+
+
 def choose_device(choice: str, local_rank: int = 0) -> torch.device:
     """The device of this process; where it is the CPU, glibc keeps freed memory from here on (`heap.py`).
 
@@ -42,10 +57,11 @@ def choose_device(choice: str, local_rank: int = 0) -> torch.device:
         local_rank: this process's number on its machine, which is its GPU's number.
 
     Raises:
-        ValueError: there is no such name, or cuda was asked for and this machine has none for this process.
+        ValueError: there is no such name, cuda was asked for and this machine has none for this process, or torch
+            cannot use its GPUs.
     """
     check_device(choice)
-    num_gpus = torch.cuda.device_count()
+    num_gpus = 0 if choice == "cpu" else count_gpus()
     if choice == "cpu" or (choice == "auto" and num_gpus == 0):
         keep_freed_memory()
         return torch.device("cpu")

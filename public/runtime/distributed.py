@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from public.runtime.device import choose_device, num_cores
+from public.runtime.device import choose_device, count_gpus, num_cores
 
 LONGEST_WAIT = timedelta(hours=12)
 """How long a process waits for the others at a barrier. The main one may be downloading and unpacking a data set:
@@ -88,12 +88,15 @@ def processes_to_start(device: str, parallel: str, processes: int | None) -> int
         device: runtime.device.
         parallel: the config's `parallel`.
         processes: runtime.processes; None for one per visible GPU.
+
+    Raises:
+        ValueError: torch cannot use the GPUs.
     """
     if under_launcher() or parallel == "data_parallel":
         return 1
     if processes is not None:
         return processes
-    return 1 if device == "cpu" else max(1, torch.cuda.device_count())
+    return 1 if device == "cpu" else max(1, count_gpus())
 
 
 def start_processes(num_processes: int, script: str, args: Sequence[str]) -> int:

@@ -176,6 +176,7 @@ def test_settings_that_a_record_lacks(tmp_path: Path, checkpoint: dict[str, Any]
 def test_the_device_of_this_process(checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that is given, however many there are: not one that is chosen anew."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     device = torch.device("meta")
     detect = assembled(checkpoint, device)
     assert {tensor.device for tensor in detect.image_detector.state_dict().values()} == {device}

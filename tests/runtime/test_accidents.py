@@ -194,6 +194,12 @@ def test_out_of_memory(
     assert "(Tried to allocate 2.50 GiB)" in str(explained(on_gpu, of_training(config, num_processes)))
 
 
+@pytest.mark.parametrize("words", ["out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"])
+def test_a_gpu_that_is_full_before_torch_allocates(config: ClassificationConfig, words: str) -> None:
+    text = str(explained(RuntimeError(f"CUDA error: {words}\nMore."), of_training(config, 1)))
+    assert text.startswith(f"the GPU's memory does not suffice for 16 images in a forward pass (CUDA error: {words}")
+
+
 def test_a_process_that_is_gone(config: ClassificationConfig) -> None:
     """What gloo tells those that are left."""
     text = (

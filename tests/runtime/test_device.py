@@ -31,6 +31,7 @@ def pretend_gpus(monkeypatch: pytest.MonkeyPatch, count: int, capability: tuple[
     """A machine with so many GPUs; gives the list of those that were made current."""
     current: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     return current
@@ -62,6 +63,18 @@ def test_a_missing_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
     pretend_gpus(monkeypatch, 2)
     with pytest.raises(ValueError, match=r"^device='auto': process 2 .* needs GPU 2, and 2 are visible"):
         choose_device("auto", 2)
+
+
+@pytest.mark.parametrize("choice", ["auto", "cuda"])
+def test_gpus_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
+    """Their driver is older than torch's CUDA: no traceback, and no CPU in their place without a word."""
+    pretend_gpus(monkeypatch, 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        ValueError, match=r"^PyTorch cannot use the 2 NVIDIA GPUs of this machine: the driver .*too old"
+    ):
+        choose_device(choice)
+    assert choose_device("cpu") == CPU
 
 
 @pytest.mark.parametrize("num_gpus", [0, 2])

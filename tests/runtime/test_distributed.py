@@ -44,6 +44,7 @@ def test_a_world_of_one_changes_nothing(context: DistributedContext) -> None:
 def test_processes_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """One per visible GPU unless the device is the CPU, their number is stated, or nn.DataParallel drives all."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert processes_to_start("auto", "distributed", None) == 4
     assert processes_to_start("cpu", "distributed", None) == 1
     assert processes_to_start("cpu", "distributed", 2) == 2

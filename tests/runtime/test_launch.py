@@ -46,6 +46,7 @@ def test_a_batch_that_does_not_divide_starts_nothing(
 ) -> None:
     """16 images over the 3 GPUs that are visible: exit code 2 before any process is started."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(launch_module, "start_processes", lambda *args: pytest.fail("started"))
     config = replace(config, runtime=RuntimeConfig(device="auto"))
     with pytest.raises(SystemExit) as stop:
