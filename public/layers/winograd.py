@@ -75,11 +75,13 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not _is_faster(x, weight):
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
     batch, _, height, width = x.shape
-    kernels = _kernels(weight)
-    out = x.new_empty(batch, -(-height // 4), 4, width, len(weight))
+    kernels, sides = _kernels(weight), (batch, len(weight), height + -height % 4, width)
+    out = torch.empty(sides, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    strips = out.permute(0, 2, 3, 1).unflatten(1, (-1, 4))  # [B, S, 4, W, K]
     for some in _pieces(x, _MULTIPLIED):
-        _of_products(_products(x[some], kernels, bias), out=out[some])
-    return out.flatten(1, 2)[:, :height].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        _of_products(_products(x[some], kernels, bias), out=strips[some])
+    # No view: what follows may write into it, which autograd allows of none that a function of ours gives.
+    return out if sides[2] == height else out[:, :, :height].clone(memory_format=torch.channels_last)
 
 
 def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool], stride: int = 1) -> Gradients:

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from public.backbones.catalog import build_backbone
 from public.detectors.catalog import build_detector, list_detectors
 from public.layers import winograd
+from public.layers.winograd import Fewest
 from tests.detectors.test_interface import SMALL
 
 NETWORKS = (
@@ -44,3 +46,28 @@ def test_wide_convolutions_of_maps(name: str, monkeypatch: pytest.MonkeyPatch) -
     }
     assert len(expected) > 1
     assert not [names for names, one in network.named_modules() if one in expected - asked]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*NETWORKS, *list_detectors()])
+def test_a_step_in_which_all_of_them_go_the_faster_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and gradients, however narrow a convolution is and whatever follows it, are those of torch's."""
+    small = Fewest(1, 1, 1)
+    values = {"_FEWEST": small, "_FEWEST_OF_AVX2": small, "_FEWEST_OF_PRODUCTS": 1, "_FEWEST_OF_POINTS": 1}
+    for key, value in (values | {"_LEAST_WORK": 1, "has_avx2_alone": lambda: True}).items():
+        monkeypatch.setattr(winograd, key, value)
+    torch.manual_seed(0)
+    kind: dict[str, Any] = {"backbone": "resnet18"} if name in list_detectors() else {}
+    network = build_detector(name, 2, **kind, **SMALL[name]) if kind else build_backbone(name)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    found = []
+    for is_known in (lambda: True, lambda: False):
+        monkeypatch.setattr(winograd, "has_x86_kernels", is_known)
+        torch.manual_seed(1)
+        outputs = [one for one in tree_leaves(network.train()(x)) if isinstance(one, Tensor) and one.requires_grad]
+        torch.stack([one.square().mean() for one in outputs]).sum().backward()
+        norm = nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+        found.append(torch.stack([norm, *(one.detach().norm() for one in outputs)]))
+        network.zero_grad()
+    torch.testing.assert_close(*found, rtol=1e-2, atol=1e-3)

@@ -15,7 +15,7 @@ from public.geometry.fixed_shapes import fixed_shapes
 from public.layers import residual, winograd
 from public.layers.recompute import recomputing, stage
 from public.layers.residual import BasicBlock, Bottleneck
-from public.layers.winograd import Fewest, convolve, convolve_backward, run_convolution
+from public.layers.winograd import Convolutions, Fewest, convolve, convolve_backward, run_convolution
 from tests.layers.test_recompute import Kept
 
 
@@ -333,6 +333,20 @@ def test_residual_blocks_compute_so(block: Any, channels: int, monkeypatch: pyte
     assert seen == ([] if block is BasicBlock else [(2, 32, 8, 8)]) + [(2, 8, 8, 8)] * 2
     made.conv2.register_forward_hook(lambda *_: None)
     torch.testing.assert_close(made(x), out)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("height", [8, 9])
+def test_what_follows_may_write_into_it(batch: int, height: int) -> None:
+    """A ReLU in place, which is no norm's, is how heads go on."""
+    torch.manual_seed(0)
+    layer, relu = nn.Conv2d(8, 8, 3, padding=1).to(memory_format=torch.channels_last), nn.ReLU(inplace=True)  # pyright: ignore[reportCallIssue]
+    x = nhwc(torch.randn(batch, 8, height, 10)).requires_grad_()
+    out, expected = Convolutions(layer, relu)(x), layer(x).relu()
+    torch.testing.assert_close(out, expected)
+    grad = torch.randn_like(expected)
+    found, wanted = (torch.autograd.grad(one, (x, layer.weight), grad) for one in (out, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("what", ["norms", "stages"])
