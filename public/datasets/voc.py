@@ -324,7 +324,11 @@ def _read_image(
         text = f"it is not XML, or was cut short ({error})"
         problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, text, image=row))
         return 0, 0
-    for number, element in enumerate(root.findall("object"), start=1):
+    elements = root.findall("object")
+    if text := _of_others(root, len(elements)):
+        problems.append(Problem(Kind.UNREADABLE_ANNOTATION, path, text, image=row))
+        return _read_size(root)
+    for number, element in enumerate(elements, start=1):
         for one in _read_object(element, row, known):
             if isinstance(one, _Object):
                 objects.append(one)
@@ -332,6 +336,15 @@ def _read_image(
                 kind, text = one
                 problems.append(Problem(kind, path, f"object {number} {text}", image=row))
     return _read_size(root)
+
+
+def _of_others(root: ElementTree.Element, num_objects: int) -> str | None:
+    """Why a file is none of VOC's, whose objects nobody would find; None where it is one."""
+    expected = "expected is <annotation> with each <object> directly below it"
+    if root.tag != "annotation":
+        return f"its root is <{root.tag}>; {expected}"
+    named = sum(element.tag.rpartition("}")[2].lower() in ("object", "objects") for element in root.iter())
+    return None if named == num_objects else f"{named - num_objects} of its objects are where none is read; {expected}"
 
 
 def _read_size(root: ElementTree.Element) -> tuple[int, int]:

@@ -69,6 +69,20 @@ def _read_yaml(path: Path) -> DataFile:
     return DataFile(path, splits, roots, _class_names(path, content), _keypoints(path, content))
 
 
+class _Texts(yaml.BaseLoader):
+    """The base loader makes nothing but texts, lists and maps: even less than the safe one. Of a key that stands twice
+    in a map it would take the last, and the class that the first names would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Raises yaml.YAMLError for a key that is there already."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((key for number, key in enumerate(keys) if key in keys[:number]), None):
+            raise yaml.YAMLError(
+                f"{twice} stands there twice as a key, in line {node.start_mark.line + 1} or behind it"
+            )
+        return super().construct_mapping(node, deep)
+
+
 def _load_yaml(path: Path) -> Any:
     """A YAML file whose scalars all stay texts: no is a class and not False, and 1 is one and not a number.
 
@@ -76,8 +90,7 @@ def _load_yaml(path: Path) -> Any:
         DataError: it is missing or no YAML.
     """
     try:
-        # The base loader makes nothing but texts, lists and maps: even less than the safe one.
-        return yaml.load(_text_of(path), Loader=yaml.BaseLoader)
+        return yaml.load(_text_of(path), Loader=_Texts)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
 
@@ -123,6 +136,8 @@ def _class_names(path: Path, content: dict[Any, Any]) -> dict[int, str]:
         numbered = {int(key): name for key, name in names.items()}
     except ValueError as error:
         raise DataError(f"{path}: the keys of names must be the numbers of the classes ({error}).") from error
+    if len(numbered) < len(names):
+        raise DataError(f"{path}: names has {len(names)} classes, and {len(numbered)} numbers for them.")
     if number is not None and str(len(numbered)) != number:
         raise DataError(f"{path}: nc says {number!r} classes, and names has {len(numbered)}.")
     return dict(sorted(numbered.items()))

@@ -66,7 +66,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> bool:
             temporary.unlink(missing_ok=True)
         # torch's own message speaks of positions in the zip file; what the system said stands behind it.
         reason = first_line(error.__context__ if isinstance(error.__context__, OSError) else error)
-        logger.warning(f"could not write {path}: {reason}. The one before it is kept, and the run continues.")
+        kept = "The one before it is kept, and the run" if path.exists() else "The run"
+        logger.warning(f"could not write {path}: {reason}. {kept} continues.")
         return False
     return True
 

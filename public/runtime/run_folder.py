@@ -43,6 +43,8 @@ class RunFolder:
     def open(self, fresh: bool, restarted: bool = False) -> None:
         """Makes the folder, after moving an old one aside if asked to start afresh, and begins train.log.
 
+        A folder with best.pth and without latest.pth is moved aside, too: the new run would write over it.
+
         Args:
             fresh: start over.
             restarted: a launcher began again after a failure, see `DistributedContext`: what this very launch has
@@ -69,7 +71,8 @@ class RunFolder:
             early.close()  # which hands over
         package_logger.addHandler(handler)
         if kept:
-            logger.info(f"--fresh: the old run is kept in {kept}")
+            why = "--fresh" if fresh else f"{self.path} had a best.pth and no latest.pth to resume from"
+            logger.info(f"{why}: the old run is kept in {kept}")
 
     def _take(self, fresh: bool, restarted: bool) -> Path | None:
         """Makes and locks the folder; gives where an old one was moved to."""
@@ -78,13 +81,17 @@ class RunFolder:
         self._lock = FolderLock(self.path)
         here, former = this_process(), self._lock.former
         is_own = restarted and all(former.get(key) == here[key] for key in ("launcher", "host"))
-        if not fresh or not existed or is_own:
+        if not existed or is_own or not (fresh or self._has_best_alone()):
             return None
         kept = self._move_aside()
         self.latest.parent.mkdir(parents=True, exist_ok=True)
         self._lock.release()
         self._lock = FolderLock(self.path)
         return kept
+
+    def _has_best_alone(self) -> bool:
+        """Whether there is a network to lose, and nothing to resume from: latest.pth was removed to save disk."""
+        return os.path.lexists(self.best) and not os.path.lexists(self.latest)
 
     def _move_aside(self) -> Path:
         aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}")

@@ -158,6 +158,22 @@ BAD_FILES = {
         GOOD.format(voc_object("dog", 1, 1, 9, 9) + voc_object("dogs", 1, 1, 9, 9)),
         r"object 2 is of class 'dogs', which is not among the 2 classes \(data\.classes .*; the nearest: dog\.$",
     ),
+    "of another tool": (
+        GOOD.format("").replace("annotation", "annotations"),
+        r"its root is <annotations>; expected is <annotation> with each <object> directly below it\.$",
+    ),
+    "in a namespace": (
+        GOOD.format(voc_object("dog", 1, 1, 9, 9)).replace("<annotation>", '<annotation xmlns="http://x.y">'),
+        r"its root is <\{http://x\.y\}annotation>; expected is",
+    ),
+    "objects in a list": (
+        GOOD.format(f"<objects>{voc_object('dog', 1, 1, 9, 9) * 2}</objects>"),
+        r"3 of its objects are where none is read; expected is <annotation> with each <object> directly below it",
+    ),
+    "objects with a capital": (
+        GOOD.format(voc_object("dog", 1, 1, 9, 9).replace("object>", "Object>")),
+        r"1 of its objects are where none is read",
+    ),
     "no name": (GOOD.format("<object/>"), r"object 1 is of class '', which is not among the 2 classes"),
 }
 

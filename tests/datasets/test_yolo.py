@@ -156,6 +156,8 @@ BAD_FILES = {
     "no names": ("train: images/train", r"names must be a list of the classes, or a map"),
     "names of lists": ("train: images/train\nnames: [[a]]", r"names must be a list of the classes, or a map"),
     "keys of words": ("train: images/train\nnames: {a: cat}", r"the keys of names must be the numbers of the classes"),
+    "a key twice": ("train: images/train\nnames: {0: cat, 0: dog, 1: e}", r"0 stands there twice as a key, in line 2"),
+    "a number twice": ("train: images/train\nnames: {0: cat, 1: dog, 01: e}", r"names has 3 classes, and 2 numbers"),
     "another number": (f"train: images/train\nnc: 3\n{NAMES}", r"nc says '3' classes, and names has 2"),
     "a name twice": ("train: images/train\nnames: [cat, cat]", r"more than one class is called 'cat'"),
     "NUL in a name": (

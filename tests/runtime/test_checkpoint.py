@@ -59,6 +59,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     assert "The one before it is kept, and the run continues." in record.getMessage()
 
 
+def test_a_full_disk_and_no_checkpoint_before(
+    tmp_path: Path, small_disk: Callable[[int], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with small_disk(20_000):
+        assert save_checkpoint(tmp_path / "latest.pth", {"weight": torch.zeros(8_000)}) is False
+    assert caplog.messages[0].endswith(". The run continues.")
+
+
 def test_an_impossible_folder_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file stands where the folder should be: False, and the run continues."""
     (tmp_path / "checkpoints").write_text("not a folder")

@@ -106,6 +106,18 @@ def test_fresh_keeps_the_old_folder_aside(folder: RunFolder, caplog: pytest.LogC
     assert str(aside) in (folder.path / "train.log").read_text()
 
 
+def test_a_best_network_without_its_latest_is_kept_aside(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever removed latest.pth to save disk keeps what the run was for."""
+    folder.best.write_text("precious")
+    folder.close()
+    folder.open(fresh=False)
+    (aside,) = [path for path in folder.path.parent.iterdir() if path != folder.path]
+    assert (aside / "checkpoints" / "best.pth").read_text() == "precious"
+    assert not folder.best.exists()
+    said = f"{folder.path} had a best.pth and no latest.pth to resume from: the old run is kept in {aside}"
+    assert caplog.messages[-1] == said
+
+
 def test_fresh_without_an_old_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """There is nothing to keep and nothing to say."""
     folder = RunFolder(tmp_path / "new", is_main=True)
