@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh clone to two trained networks: makes .venv, installs, generates sample images, trains a classifier and, from
 # its weights, a detector, evaluates both and draws what the detector finds.
-# Needs Python 3.11+ with pip, and nothing else; less than four minutes after the installation on two CPU cores.
+# Needs Python 3.11+ with pip, and nothing else; two to five minutes after the installation on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")"
 
