@@ -17,7 +17,7 @@ import tyro
 from benchmarks.apart import Apart, Turn, device_here, entered, timed
 from benchmarks.compare import alternate, benchmark_device, report
 from benchmarks.gpu_speed import their_step, training_step
-from benchmarks.gpu_steps import CLASSIFICATION, SGD, Step
+from benchmarks.gpu_steps import CLASSIFICATION, MEAN, SGD, STD, Step
 from benchmarks.random_batches import NUM_CLASSES, random_batch
 from public.optim.optimizers import build_optimizer
 from public.runtime.device import choose_precision, memory_format
@@ -61,7 +61,7 @@ def turn(options: Options, name: str, way: str) -> Turn:
         from timm import create_model
 
         network = create_model(TIMMS[name], num_classes=NUM_CLASSES).to(device)
-        images = (batch.images / 255 - 0.45).div(0.23).contiguous(memory_format=memory_format(way == NHWC))
+        images = ((batch.images / 255 - MEAN[0]) / STD[0]).contiguous(memory_format=memory_format(way == NHWC))
         step = their_step(network, dtype, way == NHWC, (images, batch.labels[:, 0]))
     return timed(step, options.batch_size, device)
 

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import re
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -158,10 +159,11 @@ def decode_encoded(encoded: bytes, *, upright: bool = True, max_pixels: int = MA
         cv2.error: it is of a kind that PIL does not know, and has more pixels than OpenCV reads.
         MemoryError: there is not enough for its pixels.
     """
-    size = _jpeg_size(encoded)
-    if size is not None:
+    header = None
+    if (size := _jpeg_size(encoded)) is not None:
         _require_few_pixels(size, max_pixels)
-    header = _header(encoded, max_pixels) if size is None else None
+    else:
+        header = _header(encoded, max_pixels)
     if header is not None and _is_for_pil(header, encoded):
         return np.array(decode_pil(encoded, upright=upright, max_pixels=max_pixels))
     if header is not None and header.format == "PNG":
@@ -238,10 +240,7 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int] | None:
     while place + 9 <= len(encoded) and encoded[place] == 0xFF:
         kind = encoded[place + 1]
         if kind in _JPEG_FRAMES:
-            height, width = (
-                int.from_bytes(encoded[place + 5 : place + 7]),
-                int.from_bytes(encoded[place + 7 : place + 9]),
-            )
+            height, width = struct.unpack_from(">HH", encoded, place + 5)
             return (width, height) if height else None  # of a height that follows the pixels PIL knows what to say
         if kind not in _JPEG_NOTES:
             return None

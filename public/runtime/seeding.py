@@ -30,6 +30,11 @@ def _splitmix64(state: _State) -> _State:
     return z ^ (z >> 31)
 
 
+def _hash(seed: int, epoch: _State, index: _State) -> _State:
+    key = _splitmix64(_splitmix64(seed & _64_BITS) ^ epoch)
+    return _splitmix64(key ^ _splitmix64(index))
+
+
 def sample_hashes(seed: int, epoch: int | np.ndarray, indices: np.ndarray) -> np.ndarray:
     """A 64-bit hash for each sample of an epoch.
 
@@ -41,9 +46,7 @@ def sample_hashes(seed: int, epoch: int | np.ndarray, indices: np.ndarray) -> np
     Returns:
         uint64 [B].
     """
-    epochs = np.atleast_1d(epoch).astype(np.uint64)  # [1] or [B]
-    keys = _splitmix64(_splitmix64(seed & _64_BITS) ^ epochs)
-    return _splitmix64(keys ^ _splitmix64(np.asarray(indices).astype(np.uint64)))  # [B]
+    return _hash(seed, np.atleast_1d(epoch).astype(np.uint64), np.asarray(indices).astype(np.uint64))
 
 
 def uniforms(seed: int, epoch: int | np.ndarray, indices: np.ndarray, count: int) -> np.ndarray:
@@ -55,9 +58,8 @@ def uniforms(seed: int, epoch: int | np.ndarray, indices: np.ndarray, count: int
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
     """The seed under which one sample's transforms draw from torch's own generator."""
-    # As `sample_hashes`, in Python's integers: for one sample numpy's calls would take a twentieth of its decoding.
-    key = _splitmix64(_splitmix64(seed & _64_BITS) ^ (epoch & _64_BITS))
-    return _splitmix64(key ^ _splitmix64(index & _64_BITS)) >> 1
+    # In Python's integers: for one sample numpy's calls would take a twentieth of its decoding.
+    return _hash(seed, epoch & _64_BITS, index & _64_BITS) >> 1
 
 
 @contextlib.contextmanager

@@ -22,11 +22,16 @@ NETWORKS = (
 """Each kind of block."""
 
 
+def built(name: str) -> nn.Module:
+    """A network, or a small detector."""
+    kind: dict[str, Any] = {"backbone": "resnet18"}
+    return build_detector(name, 2, **kind, **SMALL[name]) if name in list_detectors() else build_backbone(name)
+
+
 @pytest.mark.parametrize("name", [*NETWORKS, *list_detectors()])
 def test_wide_convolutions_of_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All 3x3s and 1x1s of 64 channels and more, in and out, without groups; one of a single pixel may be torch's."""
-    kind: dict[str, Any] = {"backbone": "resnet18"} if name in list_detectors() else {}
-    network = build_detector(name, 2, **kind, **SMALL[name]) if kind else build_backbone(name)
+    network = built(name)
     asked: set[nn.Module] = set()
     monkeypatch.setattr(winograd, "_is_plain", asked.add)
     run, ran = nn.Conv2d._conv_forward, dict[nn.Conv2d, int]()
@@ -57,8 +62,7 @@ def test_a_step_in_which_all_of_them_go_the_faster_way(name: str, monkeypatch: p
     for key, value in (values | {"_LEAST_WORK": 1, "has_avx2_alone": lambda: True}).items():
         monkeypatch.setattr(winograd, key, value)
     torch.manual_seed(0)
-    kind: dict[str, Any] = {"backbone": "resnet18"} if name in list_detectors() else {}
-    network = build_detector(name, 2, **kind, **SMALL[name]) if kind else build_backbone(name)
+    network = built(name)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     found = []

@@ -235,5 +235,6 @@ class FCOS(Detector):
 
     def _sides(self, logits: Tensor, factors: Tensor) -> Tensor:
         """Outputs float32 [..., 4] and factors [...] of points -> left, top, right, bottom in pixels [..., 4]."""
-        scaled = (logits.relu() if self.scales is None else logits) * factors[..., None]
-        return scaled if self.scales is None else scaled.clamp(max=_LARGEST_EXPONENT).exp()
+        if self.scales is None:
+            return logits.relu() * factors[..., None]
+        return (logits * factors[..., None]).clamp(max=_LARGEST_EXPONENT).exp()
