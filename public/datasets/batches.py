@@ -1,7 +1,8 @@
 """What a loader hands over, and how loaders look to a recipe."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -125,6 +126,8 @@ class TrainData(NamedTuple):
     """Classes have no numbers but their labels."""
     settled: "DataOptions | None" = None
     """The data's options with what was found out when it was opened, which a run keeps; None: nothing was."""
+    digests: Mapping[str, str] = MappingProxyType({})
+    """See `Data`."""
 
 
 def common_batches(num_images: int, batch_size: int, num_processes: int) -> int:

@@ -36,6 +36,7 @@ from public.datasets.batches import (
     steps_per_epoch,
 )
 from public.datasets.checking import SplitReport, class_problems, unusable
+from public.datasets.digests import digest
 from public.datasets.format import ImageFormat
 from public.datasets.locations import dataset_folder, is_generated_sample, where_to_get
 from public.runtime.distributed import DistributedContext
@@ -311,8 +312,19 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
         repeats=data.repeated_augmentation or 1,
         factors=balanced(split.labels.numpy(), data, context),
     )
-    val = _eval_data(data, batch_size=config.local_batch_size(context.size), num_workers=0, context=context)
-    return TrainData(train, val.loader, split.class_names, len(split.images))
+    val_split = _read(data, "val")
+    val = _eval_loader(val_split, config.local_batch_size(context.size), context)
+    digests = {
+        name: digest(some.images.numpy(), some.labels.numpy())
+        for name, some in (("training", split), ("validation", val_split))
+    }
+    return TrainData(train, val, split.class_names, len(split.images), digests=digests)
+
+
+def _eval_loader(split: Cifar100, batch_size: int, context: DistributedContext) -> CifarEvalLoader:
+    return CifarEvalLoader(
+        split, batch_size=batch_size, rank=context.rank, num_processes=context.size, device=context.device
+    )
 
 
 def _eval_data(
@@ -328,10 +340,7 @@ def _eval_data(
     if class_names is not None:
         labels = labels_by_name(split.labels.numpy(), split.class_names, class_names, dataset_folder(data.folder))
         split = split._replace(labels=torch.from_numpy(labels), class_names=class_names)
-    loader = CifarEvalLoader(
-        split, batch_size=batch_size, rank=context.rank, num_processes=context.size, device=context.device
-    )
-    return EvalData(loader, split.class_names)
+    return EvalData(_eval_loader(split, batch_size, context), split.class_names)
 
 
 def _check(config: ClassificationConfig) -> Iterator[SplitReport]:

@@ -20,6 +20,7 @@ from public.datasets.detection_loaders import (
     DetectionTrainLoader,
     checked_transforms,
 )
+from public.datasets.digests import annotations_digest
 from public.datasets.formats import format_of
 from public.datasets.locations import dataset_folder
 from public.datasets.scan import RawAnnotations, clean
@@ -62,6 +63,14 @@ class DetectionTrainData(NamedTuple):
     def num_images(self) -> int:
         """Training images of the whole data set."""
         return self.annotations.num_images
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """See `Data`."""
+        return {
+            "training": annotations_digest(self.annotations),
+            "validation": annotations_digest(self.val_annotations),
+        }
 
 
 def build_train_data(config: DetectionConfig, context: DistributedContext) -> DetectionTrainData:

@@ -18,6 +18,7 @@ from public.config.names import first_few, first_line
 from public.datasets.balance import balanced
 from public.datasets.batches import DataError, EvalData, ImageEvalLoader, TrainData
 from public.datasets.checking import SplitReport, report_on_images, unusable
+from public.datasets.digests import images_digest
 from public.datasets.division import require_images, validation_rows
 from public.datasets.format import ImageFormat
 from public.datasets.formats import EXPERIMENT, recognized
@@ -166,7 +167,8 @@ def _train_data(config: ClassificationConfig, context: DistributedContext) -> Tr
     )
     val = _eval_loader(data, val_images, config.local_batch_size(context.size), config.runtime.num_workers, context)
     settled = _settled(data, images, val_images, context)
-    return TrainData(train, val, images.class_names, len(dataset), settled=settled)
+    digests = {"training": images_digest(images), "validation": images_digest(val_images)}
+    return TrainData(train, val, images.class_names, len(dataset), settled=settled, digests=digests)
 
 
 def _tell_what_lacks(images: Images) -> None:

@@ -79,7 +79,7 @@ class TrainState:
             path: the file.
             context: this process's place.
             identity: what a run must share with a checkpoint to resume from it: "config" (a record), "class_names",
-                "num_images".
+                "num_images"; and "digests", which tell of data that changed.
 
         Returns:
             Whether it was written, in every process; if not, the file before it is still there.
@@ -138,7 +138,8 @@ class TrainState:
             return False
         remedy = "Remove it to start over, or put the run's best.pth in its place to resume from there."
         state = load_checkpoint(path, remedy=remedy)
-        needed = [entry for entry in identity if entry != "task"]  # the usual task goes without saying
+        # The usual task goes without saying, and checkpoints of before say nothing of the files.
+        needed = [entry for entry in identity if entry not in ("task", "digests")]
         check_entries(path, state, [*needed, *self._to_dict(), "rng"])
         _check_identity(path, state, identity, experiment)
         if bool(state["scaler"]) != self.scaler.is_enabled():
@@ -219,7 +220,7 @@ def _are_finite(network: nn.Module) -> bool:
 
 
 def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any], experiment: Experiment | None) -> None:
-    """Refuses a checkpoint of another run; tells of a data set that grew or shrank."""
+    """Refuses a checkpoint of another run; tells of a data set that changed."""
     try:
         old = config_of(state, experiment)
     except ValueError as error:
@@ -243,10 +244,24 @@ def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any],
             f"same settings{_its_rate(old, new)}, another --name, or --fresh (which keeps the old folder aside)."
             f"{_how_to_go_on(path, state, old, new)}"
         )
+    _tell_changed_data(path, state, identity)
+
+
+def _tell_changed_data(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Warns where there are more or fewer training images, or as many with other names, labels or objects."""
+    consequence = "and the result is not that of a run that never stopped."
+    before, now = state.get("digests", {}), identity.get("digests", {})
+    changed = [split for split in now if before.get(split, now[split]) != now[split]]
     if state["num_images"] != identity["num_images"]:
         logger.warning(
             f"{path} was trained on {state['num_images']} images, and there are {identity['num_images']} now: the "
-            "order of images changes, and the result is not that of a run that never stopped."
+            f"order of images changes, {consequence}"
+        )
+        changed = [split for split in changed if split != "training"]
+    if changed:
+        logger.warning(
+            f"{path} goes on with other {' and '.join(changed)} images than before: names, order, labels or objects "
+            f"have changed, {consequence}"
         )
 
 

@@ -196,7 +196,12 @@ def with_kept_data(config: Any, run_folder: RunFolder, fresh: bool, experiment: 
 
 def identity_of(record: dict[str, Any], data: Data, task_name: str | None) -> dict[str, Any]:
     """What a run shares with every checkpoint that it can resume from, and what a checkpoint says of its network."""
-    identity = {"config": record, "class_names": data.class_names, "num_images": data.num_images}
+    identity = {
+        "config": record,
+        "class_names": data.class_names,
+        "num_images": data.num_images,
+        "digests": dict(data.digests),
+    }
     if data.category_ids is not None:
         identity["category_ids"] = data.category_ids
     return identity if task_name is None else identity | {"task": task_name}

@@ -57,6 +57,11 @@ class Data(Protocol):
         ...
 
     @property
+    def digests(self) -> Mapping[str, str]:
+        """By "training" and "validation": what differs where files, labels or objects do; empty: it is not known."""
+        ...
+
+    @property
     def settled(self) -> DataOptions | None:
         """The data's options with what was found out when it was opened, which a run keeps; None: nothing was."""
         ...

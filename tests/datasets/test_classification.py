@@ -136,6 +136,31 @@ def test_hidden_files_are_said(
     assert f"passed over: 1 images of kinds that are not read ({root}/cat/new.heic)" in caplog.text
 
 
+def test_digests_of_a_folder_of_classes(
+    imagenet: ClassificationConfig, image_folder: Path, context: DistributedContext
+) -> None:
+    """A new image of one split changes its digest alone; an image in another class changes it as well."""
+    before = build_train_data(imagenet, context).digests
+    assert before == build_train_data(imagenet, context).digests
+    assert set(before) == {"training", "validation"}
+    Image.new("RGB", (9, 9)).save(image_folder / "val/cat/new.png")
+    grown = build_train_data(imagenet, context).digests
+    assert grown["training"] == before["training"]
+    assert grown["validation"] != before["validation"]
+    (image_folder / "val/cat/new.png").rename(image_folder / "val/bird/new.png")
+    assert build_train_data(imagenet, context).digests["validation"] not in (
+        before["validation"],
+        grown["validation"],
+    )
+
+
+def test_digests_of_cifar(cifar: ClassificationConfig, context: DistributedContext) -> None:
+    """Of both splits, which differ."""
+    digests = build_train_data(cifar, context).digests
+    assert set(digests) == {"training", "validation"}
+    assert len(set(digests.values())) == 2
+
+
 def test_labels_of_cifar_by_the_names_of_a_network(cifar: ClassificationConfig, context: DistributedContext) -> None:
     """Numbers among the names in reverse order are counted from the other end."""
     own = build_eval_data(cifar.data, batch_size=4, num_workers=0, context=context)

@@ -181,6 +181,27 @@ def test_another_number_of_images_is_told(
     assert "was trained on 100 images, and there are 101 now" in record.getMessage()
 
 
+def test_other_images_are_told(tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture) -> None:
+    """As many as before; by a number of training images that changed it is said already. An old run tells nothing."""
+    data = IDENTITY | {"digests": {"training": "1", "validation": "2"}}
+    new_state(0).save(tmp_path / "latest.pth", context, data)
+    for digests, others in (("12", ""), ("32", "training"), ("13", "validation"), ("34", "training and validation")):
+        now = dict(zip(("training", "validation"), digests, strict=True))
+        caplog.clear()
+        assert new_state(0).resume(tmp_path / "latest.pth", context, data | {"digests": now})
+        assert bool(others) == bool(caplog.records)
+        assert not others or f"latest.pth goes on with other {others} images than before" in caplog.text
+    caplog.clear()
+    assert new_state(0).resume(
+        tmp_path / "latest.pth", context, data | {"num_images": 99, "digests": {"training": "3"}}
+    )
+    assert len(caplog.records) == 1
+    new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)
+    caplog.clear()
+    assert new_state(0).resume(tmp_path / "latest.pth", context, data)
+    assert not caplog.records
+
+
 def test_another_number_of_processes_is_told(
     tmp_path: Path, context: DistributedContext, caplog: pytest.LogCaptureFixture
 ) -> None:
