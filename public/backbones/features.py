@@ -11,7 +11,7 @@ counting and states its real strides.)
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -39,6 +39,8 @@ class Backbone(nn.Module):
     networks have several."""
     levels: dict[str, Level]
     """The levels by name, shallow to deep. Set by the constructor of the family."""
+    has_stages: ClassVar[bool] = True
+    """Whether its levels are stages of `layers/recompute.py`."""
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, num_classes]."""
@@ -89,6 +91,8 @@ class Features(nn.Module):
     """Every level up to the deepest asked for: what runs, and by which stages are frozen."""
     unused_prefixes: tuple[str, ...]
     """What the network's keys begin with where they are not kept here: deeper stages, head and classifier."""
+    has_stages: ClassVar[bool] = True
+    """Likewise."""
 
     def __init__(self, network: Backbone, levels: Sequence[str]) -> None:
         super().__init__()

@@ -62,6 +62,8 @@ class TimmNetwork(Backbone):
         ValueError: there is no such network, it does not have one of the settings, or timm is not installed.
     """
 
+    has_stages: ClassVar[bool] = False
+
     def __init__(
         self, name: str, *, num_classes: int = 1000, dropout: float | None = None, drop_path: float | None = None
     ) -> None:
@@ -117,6 +119,8 @@ class TimmFeatures(Features):
     Images of which the network would not give such maps are filled up with zeros to the right and below, and what lies
     there is cut off the maps.
     """
+
+    has_stages: ClassVar[bool] = False
 
     def __init__(self, network: TimmNetwork, levels: Sequence[str]) -> None:
         nn.Module.__init__(self)

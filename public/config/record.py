@@ -27,7 +27,7 @@ import torch
 
 from public.config.calls import Call, Scaled
 from public.config.experiment import PREFIX, Experiment
-from public.config.names import first_line, nearest_names
+from public.config.names import first_few, first_line, nearest_names
 from public.config.options import Options
 from public.config.run import RunConfig
 from public.config.upgrade import FORMAT, upgraded
@@ -120,6 +120,15 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") 
 def class_summary(names: list[str]) -> str:
     """'10 classes (circle, ring, star, ...)': how messages tell class lists apart."""
     return f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+
+def differing_classes(old: list[str], new: list[str]) -> str:
+    """Two lists of classes that differ, for a message: 'fox, owl are gone, cat is new' where both begin alike."""
+    parts = [f"{class_summary(old)} -> {class_summary(new)}"]
+    for names, word in ((set(old) - set(new), "gone"), (set(new) - set(old), "new")):
+        if names:
+            parts.append(f"{word}: {first_few(sorted(names), 3)}")
+    return "; ".join(parts if len(parts) > 1 else [*parts, "the same in another order"])
 
 
 def _shown(value: Any, *, is_short: bool = True) -> str:

@@ -93,6 +93,8 @@ def files_below(folder: Path) -> FoundFiles:
                     ):
                         waiting.append(f"{prefix}{name}/")
                 elif kind is not None:
+                    # Of what is there and no file, such as a pipe, reading would never end.
+                    kind = kind if entry.is_file() or not os.path.exists(entry) else found.unread
                     (found.hidden if is_hidden(name) else kind).append(prefix + name)
     for paths in found:
         paths.sort()

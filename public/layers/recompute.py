@@ -23,12 +23,12 @@ from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
-from public.config.run import Checkpointing
+from public.config.run import Checkpointing, CheckpointingChoice
 from public.layers.autograd_state import differentiable_once, is_followed, is_graph_retained
 from public.layers.relu6 import relu6_
 from public.layers.winograd import trained_convolution
@@ -36,6 +36,9 @@ from public.layers.winograd import trained_convolution
 _Again = tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any]]
 """A call that gives the same tensor once more."""
 
+_NO_STAGES = (
+    "runtime.activation_checkpointing='stages' knows the stages of our own networks, and this is another; give 'norms'."
+)
 _CHEAP = {
     *(F.relu, relu6_, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
     *(torch.relu, torch.relu_, torch.prelu, torch.sigmoid, Tensor.relu, Tensor.relu_, Tensor.sigmoid),
@@ -64,6 +67,12 @@ def stage(run: Callable[[Tensor], Tensor], x: Tensor, *, keep: Collection[Checkp
     """`run(x)`; with "stages" nothing in between is kept, and with those in `keep` what comes out is."""
     mode = None if torch.compiler.is_compiling() else _current.get()
     return run(x) if mode is None else mode.stage(run, x, keep)
+
+
+def check_stages(network: nn.Module, what: CheckpointingChoice) -> None:
+    """Raises ValueError where stages are asked for and no part of a network has any (`has_stages`)."""
+    if what == "stages" and not any(getattr(module, "has_stages", False) for module in network.modules()):
+        raise ValueError(_NO_STAGES)
 
 
 def is_recomputing() -> bool:
@@ -277,10 +286,7 @@ class _Recomputing(TorchFunctionMode):
         self._held.clear()
         self._saved.clear()  # of a call that raised
         if self._stages and not self._saw_stage and args[0] is None:
-            raise ValueError(
-                "runtime.activation_checkpointing='stages' knows the stages of our own networks, and this is another; "
-                "give 'norms'."
-            )
+            raise ValueError(_NO_STAGES)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from public.config.experiment import Experiment
 from public.config.names import first_line
-from public.config.record import changed_results, class_summary, config_of
+from public.config.record import changed_results, config_of, differing_classes
 from public.config.run import RunConfig
 from public.optim.ema import AveragedWeights
 from public.runtime.checkpoint import check_entries, load_checkpoint, save_checkpoint
@@ -136,16 +137,15 @@ class TrainState:
                     "machines see it (a shared disk), or be copied to each of them."
                 )
             return False
+        warn = logger.warning if context.is_main else logger.debug  # all processes find the same
         remedy = "Remove it to start over, or put the run's best.pth in its place to resume from there."
         state = load_checkpoint(path, remedy=remedy)
         # The usual task goes without saying, and checkpoints of before say nothing of the files.
         needed = [entry for entry in identity if entry not in ("task", "digests")]
         check_entries(path, state, [*needed, *self._to_dict(), "rng"])
-        _check_identity(path, state, identity, experiment)
+        _check_identity(path, state, identity, experiment, warn)
         if bool(state["scaler"]) != self.scaler.is_enabled():
-            logger.warning(
-                f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike the run that resumes."
-            )
+            warn(f"{path} was {'' if state['scaler'] else 'not '}trained in fp16, unlike the run that resumes.")
         try:
             _check_counters(state, config_of(state, experiment).epochs)
             self._from_dict(state)
@@ -158,7 +158,7 @@ class TrainState:
                 f"{path} is whole but holds something that this run never wrote ({type(error).__name__}: {reason}): "
                 "put best.pth in its place, or remove it to start over."
             ) from error
-        self._miss_best(path.with_name("best.pth"))
+        self._miss_best(path.with_name("best.pth"), warn)
         where = context.gather((self.epoch, self.step))
         if len(set(where)) > 1:
             raise ValueError(
@@ -166,7 +166,7 @@ class TrainState:
                 "file where all see it."
             )
         if len(state["rng"]) != context.size:
-            logger.warning(
+            warn(
                 f"{path} was written by {len(state['rng'])} processes, and {context.size} resume: the result is as "
                 "good, but not bit for bit that of a run that never stopped."
             )
@@ -183,10 +183,10 @@ class TrainState:
         metrics = state["metrics"]
         self.history, self.best, self.loss_sums = metrics["history"], metrics["best"], metrics["loss_sums"]
 
-    def _miss_best(self, best: Path) -> None:
+    def _miss_best(self, best: Path, warn: Callable[[str], None]) -> None:
         """Where best.pth was removed, the best of the epochs to come is kept in its place."""
         if self.best is not None and not best.is_file():
-            logger.warning(
+            warn(
                 f"{best} is gone, the weights of epoch {self.best['epoch']}: the best of the epochs to come take its "
                 "place."
             )
@@ -219,7 +219,13 @@ def _are_finite(network: nn.Module) -> bool:
     return bool(torch.stack([p.isfinite().all() for p in network.parameters()]).all())
 
 
-def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any], experiment: Experiment | None) -> None:
+def _check_identity(
+    path: Path,
+    state: dict[str, Any],
+    identity: dict[str, Any],
+    experiment: Experiment | None,
+    warn: Callable[[str], None],
+) -> None:
     """Refuses a checkpoint of another run; tells of a data set that changed."""
     try:
         old = config_of(state, experiment)
@@ -230,11 +236,11 @@ def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any],
     if state.get("task") != identity.get("task"):
         differing.append(f"task: {state.get('task') or 'the usual'} -> {identity.get('task') or 'the usual'}")
     if state["class_names"] != identity["class_names"]:
-        differing.append(f"classes: {class_summary(state['class_names'])} -> {class_summary(identity['class_names'])}")
+        differing.append(f"classes: {differing_classes(state['class_names'], identity['class_names'])}")
     # Out of memory, a run goes on with smaller passes over the same global batches.
     parts = [one for one in differing if one.startswith("accumulation_steps: ")]
     if parts == differing != []:
-        logger.warning(
+        warn(
             f"{path} goes on with {parts[0]}: the same global batches in other parts, so that batch norms see others "
             "and sums round otherwise; the result is as good, but not bit for bit that of a run that never stopped."
         )
@@ -244,22 +250,24 @@ def _check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any],
             f"same settings{_its_rate(old, new)}, another --name, or --fresh (which keeps the old folder aside)."
             f"{_how_to_go_on(path, state, old, new)}"
         )
-    _tell_changed_data(path, state, identity)
+    _tell_changed_data(path, state, identity, warn)
 
 
-def _tell_changed_data(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
+def _tell_changed_data(
+    path: Path, state: dict[str, Any], identity: dict[str, Any], warn: Callable[[str], None]
+) -> None:
     """Warns where there are more or fewer training images, or as many with other names, labels or objects."""
     consequence = "and the result is not that of a run that never stopped."
     before, now = state.get("digests", {}), identity.get("digests", {})
     changed = [split for split in now if before.get(split, now[split]) != now[split]]
     if state["num_images"] != identity["num_images"]:
-        logger.warning(
+        warn(
             f"{path} was trained on {state['num_images']} images, and there are {identity['num_images']} now: the "
             f"order of images changes, {consequence}"
         )
         changed = [split for split in changed if split != "training"]
     if changed:
-        logger.warning(
+        warn(
             f"{path} goes on with other {' and '.join(changed)} images than before: names, order, labels or objects "
             f"have changed, {consequence}"
         )

@@ -5,6 +5,7 @@
 
 import contextlib
 import gc
+import json
 import logging
 import os
 import shlex
@@ -21,6 +22,7 @@ from torch import nn
 from public.config.command_line import Config, choose_row, describe_rate, parse_config
 from public.config.experiment import Experiment
 from public.config.record import read_config, recorded_type, to_record
+from public.layers.recompute import check_stages
 from public.optim.ema import AveragedWeights
 from public.optim.optimizers import build_optimizer
 from public.optim.train_state import TrainState
@@ -30,7 +32,7 @@ from public.recipes.task import Data, Task
 from public.recipes.train_loop import train_epochs
 from public.runtime.device import choose_precision, device_name, use_deterministic_kernels
 from public.runtime.distributed import DistributedContext
-from public.runtime.environment import environment_record
+from public.runtime.environment import environment_changes, environment_record
 from public.runtime.interruption import Interruption
 from public.runtime.launch import launch
 from public.runtime.parallel import check_data_parallel, check_sync_batch_norm, wrap
@@ -38,6 +40,8 @@ from public.runtime.run_folder import RunFolder
 from public.runtime.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
+
+ENVIRONMENT = "environment.json"
 
 
 def run_experiment(
@@ -147,6 +151,7 @@ def build_learner(
     if config.runtime.deterministic:
         use_deterministic_kernels()
     network = task_type.build_network(config, len(data.class_names))
+    check_stages(network, config.runtime.activation_checkpointing)
     check_batch_statistics(network, config, context, task_type.smallest_size(config, data))
     # A checkpoint holds all that the weights to start from gave; they may be gone by then.
     reports = [] if from_checkpoint else task_type.load_initial_weights(network, config, data.class_names)
@@ -175,10 +180,29 @@ def begin(run: Run, experiment: Experiment | None) -> None:
     resumed = run.state.resume(folder.latest, context, run.identity, experiment)
     folder.write_history(run.state.history, run.global_step)
     folder.write_json("config.json", run.identity["config"])
-    folder.write_json("environment.json", environment_record(device_name(context.device), context.size))
     if context.is_main:
+        environment = environment_record(device_name(context.device), context.size)
+        if resumed:
+            environment |= environment_before(environment, folder.path / ENVIRONMENT)
+        folder.write_json(ENVIRONMENT, environment)
         precision = choose_precision(run.config.precision, context.device)
         run.log_start(str(precision).removeprefix("torch."), resumed)
+
+
+def environment_before(environment: dict[str, Any], path: Path) -> dict[str, Any]:
+    """As "before" the records of a run that goes on, if versions or the processor have changed since, which is told."""
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        changes, before = environment_changes(old, environment), old.pop("before", [])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}  # removed, or somebody's own
+    if changes:
+        logger.warning(
+            f"{path} says that the run computed with others: {', '.join(changes)}. The result is as good, but not bit "
+            "for bit that of a run that never stopped."
+        )
+        before = [*before, old]
+    return {"before": before} if before else {}
 
 
 def with_kept_data(config: Any, run_folder: RunFolder, fresh: bool, experiment: Experiment | None) -> Any:

@@ -1,6 +1,7 @@
 """One process or many: starting them, knowing one's place among them, and adding numbers up over all of them."""
 
 import contextlib
+import math
 import os
 import time
 import uuid
@@ -15,6 +16,8 @@ from torch import nn
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
+from public.config.checks import require
+from public.config.names import first_line
 from public.runtime.device import choose_device, count_gpus, num_cores
 
 LONGEST_WAIT = timedelta(hours=12)
@@ -23,6 +26,9 @@ COCO's 18 GB take ten hours at 500 kB/s, and gloo's own limit of 30 minutes woul
 noticed at once all the same: its connections close."""
 LONGEST_START = timedelta(minutes=30)
 """How long the processes of a run wait for each other to start: torch's own limit."""
+
+
+_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,33 @@ class DistributedContext:
 
 
 def under_launcher() -> bool:
-    """Whether torchrun or torch.distributed.launch started this process."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"))
+    """Whether torchrun or torch.distributed.launch started this process.
+
+    Raises:
+        ValueError: the environment says so in part, or gives this process no place.
+    """
+    missing = [name for name in _LAUNCHER if name not in os.environ]
+    if missing:
+        size = os.environ.get("WORLD_SIZE", "1")
+        require(
+            size == "1",
+            f"the environment has WORLD_SIZE={size}, as in one of several processes, and lacks {', '.join(missing)}: "
+            "start the run with torchrun, which sets all of them, or unset WORLD_SIZE.",
+        )
+        return False
+    size = _number_of_launcher("WORLD_SIZE", 1, math.inf)
+    for name in ("RANK", "LOCAL_RANK"):
+        _number_of_launcher(name, 0, size - 1)
+    _number_of_launcher("MASTER_PORT", 0, 65535)
+    return True
+
+
+def _number_of_launcher(name: str, lowest: float, highest: float) -> float:
+    value = os.environ[name]
+    bounds = f"{lowest} or more" if highest == math.inf else f"from {lowest} to {highest}"
+    is_number = value.isascii() and value.isdecimal() and lowest <= int(value) <= highest
+    require(is_number, f"the environment has {name}={value}, which a launcher sets to a whole number {bounds}.")
+    return int(value)
 
 
 def processes_to_start(device: str, parallel: str, processes: int | None) -> int:
@@ -90,7 +121,7 @@ def processes_to_start(device: str, parallel: str, processes: int | None) -> int
         processes: runtime.processes; None for one per visible GPU.
 
     Raises:
-        ValueError: torch cannot use the GPUs.
+        ValueError: torch cannot use the GPUs, or see `under_launcher`.
     """
     if under_launcher() or parallel == "data_parallel":
         return 1
@@ -131,7 +162,8 @@ def join_process_group(device: str, parallel: str = "distributed") -> Iterator[D
         parallel: the config's `parallel`.
 
     Raises:
-        ValueError: a launcher started several processes for nn.DataParallel, or there is no GPU for this one.
+        ValueError: a launcher started several processes for nn.DataParallel, or there is no GPU for this one; or the
+            processes cannot meet where the environment says.
     """
     size = int(os.environ["WORLD_SIZE"]) if under_launcher() else 1
     if size > 1 and parallel == "data_parallel":
@@ -145,7 +177,7 @@ def join_process_group(device: str, parallel: str = "distributed") -> Iterator[D
         return
     own_device = choose_device(device, int(os.environ["LOCAL_RANK"]))
     on_gpu = own_device.type == "cuda"
-    store, rank, _ = next(rendezvous("env://", timeout=LONGEST_START))
+    store, rank = _meet()
     restarted = rank == 0 and store.check([_MAIN])
     attempt = agree_on_attempt(store, rank, size)
     # This group keeps the backend's own minutes: it adds up gradients, which all processes have at about the same time.
@@ -161,6 +193,19 @@ def join_process_group(device: str, parallel: str = "distributed") -> Iterator[D
     yield replace(context, restarted=any(context.gather(restarted)))
     # Not after an error: the others would still be waiting for this process, and it for them.
     dist.destroy_process_group()
+
+
+def _meet() -> tuple[Store, int]:
+    """Where the processes find each other, and this one's number."""
+    try:
+        store, rank, _ = next(rendezvous("env://", timeout=LONGEST_START))
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise ValueError(
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} cannot meet the others at {where} "
+            f"(MASTER_ADDR and MASTER_PORT, which lie on the machine of process 0): {first_line(error)}"
+        ) from error
+    return store, rank
 
 
 def is_first_to_fail() -> bool:

@@ -31,6 +31,12 @@ def environment_record(device: str, num_processes: int) -> dict[str, Any]:
     }
 
 
+def environment_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What of two records leads to other bits, for a message: ["torch 2.11.0 -> 2.14.1"]."""
+    before, now = ({"processor": one["processor"], "device": one["device"], **one["packages"]} for one in (old, new))
+    return [f"{name} {before[name]} -> {value}" for name, value in now.items() if before.get(name, value) != value]
+
+
 def dependencies() -> list[str]:
     """The names of all that this project needs to run, as it states them; torch alone where nothing does."""
     try:

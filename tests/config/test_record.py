@@ -17,6 +17,7 @@ from public.config.record import (
     class_summary,
     config_of,
     differences,
+    differing_classes,
     find_type,
     from_record,
     to_record,
@@ -234,6 +235,16 @@ def test_the_config_of_a_checkpoint(config: ClassificationConfig) -> None:
     assert config_of({"config": to_record(config)}) == config
     with pytest.raises(ValueError, match="holds no config but a NoneType"):
         config_of({})
+
+
+def test_classes_that_differ_are_named() -> None:
+    """Whatever place they have; in another order they differ too."""
+    names = ["a", "b", "c", "d"]
+    both = "4 classes (a, b, c, ...) -> 4 classes (a, b, c, ...)"
+    assert differing_classes(names, ["a", "b", "c", "e"]) == f"{both}; gone: d; new: e"
+    assert differing_classes(names, names[:3]) == "4 classes (a, b, c, ...) -> 3 classes (a, b, c); gone: d"
+    swapped = ["b", "a", "c", "d"]
+    assert differing_classes(names, swapped).endswith("4 classes (b, a, c, ...); the same in another order")
 
 
 def test_class_summary() -> None:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from public.backbones.catalog import build_features
 from public.backbones.classifier import ImageClassifier
 from public.backbones.features import Backbone, Level
 from public.layers.conv_norm_act import ConvNormAct
 from public.layers.frozen_batch_norm import freeze_batch_norm
-from public.layers.recompute import recomputing
+from public.layers.recompute import check_stages, recomputing
 from public.layers.relu6 import ReLU6
 from public.layers.residual import Bottleneck
 from public.layers.squeeze_excite import SqueezeExcite
@@ -350,6 +351,10 @@ def test_stages_that_are_not_known_are_said() -> None:
     message = "activation_checkpointing='stages' knows the stages of our own networks"
     with pytest.raises(ValueError, match=message), recomputing("stages"):
         nn.Conv2d(3, 3, 1)(torch.rand(1, 3, 4, 4))
+    with pytest.raises(ValueError, match=message):
+        check_stages(nn.Sequential(nn.Conv2d(3, 3, 1)), "stages")
+    check_stages(nn.Conv2d(3, 3, 1), "norms")
+    check_stages(nn.Sequential(build_features("resnet18", ["c3"])), "stages")
 
 
 @pytest.mark.parametrize("chosen", ["when it is made", "later"])

@@ -81,7 +81,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, context: Distrib
     state = new_state(1)
     before = {name: value.clone() for name, value in state.network.state_dict().items()}
     other = IDENTITY | {"config": to_record(replace(CONFIG, seed=3)), "class_names": ["a", "c"]}
-    classes = r"classes: 2 classes \(a, b\) -> 2 classes \(a, c\)"
+    classes = r"classes: 2 classes \(a, b\) -> 2 classes \(a, c\); gone: b; new: c"
     with pytest.raises(ValueError, match=rf"latest\.pth cannot be resumed, .*: seed: 0 -> 3; {classes}\. .*--fresh"):
         state.resume(tmp_path / "latest.pth", context, other)
     assert all(torch.equal(before[name], value) for name, value in state.network.state_dict().items())
@@ -207,8 +207,10 @@ def test_another_number_of_processes_is_told(
 ) -> None:
     """Each process has random generators of its own: two cannot take up one's."""
     new_state(0).save(tmp_path / "latest.pth", context, IDENTITY)
-    two = Pair(rank=1, size=2, device=torch.device("cpu"))
-    assert new_state(0).resume(tmp_path / "latest.pth", two, IDENTITY)
+    for rank in (1, 0):  # which the main process says alone
+        assert not caplog.records
+        two = Pair(rank=rank, size=2, device=torch.device("cpu"))
+        assert new_state(0).resume(tmp_path / "latest.pth", two, IDENTITY)
     assert "was written by 1 processes, and 2 resume" in caplog.text
 
 

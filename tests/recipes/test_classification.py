@@ -90,6 +90,25 @@ def test_the_run_folder_holds_what_was_promised(config: ClassificationConfig, tm
 
 
 @pytest.mark.slow
+def test_another_version_is_told_and_kept(
+    config: ClassificationConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: a run that goes on once more has it beside the present one. A record that is no record is made anew."""
+    train(config, tmp_path / "run")
+    path = tmp_path / "run" / "environment.json"
+    new = json.loads(path.read_text())
+    old = new | {"packages": new["packages"] | {"torch": "1.0"}, "commit": "abc"}
+    path.write_text(json.dumps(old))
+    for _ in range(2):
+        train(config, tmp_path / "run")
+        assert json.loads(path.read_text()) == new | {"before": [old]}
+    assert caplog.text.count(f"{path} says that the run computed with others: torch 1.0 -> ") == 1
+    path.write_text("[]")
+    train(config, tmp_path / "run")
+    assert json.loads(path.read_text()) == new
+
+
+@pytest.mark.slow
 def test_a_result_that_is_not_on_the_disk_is_no_success(
     config: ClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

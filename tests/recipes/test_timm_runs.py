@@ -115,3 +115,21 @@ def test_a_size_that_the_network_does_not_take(
     ):
         classification.train(row, tmp_path / "run", context)
     assert not (tmp_path / "run").exists()
+
+
+def test_stages_that_it_does_not_have_are_refused_in_time(
+    config: ClassificationConfig, image_folder: Path, tmp_path: Path
+) -> None:
+    """--fresh moves no old run aside: there is no folder yet."""
+    row = replace(
+        config,
+        network="timm:test_resnet",
+        network_options=TimmOptions(),
+        batch_size=4,
+        data=ImageFolderData(folder=str(image_folder), input_size=64, train_transforms=(), val_transforms=()),
+        runtime=replace(config.runtime, num_workers=0, device="cpu", activation_checkpointing="stages"),
+    )
+    context = DistributedContext(rank=0, size=1, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="knows the stages of our own networks"):
+        classification.train(row, tmp_path / "run", context)
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -1,6 +1,7 @@
 """One process's place among many, and starting them."""
 
 import os
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -67,6 +68,50 @@ def test_data_parallel_is_refused_under_a_launcher() -> None:
         pytest.raises(ValueError, match=r"parallel='data_parallel' runs in one process, and a launcher started 2"),
         join_process_group("cpu", "data_parallel"),
     ):
+        pass
+
+
+@pytest.mark.usefixtures("launched")
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "LOCAL_RANK",
+            None,
+            "has WORLD_SIZE=2, as in one of several processes, and lacks LOCAL_RANK: start the run with",
+        ),
+        ("WORLD_SIZE", "two", "has WORLD_SIZE=two, which a launcher sets to a whole number 1 or more"),
+        ("WORLD_SIZE", "0", "has WORLD_SIZE=0, which a launcher sets to a whole number 1 or more"),
+        ("RANK", "2", "has RANK=2, which a launcher sets to a whole number from 0 to 1"),
+        ("LOCAL_RANK", "-1", "has LOCAL_RANK=-1, which a launcher sets to a whole number from 0 to 1"),
+        ("MASTER_PORT", "99999", "has MASTER_PORT=99999, which a launcher sets to a whole number from 0 to 65535"),
+    ],
+)
+def test_no_place_among_processes(name: str, value: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not train alone, nor wait for ever. One process of one needs none of the other variables."""
+    monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        processes_to_start("cpu", "distributed", None)
+    with pytest.raises(ValueError, match=message), join_process_group("cpu"):
+        pass
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not under_launcher()
+
+
+@pytest.mark.usefixtures("launched")
+def test_where_processes_cannot_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program has the port; nobody is there."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setenv("MASTER_PORT", port)
+        monkeypatch.setenv("RANK", "0")
+        message = rf"process 0 of 2 cannot meet the others at 127\.0\.0\.1:{port} \(MASTER_ADDR and .*EADDRINUSE"
+        with pytest.raises(ValueError, match=message), join_process_group("cpu"):
+            pass
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(distributed, "LONGEST_START", timedelta(seconds=1))
+    with pytest.raises(ValueError, match=rf"process 1 of 2 cannot meet .*:{port} .*: "), join_process_group("cpu"):
         pass
 
 

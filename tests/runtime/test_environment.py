@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from public.runtime import environment
-from public.runtime.environment import dependencies, environment_record
+from public.runtime.environment import dependencies, environment_changes, environment_record
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +21,19 @@ def test_environment_record() -> None:
     assert record.keys() >= {"python", "machine", "processor", "commit"}
     assert record["processor"].endswith(f", {torch.backends.cpu.get_cpu_capability()}")  # else two look the same
     assert json.loads(json.dumps(record)) == record
+
+
+def test_what_of_it_leads_to_other_bits() -> None:
+    """Versions, processor and device; not the machine's name or the number of processes."""
+    old = environment_record("CPU (1 thread)", 1)
+    assert environment_changes(old, old | {"machine": "another", "processes": 2}) == []
+    new = old | {"packages": old["packages"] | {"torch": "1.0"}, "device": "CPU (2 threads)", "processor": "6502"}
+    changes = environment_changes(old, new)
+    assert changes == [
+        f"processor {old['processor']} -> 6502",
+        "device CPU (1 thread) -> CPU (2 threads)",
+        f"torch {old['packages']['torch']} -> 1.0",
+    ]
 
 
 def test_every_dependency_is_recorded() -> None:

@@ -151,9 +151,8 @@ def test_a_process_ends_with_its_launcher(tmp_path: Path) -> None:
         "time.sleep(60)\n"
     )
     launcher = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', *sys.argv[1:]])\n"
-    variables = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    environment = os.environ | dict.fromkeys(variables, "0")
-    with subprocess.Popen([sys.executable, "-c", launcher, child, str(tmp_path)], env=environment) as process:
+    place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    with subprocess.Popen([sys.executable, "-c", launcher, child, str(tmp_path)], env=os.environ | place) as process:
         wait_for(tmp_path / "started")
         process.kill()
     wait_for(tmp_path / "saved")
