@@ -48,6 +48,7 @@ class Row:
     """Seconds, after which it is stopped; some processors take four times as long as others."""
 
 
+NETWORKS = ("resnet50", "efficientnet_b0", "mobilenet_v2")
 CONVOLUTIONS = tuple(f"convolution | {words_of(*shape)}" for shape in SHAPES)
 ROWS = (
     Row(script="precision", arguments=("--rounds", "2"), claims=("precision",)),
@@ -106,15 +107,26 @@ ROWS = (
         claims=("coco_reading",),
     ),
     Row(script="exact_resume", arguments=("--kills", "1"), claims=("exact_resume",)),
+    Row(
+        script="network_steps",
+        arguments=("--rounds", "2", "--only", *NETWORKS),
+        claims=tuple(f"network_steps_{name}" for name in NETWORKS),
+    ),
+    Row(
+        script="network_steps",
+        arguments=("--rounds", "1", "--only", *NETWORKS, "--part", "inference", "--batch-size", "64"),
+        claims=tuple(f"network_inferences_{name}" for name in NETWORKS),
+    ),
 )
-"""The quick ones first. What takes longer is left to whoever asks for it: overfit, restarts, inference, exports."""
+"""The quick ones first. What takes longer is left to whoever asks for it: overfit, restarts, inference, exports and
+other networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the command line can set."""
 
-    only: tuple[str, ...] = tuple(row.script for row in ROWS)
+    only: tuple[str, ...] = tuple(dict.fromkeys(row.script for row in ROWS))
     """Scripts."""
     minutes: float = 20.0
     """No script begins later."""
@@ -142,8 +154,13 @@ def lowest(records: Iterable[Record], claim: str) -> float:
     own = [one for one in of_claim(records, claim) if one["machine"]["device"].startswith("CPU")]
     if not own:
         raise ValueError(f"results.jsonl has no record of {claim!r} on a CPU.")
-    newest = {one["machine"]["processor"]: one["ratio"] for one in own if one["claimed"] == own[-1]["claimed"]}
+    newest = {_processor(one["machine"]): one["ratio"] for one in own if one["claimed"] == own[-1]["claimed"]}
     return min(newest.values())
+
+
+def _processor(machine: Record) -> tuple[str, str | None]:
+    """Its name and its generation, of which older records say nothing."""
+    return machine["processor"], machine.get("generation")
 
 
 def stated(ratio: float) -> str:
@@ -171,8 +188,8 @@ def from_here(records: Iterable[Record]) -> list[Record]:
     """Those of this commit, this processor and this device. What the records themselves change is no change."""
     here = environment_record(device_name(benchmark_device()), 1)
 
-    def place(machine: Record) -> tuple[str, ...]:
-        return machine["processor"], machine["device"], (machine["commit"] or "").rstrip("+")
+    def place(machine: Record) -> tuple[str | None, ...]:
+        return *_processor(machine), machine["device"], (machine["commit"] or "").rstrip("+")
 
     return [record for record in records if place(record["machine"]) == place(here)]
 
@@ -210,7 +227,7 @@ def main(options: Options) -> int:
     """Measures what is missing, prints the table, and gives 0 if every claim holds here, else 1."""
     unknown = set(options.only) - {row.script for row in ROWS}
     if unknown:
-        raise SystemExit(f"--only {' '.join(sorted(unknown))}: not among {', '.join(row.script for row in ROWS)}.")
+        raise SystemExit(f"--only {' '.join(sorted(unknown))}: not among {', '.join(Options.only)}.")
     rows = [row for row in ROWS if row.script in options.only]
     trouble: dict[str, str] = {}
     signal.signal(signal.SIGTERM, _stop)

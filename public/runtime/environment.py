@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 DISTRIBUTION = "pytorch-imagenet-cifar-coco-voc-training"
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def environment_record(device: str, num_processes: int) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def environment_record(device: str, num_processes: int) -> dict[str, Any]:
         "packages": {name: package_version(name) for name in dependencies()},
         "machine": platform.platform(),
         "processor": _processor(),
+        "generation": _generation(),
         "device": device,
         "processes": num_processes,
         "commit": _commit(),
@@ -33,7 +35,8 @@ def environment_record(device: str, num_processes: int) -> dict[str, Any]:
 
 def environment_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What of two records leads to other bits, for a message: ["torch 2.11.0 -> 2.14.1"]."""
-    before, now = ({"processor": one["processor"], "device": one["device"], **one["packages"]} for one in (old, new))
+    keys = ("processor", "generation", "device")
+    before, now = ({key: one[key] for key in keys if key in one} | one["packages"] for one in (old, new))
     return [f"{name} {before[name]} -> {value}" for name, value in now.items() if before.get(name, value) != value]
 
 
@@ -60,14 +63,22 @@ def package_version(name: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it, and the vectors that torch computes with: "AMD EPYC, AVX2".
+    """The processor's name where the system tells it, and the vectors that torch computes with: "AMD EPYC, AVX2"."""
+    name = _of_cpuinfo("model name") or platform.processor()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
-    In a virtual machine generations of processors share a name.
-    """
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
+
+def _generation() -> str | None:
+    """What parts processors that share a name, as they do in a virtual machine: "family 25, model 17", of x86 alone."""
+    family, model = _of_cpuinfo("cpu family"), _of_cpuinfo("model")
+    return f"family {family}, model {model}" if family and model else None
+
+
+def _of_cpuinfo(key: str) -> str | None:
+    """What Linux says of the first core."""
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
+    pairs = [line.partition(":") for line in lines]
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), None)
 
 
 def _commit() -> str | None:

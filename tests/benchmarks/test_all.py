@@ -7,7 +7,18 @@ import pytest
 import torch
 
 import benchmarks.all
-from benchmarks.all import CONVOLUTIONS, ROWS, claims_here, from_here, lowest, of_claim, read_records, stated, verdict
+from benchmarks.all import (
+    CONVOLUTIONS,
+    NETWORKS,
+    ROWS,
+    claims_here,
+    from_here,
+    lowest,
+    of_claim,
+    read_records,
+    stated,
+    verdict,
+)
 from benchmarks.training_steps import CLAIMED, DEFAULT, FP32
 from tests.commands import ROOT
 
@@ -23,6 +34,8 @@ STATED = {
     "each as it trains by default": tuple(
         f"training_steps_{name}: {way}" for way in (DEFAULT, FP32) for name in CLAIMED
     ),
+    "a training step of ResNet-50, EfficientNet-B0": tuple(f"network_steps_{name}" for name in NETWORKS),
+    "the same networks' inference": tuple(f"network_inferences_{name}" for name in NETWORKS),
     "photos predicted from files": ("predict_photos_mobilenet_v2",),
     "Faster R-CNN-R50": ("faster_rcnn_inference",),
     "RetinaNet-R50 at 667 pixels": ("retinanet_inference | batch 1", "retinanet_inference | batch 8"),
@@ -60,6 +73,9 @@ def test_the_lowest_of_the_machines_newest_records() -> None:
     of_others = [record("C", 0.1, claimed=0.05), record("D", 0.2, data="noise, batch 80"), record("E", 0.3, claim="no")]
     records = [*of_others, record("A", 9.0), record("A", 1.5), record("B", 1.2), record("B", 3.0)]
     assert lowest(records, "step | batch 8") == 1.5
+    of_b = {"processor": "B", "generation": "family 6", "device": "CPU (2 threads)"}
+    assert lowest([*records, record("B", 1.3, machine=of_b)], "step | batch 8") == 1.3
+    assert lowest([*records, record("B", 4.0, machine=of_b)], "step | batch 8") == 1.5
     gpu = {"processor": "F", "device": "NVIDIA"}
     assert lowest([*records, record("F", 0.5, machine=gpu)], "step | batch 8") == 1.5
     with pytest.raises(ValueError, match="no record of 'unheard'"):

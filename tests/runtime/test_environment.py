@@ -36,6 +36,20 @@ def test_what_of_it_leads_to_other_bits() -> None:
     ]
 
 
+def test_generations_of_processors_that_share_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a virtual machine of AMD's has them; of an older record that says nothing of it, nothing has changed."""
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(environment, "CPUINFO", cpuinfo)
+    assert environment_record("CPU", 1)["generation"] is None
+    cpuinfo.write_text("cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nmodel\t\t: 18\n", encoding="utf-8")
+    new = environment_record("CPU", 1)
+    assert (new["processor"].split(",")[0], new["generation"]) == ("AMD EPYC", "family 25, model 17")
+    old = {key: value for key, value in new.items() if key != "generation"}
+    assert environment_changes(old, new) == []
+    of_zen_3 = new | {"generation": "family 25, model 1"}
+    assert environment_changes(of_zen_3, new) == ["generation family 25, model 1 -> family 25, model 17"]
+
+
 def test_every_dependency_is_recorded() -> None:
     """Those that pyproject.toml states, each with a version, and no extra."""
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
