@@ -32,6 +32,7 @@ from public.backbones.timm_maps import (
     native_size,
     probe,
 )
+from public.config.checks import require
 from public.config.command_line import fail
 from public.config.names import first_line
 from public.layers.frozen_batch_norm import freeze_batch_norm
@@ -74,6 +75,8 @@ class TimmNetwork(Backbone):
             self.network = create(name, num_classes=num_classes, **self.settings)
         except TypeError as error:
             raise ValueError(f"timm:{name} does not take these network_options: {error}.") from error
+        if drop_path:
+            _check_drop_path(name, drop_path)
         _name_keys(self, {f"network.{key}": key for key in self.network.state_dict()})
 
     @property
@@ -176,6 +179,20 @@ class TimmFeatures(Features):
                 parameter.requires_grad_(False)
             if own and isinstance(module, nn.BatchNorm2d) and own.keys() <= still:
                 freeze_batch_norm(module)
+
+
+@torch.inference_mode()
+def _check_drop_path(name: str, rate: float) -> None:
+    """Raises ValueError where timm takes the rate and no block skips anything: those of lcnet have no shortcut."""
+    network, reached = probe(name, drop_path_rate=rate), []
+    for module in network.modules():
+        if type(module).__name__ == "DropPath":
+            module.register_forward_hook(lambda *_: reached.append(True))
+    network(image_for(network, native_size(name)))
+    require(
+        bool(reached),
+        f"network_options.drop_path={rate} would change nothing: no block of timm:{name} has a shortcut.",
+    )
 
 
 def _names_in_features(key: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ pass over training batches after the training.
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from public.layers.batch_norm import only_normalizes
 
@@ -82,7 +83,7 @@ def replace_batch_norms(network: nn.Module) -> None:
         network: changed in place.
 
     Raises:
-        ValueError: it has no batch norm.
+        ValueError: it has no batch norm, or some that no switchable one can replace.
     """
     places = [
         (parent, child, module)
@@ -96,6 +97,12 @@ def replace_batch_norms(network: nn.Module) -> None:
     if more:
         raise ValueError(
             f"norm='switch': {', '.join(sorted(more))} does more than a batch norm, and cannot be replaced."
+        )
+    others = (one for one in network.modules() if isinstance(one, _BatchNorm) and not isinstance(one, nn.BatchNorm2d))
+    left = {type(one).__name__ for one in others}
+    if left:
+        raise ValueError(
+            f"norm='switch': {type(network).__name__} has {', '.join(sorted(left))} too, which would stay as it is."
         )
     for parent, child, norm in places:
         switch = SwitchNorm2d(norm.num_features, norm.eps, 0.1 if norm.momentum is None else norm.momentum)

@@ -224,6 +224,11 @@ def test_options() -> None:
         assert relus(network) > 5
     with pytest.raises(ValueError, match=r"timm:inception_v3 does not take these network_options: .*drop_path_rate"):
         build_network("timm:inception_v3", drop_path=0.1)
+    with pytest.raises(
+        ValueError, match=r"drop_path=0\.1 would change nothing: no block of timm:lcnet_035 has a shortcut"
+    ):
+        build_network("timm:lcnet_035", drop_path=0.1)
+    build_network("timm:lcnet_035", drop_path=0.0)
 
 
 @pytest.mark.slow

@@ -114,3 +114,11 @@ def test_a_network_without_batch_norms_is_refused() -> None:
     """Nothing to replace."""
     with pytest.raises(ValueError, match=r"norm='switch': Linear has no batch norm"):
         replace_batch_norms(nn.Linear(1, 1))
+
+
+def test_a_network_whose_other_batch_norms_would_stay_is_refused() -> None:
+    """Those of rows of numbers, as timm's LeViT has most of: one network would have two kinds of norm."""
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(3))
+    with pytest.raises(ValueError, match=r"norm='switch': Sequential has BatchNorm1d too, which would stay as it is\."):
+        replace_batch_norms(network)
+    assert isinstance(network[0], nn.BatchNorm2d)
