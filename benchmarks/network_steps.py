@@ -27,7 +27,6 @@ from benchmarks.random_batches import NUM_CLASSES, random_batch
 from public.backbones.catalog import build_backbone
 from public.backbones.classifier import ImageClassifier
 from public.datasets.batches import DetectionBatch
-from public.evaluation.classification import logits_of
 from public.optim.optimizers import build_optimizer
 from public.runtime.device import autocast, choose_precision, memory_format
 
@@ -105,7 +104,7 @@ def _inference(name: str, way: str, dtype: torch.dtype, batch: DetectionBatch) -
     @torch.inference_mode()
     def infer() -> Tensor:
         with autocast(images.device, dtype):
-            return logits_of(model, images) if way == OURS else model(images)
+            return model(images)
 
     return infer
 

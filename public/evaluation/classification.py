@@ -10,11 +10,7 @@ from torch import nn
 
 from public.datasets.batches import ClassificationBatch
 from public.evaluation.outcomes import Outcomes
-from public.geometry.fixed_shapes import pieces
 from public.runtime.distributed import DistributedContext
-
-_PIXELS_AT_ONCE = 8 * 224 * 224
-"""Of images that a CPU computes on: the maps of more lie in larger blocks than a heap keeps (`runtime/heap.py`)."""
 
 
 def topk_correct(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
@@ -30,21 +26,6 @@ def topk_correct(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Te
     """
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices  # [B, k]
     return (best == labels[:, None]).any(dim=1).sum(dtype=torch.float64)
-
-
-def logits_of(classifier: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """What a classifier in eval mode gives for a batch; a CPU takes few images at a time, in down to half the time.
-
-    Args:
-        classifier: as of `evaluate`.
-        images: uint8 [B, 3, H, W].
-
-    Returns:
-        float32 [B, num_classes].
-    """
-    height, width = images.shape[2:]
-    size = _PIXELS_AT_ONCE // (height * width) if images.device.type == "cpu" else len(images)
-    return torch.cat([classifier(images[rows]) for rows in pieces(len(images), size)])
 
 
 class ClassificationResult(NamedTuple):
@@ -81,7 +62,7 @@ def evaluate(
     was_training = classifier.training
     classifier.eval()
     for images, labels in batches:
-        logits = logits_of(classifier, images.to(context.device, non_blocking=True))  # [B, num_classes]
+        logits = classifier(images.to(context.device, non_blocking=True))  # [B, num_classes]
         labels = labels.to(context.device, non_blocking=True)
         loss = F.cross_entropy(logits, labels, reduction="sum").double()
         found.append(_outcomes(logits, labels))

@@ -21,7 +21,7 @@ from public.config.options import NetworkOptions
 from public.datasets.batches import ClassificationBatch, EvalLoader
 from public.datasets.classification import build_eval_data
 from public.datasets.image_formats import DATA_KIND
-from public.evaluation.classification import evaluate, logits_of
+from public.evaluation.classification import evaluate
 from public.evaluation.classification_report import write_report
 from public.evaluation.complexity import count
 from public.evaluation.speed import Timing, time_inference
@@ -186,7 +186,7 @@ def build_classifier(
 
 def _time(classifier: ImageClassifier, loader: EvalLoader[ClassificationBatch], device: torch.device) -> Timing:
     """Times a second pass over the first batches of this process's share."""
-    forward = {"forward": lambda batch: logits_of(classifier, batch.images)}
+    forward = {"forward": lambda batch: classifier(batch.images)}
     classifier.eval()
     return time_inference(forward, itertools.islice(loader, 10), device, num_warmup=min(2, len(loader) - 1))
 

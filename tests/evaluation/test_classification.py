@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from public.datasets.batches import ClassificationBatch
-from public.evaluation.classification import evaluate, logits_of, topk_correct
+from public.evaluation.classification import evaluate, topk_correct
 from public.runtime.distributed import DistributedContext
 
 # Class 2 is best everywhere; the order of the six classes is 2 0 1 5 3 4.
@@ -48,30 +48,6 @@ def batches_of(labels: list[int], batch_size: int) -> list[ClassificationBatch]:
     images[:, 0, 0] = torch.tensor(SCORES, dtype=torch.uint8)
     parts = zip(images.split(batch_size), torch.tensor(labels).split(batch_size), strict=True)
     return [ClassificationBatch(*part) for part in parts]
-
-
-@pytest.mark.parametrize(
-    ("device", "shape", "expected"),
-    [
-        ("cpu", (17, 3, 224, 224), [8, 8, 1]),
-        ("cpu", (2, 3, 999, 999), [1, 1]),
-        ("cpu", (300, 3, 32, 32), [300]),
-        ("meta", (17, 3, 224, 224), [17]),
-    ],
-)
-def test_a_cpu_takes_few_images_at_a_time(device: str, shape: tuple[int, ...], expected: list[int]) -> None:
-    """As many as eight of 224 x 224 have pixels; another device takes all. The logits stay in order."""
-    seen = list[int]()
-
-    def classifier(images: torch.Tensor) -> torch.Tensor:
-        seen.append(len(images))
-        return images[:, 0, 0, :6].float()
-
-    images = torch.arange(shape[0], device=device).to(torch.uint8)[:, None, None, None].expand(shape)
-    logits = logits_of(classifier, images)
-    assert seen == expected
-    assert logits.shape == (shape[0], 6)
-    assert device == "meta" or torch.equal(logits, images[:, 0, 0, :6].float())
 
 
 LABELS = [2, 2, 0, 4, 5, 1, 2]
