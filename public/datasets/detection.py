@@ -87,9 +87,9 @@ def build_train_data(config: DetectionConfig, context: DistributedContext) -> De
     undivided = scan_undivided(data)
     annotations = replace(_read(data, "train", None, undivided), truth=None)  # only evaluation asks for it
     _check_num_classes(config.num_classes, annotations)
-    _check_objects(annotations, "learn")
+    _check_objects(annotations, "learn", data)
     val_annotations = _read(data, "val", annotations.class_names, undivided)
-    _check_objects(val_annotations, "find")
+    _check_objects(val_annotations, "find", data)
     _tell_unseen_classes(annotations, "training object", "they will not be learnt", context)
     _tell_unseen_classes(val_annotations, "validation object", "they have no AP", context)
     _report("training", annotations, context)
@@ -227,14 +227,17 @@ def _check_num_classes(num_classes: int | None, train: DetectionAnnotations) -> 
         raise DataError(f"num_classes={num_classes}, and {train.source} has {class_summary(train.class_names)}.")
 
 
-def _check_objects(annotations: DetectionAnnotations, purpose: str) -> None:
+def _check_objects(annotations: DetectionAnnotations, purpose: str, data: DetectionData) -> None:
     """Raises DataError for a split without objects: nothing can be learnt, or no epoch is the best."""
     if annotations.ignored.all():
         treated = describe_treated(annotations)
         treated = f"{treated}; each is named by python -m public.datasets.check" if treated else "; skipped: nothing"
+        source = str(annotations.source)
+        if is_divided(data) and not data.val_images:
+            source = f"the part of {source} by data.val_fraction={data.val_fraction} (another share has other images)"
         raise DataError(
-            f"{annotations.source} holds no object to {purpose}: {annotations.num_images} images, "
-            f"{annotations.num_boxes} boxes that are ignored{treated}."
+            f"{source} holds no object to {purpose}: {annotations.num_images} images, {annotations.num_boxes} boxes "
+            f"that are ignored{treated}."
         )
 
 

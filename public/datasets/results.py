@@ -78,6 +78,8 @@ def read_coco_results(
 class _Image(msgspec.Struct):
     id: int
     file_name: str
+    height: int | None = None
+    width: int | None = None
 
 
 class _Category(msgspec.Struct):
@@ -191,10 +193,28 @@ def _numbers_of_images(
     unknown = [one.file_name for one in images if numbers[one.id] is None and one.id in used]
     if unknown:
         raise DataError(
-            f"{path} has detections in {first_few(unknown, 3)}, as {IMAGES_FILE} beside it says; expected are images "
-            f"of {annotations.source}, each of a name that no other has."
+            f"{path} has detections in {first_few(unknown, 3)}, as {IMAGES_FILE} beside it says; expected are the "
+            f"{annotations.num_images} images of this split of {annotations.source} alone, each of a name that no "
+            "other of them has."
         )
+    _check_sizes(path, [(one, numbers[one.id]) for one in images if one.id in used], annotations)
     return numbers
+
+
+def _check_sizes(path: Path, images: list[tuple[_Image, int | None]], annotations: DetectionAnnotations) -> None:
+    """Raises DataError where a picture was predicted in another size, or turned, and boxes lie elsewhere."""
+    sizes = dict(zip(annotations.image_ids.tolist(), annotations.sizes.tolist(), strict=True))
+    differing = [
+        f"{one.file_name} ({one.height}x{one.width} there, {sizes[number][0]}x{sizes[number][1]} here)"
+        for one, number in images
+        if number is not None and None not in (one.height, one.width) and [one.height, one.width] != sizes[number]
+    ]
+    if differing:
+        raise DataError(
+            f"{path} has detections in {len(differing)} images that {annotations.source} has in another size, height x "
+            f"width: {first_few(differing, 3)}. Boxes would lie elsewhere; predict turns pictures upright, and "
+            f"evaluate --weights reads them as they are annotated (--data.orientation)."
+        )
 
 
 def _number_of(image: _Image, split: dict[str, list[tuple[Path, int]]]) -> int | None:

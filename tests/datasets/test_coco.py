@@ -439,7 +439,7 @@ def test_folders_as_windows_writes_them(tmp_path: Path) -> None:
 def written_by_predict(folder: Path, *sources: str, categories: Sequence[dict[str, Any]] = ()) -> Path:
     """Results with a box in each picture, counted from 1, and which picture each number is."""
     rows = [{"image_id": n, "category_id": 3, "bbox": [n, 0, 5, 5], "score": 0.5} for n in range(1, len(sources) + 1)]
-    images = [{"id": n, "file_name": source, "height": 9, "width": 9} for n, source in enumerate(sources, 1)]
+    images = [{"id": n, "file_name": source} for n, source in enumerate(sources, 1)]
     (folder / "coco_images.json").write_text(json.dumps({"images": images, "categories": categories}))
     (folder / "coco_results.json").write_text(json.dumps(rows))
     return folder / "coco_results.json"
@@ -450,7 +450,9 @@ def test_results_of_predict_go_by_the_pictures_names(tmp_path: Path) -> None:
     split = read(tmp_path, coco_content([]))
     found = read_coco_results([written_by_predict(tmp_path, "/photos/b.jpg", "/photos/a.png")], split).predictions
     assert (found.image_ids.tolist(), found.boxes[:, 0].tolist()) == ([2, 7], [1, 2])
-    with pytest.raises(DataError, match=r"has detections in 002\.jpg, as"):
+    with pytest.raises(
+        DataError, match=r"has detections in 002\.jpg, as .* expected are the 2 images of this split of .*alone"
+    ):
         read_coco_results([written_by_predict(tmp_path, "a.jpg", "002.jpg")], split)
     with pytest.raises(
         DataError, match=r"coco_results\.json has detections in /photos/c\.jpg, as coco_images\.json besid"
@@ -466,6 +468,24 @@ def test_results_of_predict_go_by_the_pictures_names(tmp_path: Path) -> None:
         DataError, match=r"coco_images\.json, which names the images of coco_results\.json, is not as it"
     ):
         read_coco_results([tmp_path / "coco_results.json"], split)
+
+
+def test_results_of_a_picture_that_was_turned_meanwhile(tmp_path: Path) -> None:
+    """a.jpg has 30 rows of 40 pixels in the split: boxes of it upright lie elsewhere, those of b.jpg do not."""
+    split = read(tmp_path, coco_content([]))
+    for sizes, refused in (({"a": (40, 30), "b": (10, 20)}, True), ({"a": (30, 40), "b": (10, 20)}, False)):
+        path = written_by_predict(tmp_path, "a.jpg", "b.jpg")
+        images = [
+            {"id": n, "file_name": f"{name}.jpg", "height": height, "width": width}
+            for n, (name, (height, width)) in enumerate(sizes.items(), 1)
+        ]
+        (tmp_path / "coco_images.json").write_text(json.dumps({"images": images, "categories": []}))
+        if refused:
+            words = r"in 1 images that .* has in another size, height x width: a\.jpg \(40x30 there, 30x40 here\)\."
+            with pytest.raises(DataError, match=words):
+                read_coco_results([path], split)
+        else:
+            assert read_coco_results([path], split).predictions.image_ids.tolist() == [7, 2]
 
 
 def test_results_of_predict_go_by_the_names_of_classes(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Data without a validation split: which images become one, and that they stay it."""
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -221,6 +222,18 @@ def test_the_only_split_is_read_once(
     assert scanned == [("Own/all",)]
     assert [report.problems for report in check(row)] == [[], []]
     assert scanned == [("Own/all",)] * 2
+
+
+def test_a_part_without_objects(tmp_path: Path, context: DistributedContext) -> None:
+    """Is named, and not the data that have one."""
+    row = raccoons_on(tmp_path)
+    val = {Path(os.fsdecode(file)).stem for file in build_detection_data(row, context).val_annotations.files.tolist()}
+    objects = {f"r{n}": "" if f"r{n}" in val else voc_object("raccoon", 1, 1, n + 2, 9) for n in range(20)}
+    write_voc(tmp_path, objects, "Own/all")
+    with pytest.raises(
+        DataError, match=r"^the part of .* by data\.val_fraction=0\.15 .* holds no object to find: 3 images"
+    ):
+        build_detection_data(row, context)
 
 
 def test_one_image_cannot_be_divided(tmp_path: Path, context: DistributedContext) -> None:
