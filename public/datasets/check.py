@@ -38,8 +38,9 @@ from public.datasets.checking import (
     look_at,
     read_images,
     unusable,
+    way_problems,
 )
-from public.datasets.decoding import Reading, decode_annotated_bytes
+from public.datasets.decoding import Reading, annotated_way, decode_annotated_bytes
 from public.datasets.formats import format_of, resolved
 from public.datasets.image_formats import image_format_of
 from public.datasets.locations import dataset_folder
@@ -207,6 +208,7 @@ def _check_detection(config: DetectionConfig) -> Iterator[SplitReport]:
             *box_problems(raw),
             *class_problems(config, title, raw.class_names, expected),
             *(one.problem for one in found if one.problem is not None and one.problem.path not in known),
+            *way_problems(found),
         ]
         if purpose == "train":
             problems += amount_problems(config, title, len(raw.files), num_usable(raw))
@@ -258,15 +260,19 @@ class _AnnotatedImages:
         if self.missing[index]:
             return FoundImage(str(path), None, b"", (0, 0))
         height, width = self.sizes[index].tolist()
+        way = None
 
         def judge(content: bytes) -> tuple[int, int] | Problem:
+            nonlocal way
+            if self.reading.orientation == "annotated" and height:
+                way = annotated_way(content, (height, width))
             found = decode_annotated_bytes(content, (height, width), self.reading).shape[:2]
             if found == (height, width) or not height:
                 return found
             text = f"it is {found[1]} x {found[0]} pixels, and its annotation says {width} x {height}"
             return Problem(Kind.WRONG_SIZE, str(path), text)
 
-        return look_at(str(path), path.read_bytes, judge)
+        return look_at(str(path), path.read_bytes, judge)._replace(way=way)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ class FoundImage(NamedTuple):
     """Of the file's content: equal for equal files. Empty where it could not be read."""
     size: tuple[int, int]
     """Height and width in pixels; 0 where it could not be decoded."""
+    way: str | None = None
+    """Of a detection data set that does not say which way up its photos are annotated: see `annotated_way`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,17 @@ def amount_problems(config: RunConfig, title: str, num_images: int, num_objects:
     except DataError as error:
         problems.append(Problem(Kind.TOO_LITTLE, title, str(error)))
     return problems
+
+
+def way_problems(found: Sequence[FoundImage]) -> list[Problem]:
+    """Photos that are taken upright because their size is the same both ways, where others are annotated as stored."""
+    unclear = [one.path for one in found if one.way == "unclear"]
+    num_stored = sum(one.way == "stored" for one in found)
+    text = (
+        "its EXIF orientation turns it, and its size is the same both ways, so that it is read upright; but "
+        f"{num_stored} photos of this split are annotated as stored: give --data.orientation stored if all are"
+    )
+    return [Problem(Kind.UNCLEAR_WAY, path, text) for path in unclear if num_stored]
 
 
 # ---- every image of a split ------------------------------------------------------------------------------------------

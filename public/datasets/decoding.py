@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -213,6 +213,7 @@ def pixels_of_pil(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> np.nda
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with a file is said by its name
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, the same for both decoders
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # TIFF's tags
+_TAGS = b"II*\0", b"MM\0*"  # how EXIF begins, wherever it is, and TIFF
 _WHITE_IS_ZERO = 0
 _NETPBM = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3)
 """Kind, width, height, and the number that stands for white."""
@@ -387,3 +388,23 @@ def decode_annotated_bytes(encoded: bytes, size: tuple[int, int], reading: Readi
         stored = decode_encoded(encoded, upright=False, max_pixels=max_pixels)
         return stored if stored.shape[:2] == size else image
     return image
+
+
+def annotated_way(encoded: bytes, size: tuple[int, int]) -> Literal["upright", "stored", "unclear"] | None:
+    """Which way up a photo's annotation means it, by its size alone, or that this is the same both ways.
+
+    Args:
+        encoded: an image file that was decoded.
+        size: height and width as annotated.
+
+    Returns:
+        None for a picture that its EXIF orientation does not turn.
+    """
+    header = _header(encoded, MAX_PIXELS) if any(begin in encoded for begin in _TAGS) else None
+    if header is None or (orientation := _orientation(header)) not in range(2, 9):
+        return None
+    # PIL gives a TIFF file's size as it is upright.
+    stored = (header.tag_v2[257], header.tag_v2[256]) if header.format == "TIFF" else (header.height, header.width)
+    if orientation < 5 or stored[0] == stored[1]:
+        return "unclear"
+    return "stored" if size == stored else "upright"

@@ -63,6 +63,7 @@ class Kind(StrEnum):
     REPEATED_IMAGE = "image that is there twice"
     LEAKED_IMAGE = "validation image that is trained on"
     UNREAD_IMAGE = "image files that are not read"
+    UNCLEAR_WAY = "turned photos that may be annotated as stored"
     MISSING_SPLIT = "splits that are not there"
 
 
@@ -83,6 +84,7 @@ TREATMENT: dict[Kind, str] = {
     Kind.REPEATED_IMAGE: "kept",
     Kind.LEAKED_IMAGE: "kept",
     Kind.UNREAD_IMAGE: "skipped",
+    Kind.UNCLEAR_WAY: "kept",  # and takes them upright
     Kind.MISSING_SPLIT: "skipped",
     Kind.NO_ANNOTATION: "filled",  # no object
     Kind.NO_SIZE: "filled",  # the picture's own

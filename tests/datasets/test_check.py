@@ -169,9 +169,22 @@ def photograph(root: Path) -> None:
         image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
 
 
+def turn_as_stored(root: Path, **orientations: int) -> None:
+    """Gives training images an EXIF orientation, and leaves pixels and annotations as they are."""
+    for name, orientation in orientations.items():
+        path = root / f"images/train2017/{name}.jpg"
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[274] = orientation
+            image.copy().save(path, exif=exif)
+
+
 COCO_CHANGES: dict[str, tuple[Callable[[Path], object], Kind | None]] = {
     "nothing": (lambda root: None, None),
     "EXIF orientation": (photograph, None),
+    "a half turn": (lambda root: turn_as_stored(root, a=3), None),
+    "quarter turns as stored": (lambda root: turn_as_stored(root, a=6, b=8), None),
+    "a half turn where a quarter is as stored": (lambda root: turn_as_stored(root, a=6, b=3), Kind.UNCLEAR_WAY),
     "no annotations": (lambda root: (root / "annotations/instances_train2017.json").unlink(), Kind.UNUSABLE_SPLIT),
     "cut annotations": (lambda root: cut_short(root / "annotations/instances_val2017.json"), Kind.UNUSABLE_SPLIT),
     "no box": (lambda root: change_annotation(root, bbox=None), Kind.NO_BOX),

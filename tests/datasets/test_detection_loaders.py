@@ -16,7 +16,7 @@ from PIL import Image
 
 from public.datasets.annotations import DetectionAnnotations
 from public.datasets.batches import DataError, DetectionBatch
-from public.datasets.decoding import Reading, UnreadableImage, decode_annotated
+from public.datasets.decoding import Reading, UnreadableImage, annotated_way, decode_annotated
 from public.datasets.detection_loaders import (
     CanvasBatchSampler,
     DetectionDataset,
@@ -243,6 +243,23 @@ def test_the_annotated_size_tells_which_way_up(tmp_path: Path, orientation: int)
     assert np.array_equal(decode_annotated(tmp_path / "x.png", (upright.shape[0], upright.shape[1])), upright)
     as_stored = decode_annotated(tmp_path / "x.png", (24, 32))
     assert np.array_equal(as_stored, stored if orientation > 4 else upright)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_what_the_annotated_size_tells(tmp_path: Path, suffix: str) -> None:
+    """Of quarter turns which way is meant; half turns, and squares, have the same size both ways."""
+    for orientation, size, expected in (
+        (1, (24, 32), None),
+        (3, (24, 32), "unclear"),
+        (6, (24, 32), "stored"),
+        (6, (32, 24), "upright"),
+    ):
+        write_oriented(tmp_path / f"x.{suffix}", orientation)
+        assert annotated_way((tmp_path / f"x.{suffix}").read_bytes(), size) == expected
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (24, 24)).save(tmp_path / f"square.{suffix}", exif=exif)
+    assert annotated_way((tmp_path / f"square.{suffix}").read_bytes(), (24, 24)) == "unclear"
 
 
 def test_an_orientation_that_is_given(tmp_path: Path) -> None:
