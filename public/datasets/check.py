@@ -264,9 +264,8 @@ class _AnnotatedImages:
 
         def judge(content: bytes) -> tuple[int, int] | Problem:
             nonlocal way
-            if self.reading.orientation == "annotated" and height:
-                way = annotated_way(content, (height, width))
             found = decode_annotated_bytes(content, (height, width), self.reading).shape[:2]
+            way = annotated_way(content, (height, width), self.reading) if height else None
             if found == (height, width) or not height:
                 return found
             text = f"it is {found[1]} x {found[0]} pixels, and its annotation says {width} x {height}"

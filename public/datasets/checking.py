@@ -119,7 +119,7 @@ def way_problems(found: Sequence[FoundImage]) -> list[Problem]:
         "its EXIF orientation turns it, and its size is the same both ways, so that it is read upright; but "
         f"{num_stored} photos of this split are annotated as stored: give --data.orientation stored if all are"
     )
-    return [Problem(Kind.UNCLEAR_WAY, path, text) for path in unclear if num_stored]
+    return [Problem(Kind.UNCLEAR_WAY, path, text) for path in unclear] if num_stored else []
 
 
 # ---- every image of a split ------------------------------------------------------------------------------------------

@@ -390,17 +390,21 @@ def decode_annotated_bytes(encoded: bytes, size: tuple[int, int], reading: Readi
     return image
 
 
-def annotated_way(encoded: bytes, size: tuple[int, int]) -> Literal["upright", "stored", "unclear"] | None:
+def annotated_way(
+    encoded: bytes, size: tuple[int, int], reading: Reading = AS_ANNOTATED
+) -> Literal["upright", "stored", "unclear"] | None:
     """Which way up a photo's annotation means it, by its size alone, or that this is the same both ways.
 
     Args:
-        encoded: an image file that was decoded.
+        encoded: an image file that `decode_annotated_bytes` has decoded.
         size: height and width as annotated.
+        reading: as there.
 
     Returns:
-        None for a picture that its EXIF orientation does not turn.
+        None for a picture that its EXIF orientation does not turn, and where the reading says which way.
     """
-    header = _header(encoded, MAX_PIXELS) if any(begin in encoded for begin in _TAGS) else None
+    is_asked = reading.orientation == "annotated" and any(begin in encoded for begin in _TAGS)
+    header = _header(encoded, reading.max_pixels) if is_asked else None
     if header is None or (orientation := _orientation(header)) not in range(2, 9):
         return None
     # PIL gives a TIFF file's size as it is upright.

@@ -213,7 +213,7 @@ def _check_sizes(path: Path, images: list[tuple[_Image, int | None]], annotation
         raise DataError(
             f"{path} has detections in {len(differing)} images that {annotations.source} has in another size, height x "
             f"width: {first_few(differing, 3)}. Boxes would lie elsewhere; predict turns pictures upright, and "
-            f"evaluate --weights reads them as they are annotated (--data.orientation)."
+            "evaluate --weights reads them as they are annotated (--data.orientation)."
         )
 
 

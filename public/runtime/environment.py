@@ -21,12 +21,13 @@ def environment_record(device: str, num_processes: int) -> dict[str, Any]:
         device: its name.
         num_processes: of the run.
     """
+    core = _first_core()
     return {
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in dependencies()},
         "machine": platform.platform(),
-        "processor": _processor(),
-        "generation": _generation(),
+        "processor": _processor(core),
+        "generation": _generation(core),
         "device": device,
         "processes": num_processes,
         "commit": _commit(),
@@ -62,23 +63,22 @@ def package_version(name: str) -> str | None:
         return metadata.version(others[0]) if others else None
 
 
-def _processor() -> str:
+def _processor(core: dict[str, str]) -> str:
     """The processor's name where the system tells it, and the vectors that torch computes with: "AMD EPYC, AVX2"."""
-    name = _of_cpuinfo("model name") or platform.processor()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{core.get('model name') or platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _generation() -> str | None:
+def _generation(core: dict[str, str]) -> str | None:
     """What parts processors that share a name, as they do in a virtual machine: "family 25, model 17", of x86 alone."""
-    family, model = _of_cpuinfo("cpu family"), _of_cpuinfo("model")
-    return f"family {family}, model {model}" if family and model else None
+    is_told = {"cpu family", "model"} <= core.keys()
+    return f"family {core['cpu family']}, model {core['model']}" if is_told else None
 
 
-def _of_cpuinfo(key: str) -> str | None:
-    """What Linux says of the first core."""
-    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
-    pairs = [line.partition(":") for line in lines]
-    return next((value.strip() for name, _, value in pairs if name.strip() == key), None)
+def _first_core() -> dict[str, str]:
+    """What Linux says of it."""
+    first = CPUINFO.read_text(encoding="utf-8").partition("\n\n")[0] if CPUINFO.exists() else ""
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _commit() -> str | None:

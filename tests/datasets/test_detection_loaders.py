@@ -256,6 +256,11 @@ def test_what_the_annotated_size_tells(tmp_path: Path, suffix: str) -> None:
     ):
         write_oriented(tmp_path / f"x.{suffix}", orientation)
         assert annotated_way((tmp_path / f"x.{suffix}").read_bytes(), size) == expected
+    encoded = (tmp_path / f"x.{suffix}").read_bytes()
+    assert annotated_way(encoded, (24, 32), Reading("stored")) is None
+    assert annotated_way(encoded, (24, 32), Reading("annotated", 24 * 32)) == "stored"
+    with pytest.raises(OSError, match="pixels"):
+        annotated_way(encoded, (24, 32), Reading("annotated", 24 * 32 - 1))
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (24, 24)).save(tmp_path / f"square.{suffix}", exif=exif)

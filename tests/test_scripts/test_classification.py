@@ -49,7 +49,7 @@ def test_mobilenet_v2_counts_as_torchvision_does(real_data: Path, context: Distr
     options = options_of(request)
     assert isinstance(options, WeightsOptions)
     data = replace(IMAGENET, folder=str(real_data / "imagenet_like"), decoder="pil")
-    images = build_eval_data(data, batch_size=64, num_workers=1, context=context)
+    images = build_eval_data(data, batch_size=8, num_workers=1, context=context)
     config = replace(request.config, network="mobilenet_v2", data=data, channels_last=True)
     classifier = build_classifier(options, request, config, images.class_names, context.device)
     metrics = evaluate(classifier, images.loader, context).metrics
